@@ -1,0 +1,116 @@
+"""What every registered generator promises, checked at tiny size."""
+
+import pytest
+import torch
+
+from zoo import registry
+from zoo.generators.base import Generator
+from zoo.geometry import Light
+
+SIZE = 16
+
+
+@pytest.fixture(params=registry.names())
+def generator(request) -> Generator:
+    torch.manual_seed(0)
+    cls = registry.resolve(request.param)
+    return cls(cls.tiny())
+
+
+def render(generator: Generator, n: int = 3, **kwargs):
+    light = generator.lights(n, seed=2) if generator.uses_light else None
+    return generator(generator.latents(n, seed=1), generator.cameras(n, seed=3, size=SIZE), light, **kwargs)
+
+
+def test_shapes_ranges_and_types(generator: Generator) -> None:
+    out = render(generator.eval())
+    assert out.rgb.shape == (3, 3, SIZE, SIZE)
+    assert out.rgb.min() >= -1
+    assert out.rgb.max() <= 1
+    for name, channels in (("depth", 1), ("normal", 3), ("mask", 1), ("albedo", 3), ("shading", 1)):
+        value = getattr(out, name)
+        if value is not None:
+            assert value.shape == (3, channels, SIZE, SIZE), name
+            assert value.dtype == torch.float32
+            assert value.isfinite().all(), name
+    assert out.depth is not None
+    scene = generator.scene
+    assert scene.near * 0.98 <= out.depth.min()
+    assert out.depth.max() <= scene.far
+    assert out.mask is not None
+    assert 0 <= out.mask.min()
+    assert out.mask.max() <= 1 + 1e-5
+    if out.normal is not None:
+        length = out.normal.norm(dim=1)
+        assert ((length - 1).abs() < 1e-3).logical_or(length == 0).all()
+
+
+def test_every_parameter_learns(generator: Generator) -> None:
+    generator.train()
+    out = render(generator, sampling=generator.schedule(0.0))
+    loss = out.rgb.square().mean() + sum(generator.regularisers(out).values(), torch.zeros(()))
+    loss.backward()
+    for name, parameter in generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_objects_do_not_mix(generator: Generator) -> None:
+    """The gradient of one image with respect to another object's latent is zero."""
+    latents = generator.eval().latents(3, seed=1)
+    latents.z.requires_grad_(True)
+    out = generator(latents, generator.camera(size=SIZE))
+    out.rgb[1].sum().backward()
+    assert latents.z.grad is not None
+    assert latents.z.grad[1].abs().sum() > 0
+    assert latents.z.grad[[0, 2]].abs().sum() == 0
+
+
+def test_same_seed_same_picture(generator: Generator) -> None:
+    generator.eval()
+    assert torch.equal(render(generator).rgb, render(generator).rgb)
+    one = generator(generator.latents(1, seed=1), generator.cameras(1, seed=3, size=SIZE))
+    assert one.rgb.shape[0] == 1
+    assert torch.equal(generator.latents(5, seed=1).z[:3], generator.latents(3, seed=1).z)
+
+
+def test_chunks_do_not_show(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.renderers import volume
+
+    generator.eval()
+    with torch.no_grad():
+        whole = render(generator)
+        monkeypatch.setattr(volume, "_CHUNK_ELEMENTS", 16 * 6 * 3 * 7)  # seven rays at a time
+        parts = render(generator)
+    assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)
+
+
+def test_inputs_are_left_alone(generator: Generator) -> None:
+    latents, camera, light = generator.latents(2), generator.camera(0.2, size=SIZE), Light.frontal()
+    before = latents.z.clone(), camera.cam2world.clone(), light.params.clone()
+    generator.eval()(latents, camera, light)
+    assert all(torch.equal(a, b) for a, b in zip(before, (latents.z, camera.cam2world, light.params), strict=True))
+
+
+def test_truncation_brings_objects_together(generator: Generator) -> None:
+    generator.eval()
+    camera = generator.camera(size=SIZE)
+
+    def spread(psi: float) -> float:
+        return generator(generator.latents(6, seed=0, psi=psi), camera).rgb.std(0).mean().item()
+
+    assert spread(0.0) < 1e-4 < spread(0.5) < spread(1.0)
+
+
+def test_wrong_numbers_of_cameras_are_refused(generator: Generator) -> None:
+    with pytest.raises(ValueError, match="2 cameras for 3 objects"):
+        generator(generator.latents(3), generator.cameras(2, size=SIZE))
+
+
+def test_light_matters_only_where_it_is_modelled(generator: Generator) -> None:
+    generator.eval()
+    latents, camera = generator.latents(2), generator.camera(size=SIZE)
+    left = generator(latents, camera, Light.of(0.3, 0.7, x=-1.0)).rgb
+    right = generator(latents, camera, Light.of(0.3, 0.7, x=1.0)).rgb
+    assert torch.equal(left, right) != generator.uses_light

@@ -1,0 +1,108 @@
+"""Whatever ends a run, the same command with resume=auto goes on, and on a CPU to the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.config import load_run
+from zoo.errors import ConfigError, WeightsError
+from zoo.systems.checkpoint_io import checkpoints, latest, read_checkpoint
+from zoo.systems.train import run_folder, train
+
+COMMAND = [sys.executable, "-c", "from zoo.cli import main; main()", "train"]
+
+
+def same_state(a: Path, b: Path) -> None:
+    left, right = read_checkpoint(a), read_checkpoint(b)
+    assert left["state_dict"].keys() == right["state_dict"].keys()
+    for key, value in left["state_dict"].items():
+        assert torch.equal(value, right["state_dict"][key]), key
+    for one, other in zip(left["optimizer_states"], right["optimizer_states"], strict=True):
+        for index, moments in one["state"].items():
+            for key, value in moments.items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(other["state"][index][key])), (index, key)
+
+
+@pytest.mark.parametrize("method", ["pigan", "shadegan"])
+def test_stopping_and_going_on_changes_nothing(method: str, tiny) -> None:
+    whole = train(load_run(method, tiny("trainer.max_kimg=0.04", out="whole")))
+    first = train(load_run(method, tiny("trainer.max_kimg=0.02", out="parts")))
+    second = train(load_run(method, tiny("trainer.max_kimg=0.04", "resume=auto", out="parts")))
+    assert first == second
+    same_state(latest(whole / "checkpoints"), latest(second / "checkpoints"))
+    lines = (second / "metrics.jsonl").read_text().splitlines()
+    assert lines == (whole / "metrics.jsonl").read_text().splitlines()
+
+
+def test_surface_tracking_learns_and_resumes(tiny) -> None:
+    extra = ["generator.surface_tracking=true", "generator.surface_size=16", "generator.surface_features=4",
+             "generator.tracking_start=0.008", "generator.steps_min=4"]  # fmt: skip
+    whole = train(load_run("shadegan", tiny("trainer.max_kimg=0.032", *extra, out="whole")))
+    train(load_run("shadegan", tiny("trainer.max_kimg=0.016", *extra, out="parts")))
+    parts = train(load_run("shadegan", tiny("trainer.max_kimg=0.032", "resume=auto", *extra, out="parts")))
+    same_state(latest(whole / "checkpoints"), latest(parts / "checkpoints"))
+    assert '"surface"' in (parts / "metrics.jsonl").read_text()
+
+
+def test_sigkill_and_resume_equals_the_uninterrupted_run(tiny) -> None:
+    goal = "trainer.max_kimg=0.4"
+    whole = train(load_run("shadegan", tiny(goal, out="whole")))
+    overrides = tiny(goal, "resume=auto", out="killed")
+    folder = run_folder(load_run("shadegan", overrides))
+    process = subprocess.Popen([*COMMAND, "shadegan", *overrides], stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not checkpoints(folder / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    reached = read_checkpoint(latest(folder / "checkpoints"))["zoo"]["kimg"]
+    assert 0 < reached < 0.4
+    done = subprocess.run([*COMMAND, "shadegan", *overrides], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    same_state(latest(whole / "checkpoints"), latest(folder / "checkpoints"))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tiny) -> None:
+    overrides = tiny("trainer.max_kimg=100", "trainer.checkpoint_kimg=50")
+    folder = run_folder(load_run("pigan", overrides))
+    process = subprocess.Popen([*COMMAND, "pigan", *overrides], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert "resume=auto" in errors
+    assert latest(folder / "checkpoints") is not None
+
+
+def test_a_run_is_never_overwritten_by_accident(tiny) -> None:
+    train(load_run("pigan", tiny("trainer.max_kimg=0.008")))
+    with pytest.raises(ConfigError, match="resume=auto"):
+        train(load_run("pigan", tiny("trainer.max_kimg=0.008")))
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032"))) / "checkpoints"
+    newest, older = checkpoints(folder)[-1], checkpoints(folder)[-2]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    (folder / ".kimg000000099.ckpt.abc.tmp").write_bytes(b"half")
+    assert latest(folder) == older
+    assert not list(folder.glob(".*.tmp"))
+    with pytest.raises(WeightsError, match="damaged"):
+        read_checkpoint(newest)
+
+
+def test_growing_changes_size_and_batch(tiny) -> None:
+    stages = "system.stages=[{size: 16, batch: 4}, {kimg: 0.012, size: 32, batch: 2, fade_kimg: 0.008}]"
+    folder = train(load_run("shadegan", tiny("trainer.max_kimg=0.024", stages)))
+    text = (folder / "metrics.jsonl").read_text()
+    assert '"size": 16.0' in text
+    assert '"size": 32.0' in text
+    assert '"alpha": 0.25' in text

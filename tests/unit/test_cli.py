@@ -1,0 +1,212 @@
+"""The command line as a user meets it: output, one-line errors, exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trimesh
+from PIL import Image
+
+import zoo
+from zoo import cli, config, resources
+from zoo.cards import Card, Metric
+from zoo.cli_media import seeds_of
+from zoo.errors import ConfigError
+
+TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Checkpoints of our own in place of the shipped ones, and an empty working folder."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    monkeypatch.setattr(resources, "checkpoints", lambda: folder)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    metrics = [Metric("SIDE", 1.5, "heads-v1", 500, "zoo eval shadegan")]
+    card = Card(name="shadegan.tiny", summary="a small one", recipe="shadegan_heads32", metrics=metrics)
+    return zoo.save(zoo.build("shadegan", **TINY, mesh_level=0.01), tmp_path_factory.mktemp("saved") / "a", card=card)
+
+
+@pytest.fixture
+def weights(shelf: Path, saved: Path) -> Path:
+    return Path(shutil.copytree(saved, shelf / "shadegan.tiny"))
+
+
+def zoo_(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as done:
+        cli.main([*arguments])
+    return int(done.value.code or 0)
+
+
+def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    """The one line on the error stream of a command that must fail."""
+    assert zoo_(*arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("zoo: ")
+    return err
+
+
+def test_every_command_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [
+        ["list"], ["info"], ["sample"], ["turntable"], ["export"], ["train"], ["finetune"], ["eval"], ["compare"],
+        ["data", "heads"], ["data", "build-heads"], ["data", "check"],
+    ]  # fmt: skip
+    for command in commands:
+        assert zoo_(*command, "--help") == 0
+        text = capsys.readouterr().out
+        assert "Example" in text, command
+        assert f"zoo {' '.join(command)}" in text, command
+    assert zoo_() == 0
+    assert "zoo sample shadegan" in capsys.readouterr().out
+
+
+def test_list_and_info(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("list", "shade*", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == ["shadegan", "shadegan.tiny"]
+    assert zoo_("list", "--pretrained") == 0
+    assert capsys.readouterr().out == "shadegan.tiny  a small one\n"
+    assert zoo_("list", "--markdown") == 0
+    assert "| `shadegan.tiny` | a small one |" in capsys.readouterr().out
+    assert zoo_("info", "shadegan") == 0
+    assert "SIDE 1.5 (heads-v1, n = 500): zoo eval shadegan" in capsys.readouterr().out
+    assert zoo_("info", "shadegan", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == "shadegan_heads32"
+
+
+def test_errors_are_one_line_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Did you mean 'shadegan'" in failed(capsys, 1, "info", "shadegn")
+    assert "'max_kimg'" in failed(capsys, 1, "train", "shadegan", "trainer.max_kimgs=1", "--dry-run")
+    assert "zoo --help" in failed(capsys, 2, "lst")
+    assert "--bogus" in failed(capsys, 2, "list", "--bogus")
+    assert "unknown setting" in failed(capsys, 2, "eval", "constant", "data.rot=x")
+    assert "whole number" in failed(capsys, 2, "eval", "constant", "n_test=x")
+    assert "0-7" in failed(capsys, 1, "sample", "shadegan", "--seeds", "a-b")
+
+
+def test_debug_shows_the_trace() -> None:
+    with pytest.raises(ConfigError):
+        cli.main(["info", "shadegn", "--debug"])
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.hub, "list_models", interrupt)
+    assert "interrupted" in failed(capsys, 130, "list")
+
+
+def test_bugs_say_that_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(cli.hub, "list_models", broken)
+    assert "bug" in failed(capsys, 1, "list")
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    # A reader that is gone before the first byte: what `zoo list | head -0` leads to, without the race.
+    code = (
+        "import os, subprocess, sys\nread, write = os.pipe(); os.close(read)\n"
+        "done = subprocess.run([sys.executable, '-m', 'zoo.cli', 'list'], stdout=write, stderr=subprocess.PIPE)\n"
+        "print(done.returncode, done.stderr)"
+    )
+    root = Path(zoo.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
+    assert done.stdout.strip() == "1 b''"
+
+
+def test_sample_writes_a_sheet_that_knows_its_origin(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("sample", "shadegan", "--seeds", "0-2,7", "--size", "16", "--out", "grid.png", "--relight") == 0
+    assert capsys.readouterr().out == "grid.png\n"
+    image = Image.open("grid.png")
+    assert image.size == (64, 14 + (5 + 5) * 16)
+    assert image.info["model"] == "shadegan.tiny"
+    assert image.info["seed"] == "0,1,2,7"
+    assert image.info["command"].startswith("zoo ")
+
+
+def test_a_seed_is_the_same_object_alone_and_in_company(weights: Path) -> None:
+    assert zoo_("sample", "shadegan", "--seeds", "0-2", "--size", "16", "--maps", "rgb", "--out", "three.png") == 0
+    assert zoo_("sample", "shadegan", "--seeds", "2", "--size", "16", "--maps", "rgb", "--out", "one.png") == 0
+    three, one = Image.open("three.png"), Image.open("one.png")
+    assert three.crop((32, 14, 48, 30)).tobytes() == one.crop((0, 14, 16, 30)).tobytes()
+
+
+def test_turntable_and_export(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("turntable", "shadegan", "--size", "16", "--frames", "2", "--out", "film.mp4") == 0
+    assert Path("film.mp4").stat().st_size > 0
+    level = zoo.load("shadegan").density(zoo.load("shadegan").latents(1, psi=0.7), 16).max() / 2
+    assert zoo_("export", "shadegan", "--resolution", "16", "--level", f"{level:g}", "--out", "face.glb") == 0
+    assert trimesh.load("face.glb", force="mesh").is_watertight
+    assert "vertices" in capsys.readouterr().out
+
+
+def test_dry_run_prints_a_configuration_that_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    import yaml
+
+    assert zoo_("train", "shadegan_heads32", "trainer.max_kimg=3", "--dry-run") == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values == config.to_dict(config.load_run("shadegan_heads32", ["trainer.max_kimg=3"]))
+
+
+def test_finetune_dry_run(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("finetune", "shadegan", "data=folder", "data.root=faces", "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert "init: shadegan" in text
+    assert "root: faces" in text
+    assert "hidden_dim: 16" in text
+
+
+def test_doctor_verifies_the_weights(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo_("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert {"python", "torch", "lightning", "pytorch3d", "device", "c++", "cache"} <= checks.keys()
+    assert checks["weights shadegan.tiny"]["state"] == "ok"
+    assert all(check["fix"] for check in checks.values() if check["state"] != "ok")
+    (weights / "model.safetensors").write_bytes(b"x")
+    assert zoo_("doctor") == 1
+    assert "install zoo again" in capsys.readouterr().out
+
+
+def test_doctor_flags_the_malicious_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import doctor
+
+    monkeypatch.setattr(doctor, "version", lambda name: "2.6.3" if name == "lightning" else "9")
+    found = {check.name: check for check in doctor.examine()}
+    assert found["lightning"].state == "broken"
+    assert "steals credentials" in found["lightning"].found
+    assert "pytorch3d" not in found  # nothing more is imported
+
+
+def test_data_check_and_images(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("faces").mkdir()
+    Image.new("RGB", (80, 80), "red").save("faces/a.png")
+    assert zoo_("data", "check", "faces", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["total"] == 1
+    Path("faces/b.png").write_bytes(b"no picture")
+    assert zoo_("data", "check", "faces") == 1
+    assert "b.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("1,4-5", [1, 4, 5]), ("2,2", [2, 2])])
+def test_seeds(text: str, seeds: list[int]) -> None:
+    assert seeds_of(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "0-999", "1,,2", "1.5"])
+def test_seeds_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError):
+        seeds_of(text)

@@ -1,0 +1,149 @@
+"""Mesh files that open upright and coloured, sheets with honest colours, films that exist whole."""
+
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+import zoo
+from zoo.errors import ConfigError, ZooError
+from zoo.export import grid, save_png, stack, turntable
+from zoo.generators.base import Generator
+from zoo.geometry import Render
+from zoo.renderers.p3d import pytorch3d
+
+TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return zoo.build("shadegan", **TINY).eval()
+
+
+def tetrahedron(colours: torch.Tensor | None = None):
+    verts = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3]])
+    faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    p3d = pytorch3d()
+    return p3d.structures.Meshes([verts], [faces], None if colours is None else p3d.renderer.TexturesVertex([colours]))
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])
+def test_meshes_come_back_upright_closed_and_in_the_same_colours(suffix: str, tmp_path: Path) -> None:
+    colours = torch.tensor([[0.0, 0.5, 1.0], [0.2, 0.4, 0.6], [1.0, 0.0, 0.0], [0.1, 0.9, 0.3]])
+    mesh = tetrahedron(colours)
+    path = zoo.export(mesh, tmp_path / f"face.{suffix}")
+    read = trimesh.load(path, force="mesh", process=False)
+    np.testing.assert_allclose(read.vertices, mesh.verts_packed(), atol=1e-7)
+    np.testing.assert_array_equal(read.faces, mesh.faces_packed())
+    assert read.is_watertight
+    assert read.volume == pytest.approx(0.001)
+    expected = (colours * 255).round().byte().numpy()
+    np.testing.assert_array_equal(read.visual.vertex_colors[:, :3], expected)
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])
+def test_files_state_units_and_centre(suffix: str, tmp_path: Path) -> None:
+    data = zoo.export(tetrahedron(), tmp_path / f"face.{suffix}").read_bytes()
+    for words in (b"world units", b"not re-centred", b"+Y up"):
+        assert words in data
+
+
+def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
+    mesh = tetrahedron()
+    with pytest.raises(ConfigError, match=r"\.glb, \.obj, \.ply"):
+        zoo.export(mesh, tmp_path / "face.stl")
+    with pytest.raises(ConfigError, match="2 meshes"):
+        zoo.export(mesh.extend(2), tmp_path / "face.glb")
+    with pytest.raises(ZooError, match="not finite"):
+        zoo.export(mesh.scale_verts(float("nan")), tmp_path / "face.glb")
+    empty = pytorch3d().structures.Meshes([torch.zeros(0, 3)], [torch.zeros(0, 3, dtype=torch.long)])
+    with pytest.raises(ZooError, match="empty"):
+        zoo.export(empty, tmp_path / "face.glb")
+    assert not list(tmp_path.iterdir())
+
+
+def flat(**maps: torch.Tensor) -> Render:
+    return Render(rgb=torch.full((1, 3, 4, 4), 0.2), **maps)
+
+
+def test_colours_are_mapped_linearly_and_never_stretched() -> None:
+    normal = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+    render = flat(albedo=torch.full((1, 3, 4, 4), -1.0), normal=normal, shading=torch.full((1, 1, 4, 4), 0.5))
+    sheet = np.asarray(grid(render))
+    assert sheet.shape == (16, 4, 3)
+    assert (sheet[:4] == 153).all()
+    assert (sheet[4:8] == 0).all()
+    assert (sheet[8:12] == [128, 128, 255]).all()
+    assert (sheet[12:] == 128).all()
+
+
+def test_depth_is_bright_where_near_and_dark_where_there_is_nothing() -> None:
+    depth = torch.linspace(0.9, 1.1, 16).reshape(1, 1, 4, 4)
+    mask = torch.ones(1, 1, 4, 4)
+    mask[..., 3, :] = 0
+    shown = np.asarray(grid(flat(depth=depth, mask=mask), maps=["depth"]))[..., 0]
+    assert shown[0, 0] == 255
+    assert (shown[3] == 0).all()
+    assert (np.diff(shown[:3].reshape(-1).astype(int)) < 0).all()
+    assert shown[:3].min() == 51
+    assert (np.asarray(grid(flat(depth=depth, mask=0 * mask), maps=["depth"])) == 0).all()
+
+
+def test_sheets_have_a_column_for_each_object_and_a_row_for_each_map(generator: Generator) -> None:
+    with torch.no_grad():
+        render = generator(generator.latents(3), generator.camera(size=16))
+    assert grid(render).size == (48, 80)
+    assert grid([render, render], maps=["rgb"], labels=list("abcdef")).size == (96, 30)
+    assert stack([grid(render), grid(render, maps=["rgb"])]).size == (48, 96)
+    with pytest.raises(ConfigError, match="known: rgb"):
+        grid(render, maps=["rbg"])
+    with pytest.raises(ConfigError, match="2 labels for 3"):
+        grid(render, labels=["a", "b"])
+    with pytest.raises(ConfigError, match="none of the maps"):
+        grid(flat(), maps=["depth"])
+
+
+def test_png_says_where_it_comes_from(tmp_path: Path) -> None:
+    notes = {"model": "shadegan", "seed": 3, "command": "zoo sample — ü"}
+    path = save_png(Image.new("RGB", (2, 2)), tmp_path / "a.png", notes)
+    assert Image.open(path).info == {"model": "shadegan", "seed": "3", "command": "zoo sample — ü"}
+
+
+def test_films(generator: Generator, tmp_path: Path) -> None:
+    latents, seen = generator.latents(1), []
+    notes = {"model": "shadegan"}
+    kwargs = {"size": 17, "notes": notes, "maps": ("rgb", "normal")}
+    film = turntable(generator, latents, tmp_path / "a.mp4", 4, advance=lambda: seen.append(1), **kwargs)
+    assert iio.imread(film).shape == (4, 34, 18, 3)
+    assert len(seen) == 4
+    gif = Image.open(turntable(generator, latents, tmp_path / "a.gif", 4, **kwargs))
+    assert gif.n_frames == 4
+    assert json.loads(gif.info["comment"]) == notes
+    frames = sorted(turntable(generator, latents, tmp_path / "frames", 4, **kwargs).iterdir())
+    assert [p.name for p in frames] == ["0000.png", "0001.png", "0002.png", "0003.png"]
+    assert Image.open(frames[0]).info == notes
+    first, left, middle, right = (np.asarray(Image.open(p)).astype(int) for p in frames)
+    np.testing.assert_array_equal(first, middle)  # both frontal
+    assert (left != right).any()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.mp4", "frames"]
+    with pytest.raises(ZooError, match="exists"):
+        turntable(generator, latents, tmp_path / "frames", 4)
+    with pytest.raises(ConfigError, match="at least 2"):
+        turntable(generator, latents, tmp_path / "b.mp4", 1)
+    with pytest.raises(ConfigError, match="unknown kind"):
+        turntable(generator, latents, tmp_path / "b.avi", 4)
+
+
+def test_a_film_that_fails_leaves_nothing(generator: Generator, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    for name in ("a.mp4", "a.gif", "frames"):
+        with pytest.raises(KeyboardInterrupt):
+            turntable(generator, generator.latents(1), tmp_path / name, 4, size=8, advance=stop)
+    assert not list(tmp_path.iterdir())

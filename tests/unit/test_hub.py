@@ -1,0 +1,209 @@
+"""Names, seeds, saving and loading."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo import cards, hub, resources
+from zoo.cards import Card, Metric
+from zoo.errors import ConfigError, WeightsError, ZooError
+from zoo.generators.base import Generator
+
+TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
+
+
+def tiny(method: str = "shadegan", seed: int = 0) -> Generator:
+    return zoo.build(method, seed=seed, **TINY)
+
+
+def same(a: Generator, b: Generator) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(v, right[k]) for k, v in left.items())
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of checkpoints of our own, made once."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed, tag in enumerate(("heads8", "heads32", "heads128")):
+        card = Card(name=f"shadegan.{tag}", summary=f"size {tag}", recipe="shadegan_heads32")
+        zoo.save(tiny(seed=seed), folder / f"shadegan.{tag}", card=card)
+    zoo.save(tiny("pigan"), folder / "pigan.heads32", card=Card(name="pigan.heads32", default=True))
+    zoo.save(tiny("pigan", seed=1), folder / "pigan.heads64", card=Card(name="pigan.heads64"))
+    return folder
+
+
+@pytest.fixture
+def shelf(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of them in the place of the real ones."""
+    folder = Path(shutil.copytree(shipped, tmp_path / "checkpoints"))
+    monkeypatch.setattr(resources, "checkpoints", lambda: folder)
+    return folder
+
+
+def test_list_sorts_naturally_and_knows_wildcards(shelf: Path) -> None:
+    tags = ["shadegan.heads8", "shadegan.heads32", "shadegan.heads128"]
+    assert zoo.list("shade*", pretrained=True) == tags
+    assert zoo.list("shadegan", pretrained=True) == tags
+    assert zoo.list("*.heads32") == ["pigan.heads32", "shadegan.heads32"]
+    assert "shadegan" in zoo.list()
+    assert "shadegan.heads8" in zoo.list()
+    assert "shadegan" in zoo.list(pretrained=False)
+    assert "shadegan.heads8" not in zoo.list(pretrained=False)
+    assert zoo.list("nothing*") == []
+
+
+def test_a_bare_name_takes_the_default_or_the_largest_tag(shelf: Path) -> None:
+    assert zoo.load("shadegan").name == "shadegan.heads128"
+    assert zoo.load("pigan").name == "pigan.heads32"
+
+
+def test_loaded_models_are_frozen_and_know_their_card(shelf: Path) -> None:
+    model = zoo.load("shadegan.heads32", device="cpu")
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert isinstance(model.card, Card)
+    assert model.card.summary == "size heads32"
+    assert zoo.card("shadegan.heads32") == model.card
+    assert model.card.parameters == sum(p.numel() for p in model.parameters())
+    assert same(model, tiny(seed=1))
+
+
+def test_overrides_that_leave_shapes_alone_are_taken(shelf: Path) -> None:
+    model = zoo.load("shadegan.heads32", steps=9, scene={"fov": 20.0})
+    assert model.config.steps == 9
+    assert model.scene.fov == 20
+    assert model.scene.far == tiny().scene.far
+    with pytest.raises(WeightsError, match=r"wrong shape: .*\(3, 16\) for \(3, 24\)"):
+        zoo.load("shadegan.heads32", hidden_dim=24)
+    with pytest.raises(ConfigError, match="Did you mean: 'steps'"):
+        zoo.load("shadegan.heads32", stepz=9)
+
+
+def test_pretrained_false_keeps_the_architecture(shelf: Path) -> None:
+    model = zoo.load("shadegan.heads32", pretrained=False)
+    assert model.config.hidden_dim == 16
+    assert not same(model, zoo.load("shadegan.heads32"))
+
+
+def test_same_seed_same_weights_and_untouched_random_state() -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = tiny(seed=3), tiny(seed=3), tiny(seed=4)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert same(first, again)
+    assert not same(first, other)
+    assert first.training
+
+
+def test_build_from_a_recipe_a_mapping_and_a_file(tmp_path: Path) -> None:
+    assert zoo.build("shadegan_heads32", outward_init=False).config.hidden_dim == 64
+    assert zoo.build({"name": "pigan", **TINY}).config.layers == 2
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("use: [generator/pigan, data/heads]\ngenerator: {hidden_dim: 24, layers: 1}\n")
+    assert zoo.build(str(recipe)).config.hidden_dim == 24
+
+
+@pytest.mark.parametrize("method", ["pigan", "shadegan"])
+def test_saved_models_load_bit_for_bit(method: str, tmp_path: Path) -> None:
+    model = tiny(method)
+    zoo.save(model, tmp_path / "a")
+    for spelling in (f"file:{tmp_path}/a", str(tmp_path / "a"), f"file:{tmp_path}/a/model.safetensors"):
+        loaded = zoo.load(spelling, device="cpu")
+        assert same(model, loaded)
+        assert loaded.config == model.config
+    latents, camera = model.latents(1), model.camera(size=16)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(latents, camera).rgb, loaded(latents, camera).rgb)
+
+
+def test_save_refuses_to_overwrite_unless_told(tmp_path: Path) -> None:
+    zoo.save(tiny(), tmp_path)
+    with pytest.raises(WeightsError, match="overwrite=True"):
+        zoo.save(tiny(seed=1), tmp_path)
+    zoo.save(tiny(seed=1), tmp_path, overwrite=True)
+    assert same(zoo.load(f"file:{tmp_path}"), tiny(seed=1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_the_card_carries_hash_and_size_and_reads_back(tmp_path: Path) -> None:
+    metrics = [Metric("SIDE", 1.25, "heads-v1", 500, "zoo eval shadegan")]
+    card = Card(
+        name="shadegan.mine", summary="Grüße: a 'test'", licence={"code": "Apache-2.0", "data": "CC0"}, kimg=1.5,
+        metrics=metrics, limits=["near: frontal", "- small"], citation="@article{x}", recipe="shadegan_heads32",
+    )  # fmt: skip
+    zoo.save(tiny(), tmp_path, card=card)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    read = zoo.card(f"file:{tmp_path}")
+    assert (read.sha256, read.bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert dataclasses.replace(read, sha256="", bytes=0, parameters=0) == card
+    assert "| SIDE | 1.25 | heads-v1 | 500 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_header_carries_the_config(tmp_path: Path) -> None:
+    zoo.save(tiny(), tmp_path)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    assert json.loads(header["zoo.config"]) == json.loads((tmp_path / "config.json").read_text())
+    assert (header["zoo.format"], header["zoo.version"]) == ("1", zoo.__version__)
+
+
+def test_unknown_names_offer_the_nearest(shelf: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'shadegan'"):
+        zoo.load("shadegn")
+    with pytest.raises(ConfigError, match=r"Did you mean 'shadegan\.heads32'"):
+        zoo.load("shadegan.heads23")
+    with pytest.raises(ConfigError, match=r"file:runs/a.*hf:runs/a"):
+        zoo.load("runs/a")
+    with pytest.raises(WeightsError, match="does not exist"):
+        zoo.load("file:runs/a")
+
+
+def test_a_method_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "checkpoints", lambda: tmp_path)
+    with pytest.raises(WeightsError, match="pretrained=False"):
+        zoo.load("shadegan")
+    assert zoo.load("shadegan", pretrained=False, **TINY).config.layers == 2
+
+
+def test_shipped_weights_need_their_card(shelf: Path) -> None:
+    (shelf / "shadegan.heads32" / "README.md").unlink()
+    with pytest.raises(WeightsError, match="without a card"):
+        zoo.load("shadegan.heads32")
+
+
+def test_models_of_a_class_that_nobody_registered_are_not_saved(tmp_path: Path) -> None:
+    class Mine(type(tiny())):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(ConfigError, match="not registered"):
+        zoo.save(Mine(tiny().config), tmp_path)
+
+
+def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
+    run = hub.finetune("shadegan.heads32", ["trainer.max_kimg=2"])
+    recipe = hub.config.load_run("shadegan_heads32")
+    assert run.init == "shadegan.heads32"
+    assert run.trainer.max_kimg == 2
+    assert run.generator["hidden_dim"] == 16
+    assert run.system.stages[0].lr_g == pytest.approx(recipe.system.stages[-1].lr_g / 3)
+    assert len(run.system.stages) == 1
+    with pytest.raises(WeightsError, match="names no recipe"):
+        hub.finetune("pigan")
+
+
+def test_the_hub_extra_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(ZooError, match=r"pip install 'zoo\[hub\]'"):
+        zoo.load("hf:org/repo@main")
+
+
+def test_markdown_table_has_a_row_for_each_card(shelf: Path) -> None:
+    table = cards.markdown_table(zoo.card(name) for name in zoo.list(pretrained=True)).splitlines()
+    assert len(table) == 2 + 5
+    assert table[2].startswith("| `pigan.heads32` |")

@@ -1,0 +1,182 @@
+"""Protocols: the names they give, the baselines in closed form, and a whole small run on the embedded heads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.data.heads import HeadDataset
+from zoo.data.synface import write_synface
+from zoo.errors import ConfigError
+from zoo.evaluation import PROTOCOLS, Benchmark, Row, evaluate, protocol
+from zoo.generators.shadegan import ShadeGAN
+from zoo.metrics import evaluation_mask, side_per_image
+from zoo.systems.depth_probe import DepthProbe, Pairs, augment, average_depth, render_pairs, train_probe
+
+SMALL = replace(PROTOCOLS["heads"], name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def small() -> Benchmark:
+    return Benchmark.open(SMALL)
+
+
+@pytest.fixture(scope="module")
+def generator() -> ShadeGAN:
+    torch.manual_seed(0)
+    return ShadeGAN(ShadeGAN.tiny()).eval()
+
+
+def test_a_departure_from_the_protocol_shows_in_its_name() -> None:
+    assert protocol("heads").name == "heads-v1"
+    assert protocol("bfm").name == "bfm-v1"
+    assert protocol("heads", n_test=500).name == "heads-v1"
+    assert protocol("heads", quick=True).name == "heads-v1/quick"
+    assert protocol("bfm", n_test=50, n_pairs=70).name == "bfm-v1/n_test=50/n_pairs=70"
+    assert protocol("heads", quick=True, n_test=9).n_test == 9
+
+
+def test_each_protocol_states_its_field_of_view() -> None:
+    assert (PROTOCOLS["heads"].fov, PROTOCOLS["bfm"].fov) == (12.0, 10.0)
+    assert HeadDataset(length=1).fov == PROTOCOLS["heads"].fov
+    assert "10 degrees" in " ".join(PROTOCOLS["bfm"].words())
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ConfigError, match="unknown benchmark 'faces'; known: bfm, heads"):
+        protocol("faces")
+    with pytest.raises(ConfigError, match="n_test must be at least 1, got 0"):
+        protocol("heads", n_test=0)
+    with pytest.raises(ConfigError, match="data_root"):
+        evaluate("constant", "bfm", progress=False)
+
+
+def test_an_unknown_baseline_is_named(small: Benchmark) -> None:
+    with pytest.raises(ConfigError, match="unknown baseline 'averge'"):
+        small.row("x", "averge")
+
+
+def test_truth_scores_zero_and_scale_is_free(small: Benchmark) -> None:
+    row, _ = small.row("truth", lambda images: 3 * torch.where(small.test.mask, small.test.depth, 1.0))
+    assert pytest.approx(0, abs=1e-6) == row.SIDE
+    assert pytest.approx(0, abs=0.05) == row.MAD
+    assert (row.n, row.kind, row.protocol) == (6, "model", "heads-v1/test")
+
+
+def test_the_constant_baseline_is_the_spread_of_log_depth(small: Benchmark) -> None:
+    row, depth = small.row("constant", "constant")
+    mask = evaluation_mask(small.test.mask)
+    spread = [d[m].double().log().std(correction=0) for d, m in zip(small.test.depth, mask, strict=True)]
+    assert pytest.approx(torch.stack(spread).mean().item(), abs=1e-7) == row.SIDE
+    assert (row.kind, depth.shape) == ("baseline", small.test.depth.shape)
+
+
+def test_the_average_counts_only_pixels_in_the_mask() -> None:
+    depth = torch.tensor([[1.0, 0.0], [3.0, 5.0]]).view(2, 1, 1, 2).repeat(1, 1, 2, 1)
+    mask = depth > 0
+    mask[:, :, 1] = False
+    got = average_depth(Pairs(torch.zeros(2, 3, 2, 2), depth, mask))
+    assert got.tolist() == [[[[2.0, 5.0], [5.0, 5.0]]]]
+
+
+def test_images_without_foreground_are_skipped_and_noted(small: Benchmark) -> None:
+    mask = small.test.mask.clone()
+    mask[2] = False
+    damaged = replace(small, test=Pairs(small.test.image, small.test.depth, mask))
+    row, _ = damaged.row("constant", "constant")
+    assert row.n == 5
+    assert "1 test images without foreground skipped" in row.notes
+
+
+def test_a_predictor_of_the_wrong_shape_is_refused(small: Benchmark) -> None:
+    with pytest.raises(ValueError, match="prediction must be"):
+        small.row("wrong", lambda images: images)
+
+
+def test_a_generator_is_scored_end_to_end(small: Benchmark, generator: ShadeGAN) -> None:
+    first, depth = small.row("tiny", generator)
+    again, _ = small.row("tiny", generator)
+    assert (first.SIDE, first.MAD) == (again.SIDE, again.MAD)
+    assert first.kind == "model"
+    assert 0 < first.SIDE < 1
+    assert 0 < first.MAD < 180
+    assert depth.shape == small.test.depth.shape
+
+
+def test_a_generator_with_its_own_depth_network_is_asked_directly(small: Benchmark, generator: ShadeGAN) -> None:
+    generator.predict_depth = lambda images: torch.ones_like(images[:, :1])  # type: ignore[assignment]
+    try:
+        row, _ = small.row("own", generator)
+    finally:
+        del generator.predict_depth
+    assert row.SIDE == small.row("constant", "constant")[0].SIDE
+
+
+def test_pairs_do_not_depend_on_the_batch_size(generator: ShadeGAN) -> None:
+    one, many = (
+        render_pairs(generator, 3, seed=5, batch_size=1),
+        render_pairs(generator, 3, seed=5, batch_size=3),
+    )
+    torch.testing.assert_close(one.image, many.image)
+    torch.testing.assert_close(one.depth, many.depth)
+
+
+def test_the_probe_learns_and_leaves_the_random_state_alone() -> None:
+    heads = HeadDataset(length=4).batch(list(range(4)))
+    pairs = Pairs(heads["image"], heads["depth"], heads["mask"] > 0.5)
+    before = torch.get_rng_state()
+    steps: list[int] = []
+    probe = train_probe(pairs, steps=20, batch_size=4, advance=steps.append)
+    assert torch.equal(before, torch.get_rng_state())
+    assert sum(steps) == 20
+    untrained = DepthProbe(probe.near, probe.far)
+    mask = evaluation_mask(pairs.mask)
+    errors = [side_per_image(p.predict(pairs.image), pairs.depth, mask).mean() for p in (probe, untrained)]
+    assert errors[0] < 0.5 * errors[1]
+    assert torch.equal(
+        train_probe(pairs, steps=2, seed=3)(pairs.image), train_probe(pairs, steps=2, seed=3)(pairs.image)
+    )
+
+
+def test_mirroring_keeps_depth_with_its_image() -> None:
+    torch.manual_seed(0)
+    left = (torch.arange(8) < 4).expand(16, 1, 8, 8).contiguous()
+    pairs = Pairs(left.float().repeat(1, 3, 1, 1), left.float() + 1, left)
+    mixed = augment(pairs)
+    bright = mixed.image.mean(1, keepdim=True)
+    assert ((mixed.depth > 1.5) == mixed.mask).all()
+    assert (bright[..., 0] > bright[..., 7]).eq(mixed.mask[..., 0]).all()
+    assert 0 < mixed.mask[:, 0, 0, 0].sum() < 16
+
+
+def test_impossible_training_pairs_are_refused() -> None:
+    image, depth = torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    nowhere = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    with pytest.raises(ValueError, match="0 masked pixels"):
+        train_probe(Pairs(image, depth, nowhere))
+    with pytest.raises(ValueError, match="minimum of -1"):
+        train_probe(Pairs(image, -depth, ~nowhere))
+    with pytest.raises(ValueError, match="finite"):
+        train_probe(Pairs(image, depth * torch.nan, ~nowhere))
+    with pytest.raises(ValueError, match="mask must be bool"):
+        Pairs(image, depth, nowhere.float())
+    with pytest.raises(ValueError, match="near=2, far=1"):
+        DepthProbe(torch.ones(1, 1, 64, 64), 2.0, 1.0)
+
+
+def test_rows_are_plain_values() -> None:
+    row = Row("a", 0.1, 2.0, 3, "heads-v1", "model", 0.01, 0.2, 1.5)
+    assert row.as_dict()["SIDE"] == 0.1
+    assert {"name", "SIDE", "MAD", "n", "protocol", "kind"} <= set(row.as_dict())
+
+
+def test_bfm_runs_the_same_code_on_a_folder(tmp_path: Path) -> None:
+    synface = write_synface(tmp_path / "synface", 16)
+    rows = [
+        evaluate(name, "bfm", data_root=synface, n_test=2, n_pairs=8, progress=False)
+        for name in ("constant", "average")
+    ]
+    assert [row.n for row in rows] == [2, 2]
+    assert all(row.protocol.startswith("bfm-v1/") for row in rows)
+    assert rows[1].SIDE < rows[0].SIDE

@@ -1,0 +1,148 @@
+"""The report: one file, nothing outside it, every picture described, names escaped, published figures apart."""
+
+import io
+import json
+import os
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from zoo import files
+from zoo.errors import ConfigError
+from zoo.evaluation import PROTOCOLS, Comparison, Row, compare, json_rows, text_table, write_report
+from zoo.evaluation import comparison as comparing
+from zoo.evaluation.pictures import Sheet, show_error
+from zoo.evaluation.report import page
+from zoo.files import atomic_write
+from zoo.generators.shadegan import ShadeGAN
+from zoo.pictures import ramp
+
+ROWS = [
+    Row("constant", 0.0177, 40.8, 200, "heads-v1", "baseline", 0.002, 3.0, 0.1),
+    Row("<b>mine</b>", 0.00512, 12.34, 199, "heads-v1", "model", 0.001, 1.5, 61.0, "1 test images skipped"),
+]
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+
+
+def made(benchmark: str = "heads") -> Comparison:
+    sheet = Sheet("Samples", "Look & see.", [("image", torch.rand(3, 3, 8, 8)), ("depth", torch.rand(3, 3, 8, 8))])
+    return Comparison(PROTOCOLS[benchmark], ROWS, {"<b>mine</b>": [sheet]}, 'zoo compare "<x>"')
+
+
+def test_the_page_needs_nothing_else_and_describes_its_pictures() -> None:
+    parsed = Page(page(made()))
+    assert len(parsed.images) == 2
+    assert all(link.startswith("data:image/png;base64,") for link in parsed.links)
+    assert all(image["alt"] and image["width"] == "24" for image in parsed.images)
+    assert not {"script", "link", "iframe", "b"} & set(parsed.tags)
+
+
+def test_names_and_commands_are_escaped() -> None:
+    text = page(made())
+    assert "<b>mine" not in text
+    assert "&lt;b&gt;mine&lt;/b&gt;" in text
+    assert "zoo compare &quot;&lt;x&gt;&quot;" in text
+
+
+def test_figures_are_printed_as_papers_do() -> None:
+    text = page(made())
+    assert "0.512 ± 0.100" in text
+    assert "12.34 ± 1.50" in text
+    assert "1 test images skipped" in text
+
+
+def test_published_figures_stand_in_a_table_of_their_own_and_only_for_bfm() -> None:
+    assert "Published figures" not in page(made())
+    text = page(made("bfm"))
+    ours, published = text.split("Published figures")
+    assert "0.793 ± 0.140" in published
+    assert "0.793" not in ours
+
+
+def test_write_report_is_whole_and_repeatable(tmp_path: Path) -> None:
+    comparison = made()
+    path = write_report(comparison, tmp_path / "deep" / "report.html")
+    first = path.read_bytes()
+    assert write_report(comparison, path).read_bytes() == first
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = atomic_write(tmp_path / "a.txt", "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(path, "new")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_written_files_have_ordinary_rights(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    written = atomic_write(tmp_path / "written", b"x")
+    assert os.stat(written).st_mode == os.stat(plain).st_mode
+
+
+def test_rows_as_json_and_as_text() -> None:
+    rows = [json.loads(line) for line in json_rows(ROWS).splitlines()]
+    assert rows[1]["SIDE"] == pytest.approx(0.512)
+    assert {"name", "SIDE", "MAD", "n", "protocol", "kind"} <= set(rows[0])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(text_table(ROWS))
+    text = console.export_text()
+    assert "1.770 ± 0.200" in text
+    assert "heads-v1" in text
+
+
+def test_the_error_map_is_dark_where_only_a_common_scale_differs() -> None:
+    depth, mask = torch.linspace(0.9, 1.1, 16).view(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    assert torch.allclose(show_error(2 * depth, depth, mask), ramp(torch.zeros_like(depth)), atol=1e-3)
+    assert show_error(depth + torch.eye(4), depth, mask).max() > 0.9
+
+
+def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(PROTOCOLS["heads"], n_test=4, n_pairs=4, steps=2, batch_size=2)
+    monkeypatch.setattr(comparing, "protocol", lambda *_, **__: small)
+    torch.manual_seed(0)
+    generator = ShadeGAN(ShadeGAN.tiny()).eval()
+    comparison = compare({"tiny": generator}, progress=False, command="zoo compare tiny")
+    assert [row.name for row in comparison.rows] == ["constant", "average", "supervised", "tiny"]
+    assert [sheet.title for sheet in comparison.sheets["tiny"]] == [
+        "Samples",
+        "Relit",
+        "Rotated",
+        "Test images",
+    ]
+    text = write_report(comparison, tmp_path / "report.html").read_text(encoding="utf-8")
+    strips = [strip for sheets in comparison.sheets.values() for sheet in sheets for strip in sheet.rows]
+    assert len(Page(text).images) == len(strips)
+    assert all(torch.isfinite(images).all() and images.min() >= 0 and images.max() <= 1 for _, images in strips)
+
+
+def test_a_model_may_not_take_the_name_of_a_baseline() -> None:
+    with pytest.raises(ConfigError, match="average: the name of a baseline"):
+        compare({"average": lambda images: images[:, :1]}, progress=False)

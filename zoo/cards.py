@@ -1,0 +1,118 @@
+"""Cards: what a set of weights is, where it comes from, how good it is. The README.md beside the weights."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import config
+from .errors import WeightsError
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"  # the files of a folder of weights
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
+_MAX_BYTES = 2**20
+
+
+@dataclass
+class Metric:
+    """A figure and what it takes to repeat it."""
+
+    name: str = ""
+    value: float = 0.0
+    protocol: str = ""
+    n: int = 0  # images behind the value
+    command: str = ""
+
+
+@dataclass
+class Card:
+    """What a reader must know of a set of weights; `zoo.save` fills in `sha256`, `bytes` and `parameters`."""
+
+    name: str = ""  # method.tag
+    summary: str = ""
+    default: bool = False  # this tag answers to the bare method name
+    licence: dict[str, str] = field(default_factory=dict)  # of code, weights and data: three separate facts
+    data: str = ""
+    recipe: str = ""  # file of configs/ that trained it
+    command: str = ""
+    kimg: float = 0.0  # thousands of images seen
+    seed: int = 0
+    metrics: list[Metric] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    sha256: str = ""  # of model.safetensors
+    bytes: int = 0
+    parameters: int = 0
+    citation: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The card as nested plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def read(path: Path) -> Card:
+    """The card in the front matter of a README.md.
+
+    Raises:
+        WeightsError: no front matter, not YAML, unknown fields or wrong types; the message names the file.
+    """
+    import yaml
+
+    if path.stat().st_size > _MAX_BYTES:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes is no card; a card has at most {_MAX_BYTES:,}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise WeightsError(f"{path}: not a text file; get the card again") from None
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise WeightsError(f"{path}: no card; it must start with YAML between two lines '---'")
+    if "${" in match.group(1):
+        raise WeightsError(f"{path}: interpolations '${{...}}' are not allowed in a card")
+    try:
+        values = yaml.safe_load(match.group(1))
+    except yaml.YAMLError as error:
+        raise WeightsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path}: a card is a mapping of fields to values")
+    try:
+        return config.structured(Card, {str(k): v for k, v in values.items()}, "card")
+    except config.ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def write(card: Card) -> str:
+    """The README.md of a card: front matter, then the same for people."""
+    import yaml
+
+    front = yaml.safe_dump(card.as_dict(), sort_keys=False, allow_unicode=True, width=110)
+    method = card.name.partition(".")[0]
+    parts = [f"# {card.name}", card.summary or f"Weights of `{method}`."]
+    parts.append(f'```python\nimport zoo\n\ngen = zoo.load("{card.name}")\n```' if "." in card.name else "")
+    if card.command:
+        parts.append(f"Made by `{card.command}`" + (f" from {card.data}." if card.data else "."))
+    if card.metrics:
+        parts.append(_metrics_table(card.metrics))
+    if card.limits:
+        parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits))
+    if card.licence:
+        parts.append("## Licence\n\n" + "\n".join(f"- {what}: {terms}" for what, terms in card.licence.items()))
+    if card.citation:
+        parts.append(f"## Citation\n\n{card.citation}")
+    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metrics_table(metrics: Iterable[Metric]) -> str:
+    rows = [f"| {m.name} | {m.value:g} | {m.protocol} | {m.n} | `{m.command}` |" for m in metrics]
+    return "\n".join(["| metric | value | protocol | images | command |", "|---|---|---|---|---|", *rows])
+
+
+def markdown_table(cards: Iterable[Card]) -> str:
+    """The table of models for the project's README, one row for each card."""
+    rows = ["| name | what | parameters | size | figures |", "|---|---|---|---|---|"]
+    for card in cards:
+        figures = "; ".join(f"{m.name} {m.value:g} ({m.protocol}, n = {m.n})" for m in card.metrics) or "none measured"
+        size = f"{card.bytes / 1e6:.1f} MB"
+        rows.append(f"| `{card.name}` | {card.summary} | {card.parameters:,} | {size} | {figures} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,244 @@
+"""The command line. Heavy imports stay inside the commands, so that `zoo --help` and `zoo list` answer at once."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import cli_data, cli_media, cli_train, hub
+from .cards import Card, markdown_table
+from .errors import ZooError
+
+# Of click, of which newer typers carry a copy of their own.
+_UsageError = typer.BadParameter.__bases__[0]
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="zoo",
+    help="Learn 3D shape from 2D images: sample, relight, film, export, train, compare.\n\n"
+    "Start with:  zoo list  |  zoo sample shadegan --seeds 0-7 --out grid.png  |  zoo compare\n\n"
+    "Any command takes --debug, which shows where an error came from.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.callback()
+def _zoo(debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False) -> None:
+    """`main` takes --debug out of the arguments wherever it stands; here it is for the help text."""
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Shell wildcards, e.g. 'shade*'.")] = "*",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only trained weights.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table of trained weights.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List methods and trained weights.
+
+    Example: zoo list 'shade*' --pretrained
+    """
+    names = hub.list_models(pattern, pretrained=True if pretrained or markdown else None)
+    if markdown:
+        typer.echo(markdown_table(hub.card(name) for name in names), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(names))
+    else:
+        width = max((len(name) for name in names), default=0)
+        for name in names:
+            what = hub.card(name).summary if "." in name else "method; build or train it"
+            typer.echo(f"{name:{width}}  {what}".rstrip())
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="What zoo.load takes.")], as_json: Json = False) -> None:
+    """Show the card of trained weights: data, licence, figures, limits, hash.
+
+    Example: zoo info shadegan
+    """
+    card = hub.card(name)
+    typer.echo(json.dumps(card.as_dict()) if as_json else _card_text(card))
+
+
+def _card_text(card: Card) -> str:
+    lines = [
+        f"{card.name}: {card.summary}",
+        f"{card.parameters:,} parameters, {card.bytes:,} bytes, SHA-256 {card.sha256}",
+    ]
+    facts: dict[str, Any] = {
+        "data": card.data,
+        "recipe": card.recipe,
+        "command": card.command,
+        "citation": card.citation,
+    }
+    lines += [f"{key}: {value}" for key, value in facts.items() if value]
+    lines += [f"licence of the {what}: {terms}" for what, terms in card.licence.items()]
+    lines += [f"{m.name} {m.value:g} ({m.protocol}, n = {m.n}): {m.command}" for m in card.metrics]
+    lines += [f"limit: {limit}" for limit in card.limits]
+    return "\n".join(lines)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what works on this machine, what does not, and the exact fix.
+
+    Exit code 1 if something must be fixed.
+    """
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            typer.echo(
+                f"{check.state:8}{check.name:20}{check.found}" + (f"\n{'':28}fix: {check.fix}" if check.fix else "")
+            )
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+Benchmark = Annotated[str, typer.Option(help="heads (embedded) or bfm (needs data.root=DIR).")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a look in seconds, under its own name.")]
+
+
+@app.command("eval")
+def evaluate(
+    name: Annotated[str, typer.Argument(help="What zoo.load takes, or constant, average, supervised.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="data.root=DIR, n_test=N, n_pairs=N")] = None,
+    benchmark: Benchmark = "heads",
+    quick: Quick = False,
+    seed: Annotated[int, typer.Option(help="Order and weights of the probe.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Score one method: SIDE (depth, x 1e-2) and MAD (normals, degrees).
+
+    Example: zoo eval shadegan --benchmark heads
+    """
+    from .evaluation.protocols import Row
+    from .evaluation.report import text_table
+
+    row = hub.evaluate(name, benchmark, quick=quick, seed=seed, progress=not as_json, **_settings(settings or []))
+    if as_json:
+        typer.echo(json.dumps(row))
+    else:
+        raw = row | {key: row[key] / 100 for key in ("SIDE", "SIDE_std")}
+        _print(text_table([Row(**raw)]))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str] | None, typer.Argument(help="What zoo.load takes; data.root=DIR. Default: all.")] = None,
+    benchmark: Benchmark = "heads",
+    quick: Quick = False,
+    seed: Annotated[int, typer.Option(help="Order and weights of the probes.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML report; compare-<benchmark>.html, or none with --json.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare methods and baselines under one protocol: a table and an HTML report.
+
+    \b
+    Examples:
+      zoo compare
+      zoo compare shadegan pigan --benchmark bfm data.root=/data/synface --out bfm.html
+    """
+    from .evaluation.comparison import compare as run
+    from .evaluation.report import text_table, write_report
+
+    given = names or []
+    settings = _settings([g for g in given if "=" in g])
+    chosen = [g for g in given if "=" not in g] or hub.list_models(pretrained=True)
+    models = {name: hub.load(name) for name in chosen}
+    result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
+    if as_json:
+        typer.echo(json.dumps([hub.figures(row) for row in result.rows]))
+    else:
+        _print(text_table(result.rows))
+    if out or not as_json:
+        path = write_report(result, out or Path(f"compare-{benchmark}.html"))
+        typer.echo(f"report: {path}", err=True)
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """`data.root=DIR n_test=50` as keyword arguments of the evaluation."""
+    known = {"data.root": ("data_root", str), "n_test": ("n_test", int), "n_pairs": ("n_pairs", int)}
+    out = {}
+    for setting in given:
+        key, _, value = setting.partition("=")
+        if key not in known:
+            raise typer.BadParameter(f"unknown setting {setting!r}; known: {', '.join(known)}")
+        name, kind = known[key]
+        try:
+            out[name] = kind(value)
+        except ValueError:
+            raise typer.BadParameter(f"{setting!r}: {value!r} is not a whole number") from None
+    return out
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    # Piped output has no width; a table must not be cut to 80 columns there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+app.command()(cli_media.sample)
+app.command()(cli_media.turntable)
+app.command()(cli_media.export)
+app.command()(cli_train.train)
+app.command()(cli_train.finetune)
+app.add_typer(cli_data.app, name="data")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    sys.exit(_run([a for a in given if a != "--debug"] or ["--help"], debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"zoo: {_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, _UsageError) else 1
+    if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code without a word
+        print("zoo: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, _UsageError):
+        text = f"{error.format_message()} See: zoo --help"  # type: ignore[attr-defined]
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'file'}: {error.strerror}"
+    elif isinstance(error, ZooError | ValueError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}. This is a bug; run again with --debug for the trace"
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    main()

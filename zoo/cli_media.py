@@ -1,0 +1,147 @@
+"""Commands that make something to look at: sample, turntable, export."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .generators.base import Generator, Latents
+
+Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
+Size = Annotated[int, typer.Option(help="Pixels.", min=8, max=1024)]
+Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.")]
+Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.")]
+Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+_RELIGHT = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}
+
+
+def seeds_of(text: str) -> list[int]:
+    """`"0-3,8"` -> [0, 1, 2, 3, 8]."""
+    out: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+            raise ConfigError(f"seeds {text!r}: write numbers and ranges, e.g. 0-7 or 3,5,8")
+        out += range(int(first), int(last or first) + 1)
+    if not 0 < len(out) <= 256:
+        raise ConfigError(f"seeds {text!r}: {len(out)} objects; ask for 1 to 256")
+    return out
+
+
+def draw(generator: "Generator", seeds: list[int], psi: float) -> "Latents":
+    """One object for each seed; a seed is the same object alone and in company."""
+    import torch
+
+    parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
+    return type(parts[0])(torch.cat([part.z for part in parts]), psi)
+
+
+def notes_of(generator: "Generator", seeds: list[int]) -> dict[str, str]:
+    """What a picture must say of itself to be made again."""
+    command = shlex.join(["zoo", *sys.argv[1:]])
+    return {"model": str(getattr(generator, "name", "")), "seed": ",".join(map(str, seeds)), "command": command}
+
+
+def sample(
+    name: Name,
+    seeds: Annotated[str, typer.Option(help="Numbers and ranges, e.g. 0-7 or 3,5,8.")] = "0-7",
+    out: Annotated[Path, typer.Option(help="PNG.")] = Path("grid.png"),
+    size: Size = 128,
+    psi: Psi = 0.7,
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "",
+    relight: Annotated[bool, typer.Option("--relight", help="Add a row for each of five lights.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Draw objects as a contact sheet: image, albedo, normals, depth, shading.
+
+    Example: zoo sample shadegan --seeds 0-7 --out grid.png --yaw 0.3 --relight
+    """
+    import torch
+
+    from .export import MAPS, grid, save_png, stack
+    from .geometry import Light, Render
+    from .hub import load
+
+    chosen = seeds_of(seeds)
+    rows = [row.strip() for row in maps.split(",")] if maps else list(MAPS)
+    generator = load(name, device=device)
+    if relight and not generator.uses_light:
+        raise ConfigError(f"{name} has no light to change; leave --relight out")
+    latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)
+
+    def render(light: Light | None) -> Render:
+        with torch.no_grad():  # one object at a time keeps 256 px within 2 GB
+            return Render.cat([generator(latents[i : i + 1], camera, light) for i in range(len(latents))])
+
+    sheets = [grid(render(None), maps=rows, labels=[str(seed) for seed in chosen])]
+    if relight:
+        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in _RELIGHT.values()]
+        sheets += [grid(render(light), maps=["rgb"]) for light in lights]
+    typer.echo(str(save_png(stack(sheets), out, notes_of(generator, chosen))))
+
+
+def turntable(
+    name: Name,
+    seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "0",
+    out: Annotated[Path, typer.Option(help=".mp4, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
+    frames: Annotated[int, typer.Option(help="Of one swing.", min=2, max=2000)] = 60,
+    fps: Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)] = 25,
+    size: Size = 128,
+    psi: Psi = 0.7,
+    yaw: Annotated[
+        float | None, typer.Option(help="Swing to each side in radians; default: what training saw.")
+    ] = None,
+    pitch: Pitch = 0.0,
+    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Film objects while the camera swings from side to side.
+
+    Example: zoo turntable shadegan --seed 3 --out face.mp4 --maps rgb,normal
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .export import turntable as film
+    from .hub import load
+
+    chosen = seeds_of(seed)
+    generator = load(name, device=device)
+    rows = [row.strip() for row in maps.split(",")]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("filming", total=frames)
+        path = film(
+            generator, draw(generator, chosen, psi), out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
+            notes=notes_of(generator, chosen), advance=lambda: progress.advance(task),
+        )  # fmt: skip
+    typer.echo(str(path))
+
+
+def export(
+    name: Name,
+    seed: Annotated[int, typer.Option(help="Which object.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
+    resolution: Annotated[int, typer.Option(help="Cells along each side of the volume.", min=16, max=512)] = 128,
+    level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
+    psi: Psi = 0.7,
+    device: Device = "auto",
+) -> None:
+    """Write a coloured mesh, upright, for Blender and other programs.
+
+    Example: zoo export shadegan --seed 3 --out face.glb
+    """
+    from .export import export as write
+    from .hub import load
+
+    generator = load(name, device=device)
+    mesh = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
+    path = write(mesh, out)
+    typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")

@@ -1,0 +1,291 @@
+"""What a run is described by: dataclasses for the schema, OmegaConf for YAML and `key=value`, plain values everywhere else.
+
+A recipe is one YAML file in `configs/`: `use:` names the group files it starts from (`generator/shadegan`, `data/heads`, ...),
+the other keys override them, and the command line overrides both. A DictConfig never leaves this file.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import registry, resources
+from .errors import ConfigError
+
+T = TypeVar("T")
+GROUPS = ("generator", "data", "system", "trainer")
+
+
+@dataclass
+class PoseConfig:
+    """Distribution of the viewing angles, in radians from frontal (specs of the pi-GAN family)."""
+
+    distribution: str = "gaussian"  # gaussian | truncated_gaussian | uniform | hybrid | spherical_uniform | fixed
+    yaw_mean: float = 0.0
+    yaw_std: float = 0.3
+    pitch_mean: float = 0.0
+    pitch_std: float = 0.155
+
+
+@dataclass
+class LightConfig:
+    """Multivariate normal over (a, d, dx, dy), see `zoo.Light`."""
+
+    mean: list[float] = field(default_factory=lambda: [-0.1, 0.1, 0.0, 0.2])
+    cov: list[list[float]] = field(
+        default_factory=lambda: [[0.01, 0, 0, 0], [0, 0.0225, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.09]]
+    )
+
+
+@dataclass
+class SceneConfig:
+    """Where the camera stands and what it may see; belongs to the data and travels with the weights."""
+
+    fov: float = 12.0  # degrees
+    radius: float = 1.0  # distance of the camera from the origin
+    near: float = 0.88  # first and last distance along a ray
+    far: float = 1.12
+    white_back: bool = False
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+
+
+@dataclass
+class DataConfig:
+    """Which images, and how they are read."""
+
+    name: str = "heads"  # heads | folder | zip | lfw | celeba | ffhq | afhq_cats | synface
+    root: str | None = None  # folder or zip file; `heads` needs none
+    size: int = 64  # pixels; images are read once at this size
+    workers: int = 0
+    hflip: bool = True
+    resample: str = "lanczos"  # lanczos | nearest (what the papers' code did)
+    on_error: str = "stop"  # stop at the first unreadable file | skip it and count
+    cache: str = "auto"  # keep decoded images in memory: auto | always | never
+    limit: int | None = None  # use the first N images only
+    length: int = 8000  # number of different images `heads` makes
+    seed: int = 0
+    scene: SceneConfig = field(default_factory=SceneConfig)
+
+
+@dataclass
+class StageConfig:
+    """A step of the curriculum, from `kimg` thousand images on."""
+
+    kimg: float = 0.0
+    size: int = 32
+    batch: int = 16
+    lr_g: float = 3e-4
+    lr_d: float = 3e-4
+    fade_kimg: float = 0.0  # the new discriminator block fades in over this many thousand images
+    lr_decay: bool = False  # learning rates fall linearly to a tenth over the stage
+
+
+@dataclass
+class DiscriminatorConfig:
+    """Which discriminator, and its width."""
+
+    name: str = "plain"
+    channels: list[int] | None = None  # None: the published widths
+
+
+@dataclass
+class SystemConfig:
+    """Adversarial training: losses, optimisers, averaging."""
+
+    name: str = "adversarial"
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    betas: list[float] = field(default_factory=lambda: [0.0, 0.9])
+    r1: float = 5.0  # weight of 1/2 |grad D(real)|^2
+    r1_every: int = 4  # D steps between two R1 terms; the weight is scaled up to match
+    pose_weight: float = 5.0  # regression of the pose by D, on generated images
+    latent_weight: float = 0.0  # regression of z by D, on generated images
+    share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
+    topk_min: float = 1.0  # least fraction of a batch G learns from
+    topk_kimg: float = 0.0  # the fraction falls by 1 % each this many thousand images; 0 = never
+    grad_clip: float = 1.0
+    ema_kimg: float = 2.0  # half-life of the generator's average
+    hollow_patience: int = 5  # warn after this many hollow readings in a row
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how long; what is written."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    max_kimg: float = 64.0
+    checkpoint_kimg: float = 2.0
+    sample_kimg: float = 4.0
+    log_every: int = 25  # steps
+    threads: int | None = None  # CPU threads; None leaves torch's choice
+    compile: str = "auto"  # auto | always | never
+    loggers: list[str] = field(default_factory=list)  # tensorboard, wandb; JSONL and CSV are always written
+    wandb_mode: str = "offline"
+
+
+@dataclass
+class RunConfig:
+    """A whole run, as validated from recipe and command line. `generator` is checked against the method's own `Config`."""
+
+    name: str = ""
+    seed: int = 0
+    out: str = "runs"
+    resume: str = "never"  # never | auto | path of a checkpoint
+    init: str | None = None  # weights to start from, any name `zoo.load` takes
+    generator: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    system: SystemConfig = field(default_factory=SystemConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def names() -> list[str]:
+    """Recipe names: the YAML files directly in `configs/`."""
+    return sorted(path.stem for path in resources.configs().glob("*.yaml"))
+
+
+def group(kind: str) -> list[str]:
+    """Names of the files of one group, e.g. `group("data")`."""
+    return sorted(path.stem for path in (resources.configs() / kind).glob("*.yaml"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            raise ConfigError(f"{path}: interpolations '${{...}}' are not allowed; write the value out")
+        loaded = OmegaConf.to_container(OmegaConf.create(text))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    return {str(k): v for k, v in loaded.items()}
+
+
+def _group_file(kind: str, name: str) -> dict[str, Any]:
+    if name not in group(kind):
+        raise ConfigError(registry.unknown(kind, name, group(kind)))
+    values = _read(resources.configs() / kind / f"{name}.yaml")
+    values.pop("class", None)
+    if kind in ("generator", "data"):
+        values["name"] = name
+    return values
+
+
+def structured(schema: type[T], values: Mapping[str, Any], where: str) -> T:
+    """`values` checked against a dataclass: unknown keys, wrong types and missing values are errors that name the key.
+
+    Raises:
+        ConfigError: with OmegaConf's suggestion for a near miss.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(values)))
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        text = " ".join(str(error).split("\n")[0].split())
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"{where}{f'.{key}' if key else ''}: {text}") from None
+
+
+def generator_config(name: str, values: Mapping[str, Any]) -> Any:
+    """The `Config` of a registered method filled with `values`."""
+    return structured(registry.resolve(name).Config, values, "generator")
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(base.get(key), dict)
+        base[key] = _merge(base[key], value) if both else value
+    return base
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """`["data=celeba", "trainer.devices=4"]` as nested values; `group=name` selects a group file.
+
+    Raises:
+        ConfigError: an argument is not of the form key=value.
+    """
+    from omegaconf import OmegaConf
+
+    for argument in arguments:
+        if "=" not in argument.lstrip("="):
+            raise ConfigError(f"{argument!r} is not an override; write key=value, e.g. trainer.max_kimg=10")
+        if "${" in argument:
+            raise ConfigError(f"{argument!r}: interpolations '${{...}}' are not allowed; write the value out")
+    try:
+        container = OmegaConf.to_container(OmegaConf.from_dotlist(_selects_first(arguments)))
+    except Exception as error:  # YAML inside a value: OmegaConf raises the parser's own types
+        raise ConfigError(f"overrides {' '.join(arguments)!r}: {' '.join(str(error).split())}") from None
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items()}
+
+
+def _selects_first(arguments: Sequence[str]) -> list[str]:
+    """`data=celeba` before `data.root=/d`, as `data.select=celeba`, so that their order on the command line is free."""
+    selects, rest = [], []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in GROUPS:
+            selects.append(f"{key}.__select__={value}")
+        else:
+            rest.append(argument)
+    return selects + rest
+
+
+def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run from a recipe name, a method name or the path of a YAML file, plus `key=value` overrides.
+
+    Raises:
+        ConfigError: unknown names or keys, wrong types; always with the full key.
+    """
+    if recipe in names():
+        values = _read(resources.configs() / f"{recipe}.yaml")
+    elif recipe.endswith((".yaml", ".yml")):
+        values = _read(Path(recipe))
+    elif recipe in registry.names():
+        values = {"use": [f"generator/{recipe}", "data/heads", "system/adversarial", "trainer/auto"]}
+    else:
+        raise ConfigError(registry.unknown("recipe", recipe, [*names(), *registry.names()]))
+    uses = {str(use).partition("/")[0]: str(use).partition("/")[2] for use in values.pop("use", [])}
+    over = parse_overrides(overrides)
+    for kind in GROUPS:
+        if isinstance(over.get(kind), dict) and "__select__" in over[kind]:
+            uses[kind] = str(over[kind].pop("__select__"))
+            if kind == "data":  # another data set: what the recipe said about the old one does not hold
+                values.pop("data", None)
+    if unknown := sorted(set(uses) - set(GROUPS)):
+        raise ConfigError(f"use: unknown group {unknown[0]!r}; groups are {', '.join(GROUPS)}")
+    merged: dict[str, Any] = {"name": Path(recipe).stem}
+    for kind, name in uses.items():
+        merged[kind] = _group_file(kind, name)
+    run = structured(RunConfig, _merge(_merge(merged, values), over), "")
+    if "name" not in run.generator:
+        raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
+    own = {k: v for k, v in run.generator.items() if k != "name"}
+    own.setdefault("scene", to_dict(run.data.scene))
+    run.generator = {"name": run.generator["name"], **to_dict(generator_config(run.generator["name"], own))}
+    return run
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def fingerprint(config: Any) -> str:
+    """Eight hex digits that change when any value of the configuration does."""
+    values = config if isinstance(config, Mapping) else to_dict(config)
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,97 @@
+"""Images that are made once: decoded pictures in memory, rendered ones on disk too."""
+
+import hashlib
+import json
+import logging
+import mmap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import resources
+from ..files import atomic_write
+
+log = logging.getLogger(__name__)
+
+
+class MemoryCache:
+    """Decoded images, filled as they are first asked for.
+
+    The memory is an anonymous shared mapping: forked workers fill it for each other, pages that are never
+    used cost nothing, and unlike torch's shared tensors it is not bound by the size of /dev/shm, which is 64
+    MB in containers.
+
+    Args:
+        n: number of images.
+        size: side S in pixels.
+        read: index -> (3, S, S) uint8.
+    """
+
+    def __init__(self, n: int, size: int, read: Callable[[int], Tensor]) -> None:
+        self.n, self.size, self.read = n, size, read
+        self._allocate()
+
+    def _allocate(self) -> None:
+        pixels = self.n * 3 * self.size**2
+        flat = torch.frombuffer(mmap.mmap(-1, pixels + self.n), dtype=torch.uint8)
+        self._images = flat[:pixels].view(self.n, 3, self.size, self.size)
+        self._filled = flat[pixels:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping cannot be sent to a spawned worker; there each one fills its own.
+        return {"n": self.n, "size": self.size, "read": self.read}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """(B,) indices -> (B, 3, S, S) uint8."""
+        for index in indices[self._filled[indices] == 0].tolist():
+            self._images[index] = self.read(index)
+            self._filled[index] = 1  # after the pixels: another worker may be looking
+        return self._images[indices]
+
+
+def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
+    """`make()`, or what it returned the last time with the same key, from the cache folder.
+
+    Args:
+        name: beginning of the file name.
+        key: everything the result depends on, as JSON values.
+        make: makes the tensor; it runs again if the file is missing or its checksum is wrong.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = resources.cache() / f"{name}-{digest}.safetensors"
+    found = _verified(path)
+    if found is not None:
+        return found
+    value = make().contiguous()
+    try:
+        atomic_write(path, save({"value": value}, {"sha256": _checksum(value)}))
+    except OSError as error:
+        log.warning("%s cannot be written (%s); it is made anew each time. Set ZOO_CACHE", path, error.strerror)
+    return value
+
+
+def _verified(path: Path) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            value, checksum = file.get_tensor("value"), (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError) as error:
+        log.warning("%s is damaged (%s) and is made anew", path, error)
+        return None
+    if checksum != _checksum(value):
+        log.warning("%s is damaged (wrong checksum) and is made anew", path)
+        return None
+    return value
+
+
+def _checksum(value: Tensor) -> str:
+    return hashlib.sha256(value.numpy().data).hexdigest()

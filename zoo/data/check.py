@@ -1,0 +1,84 @@
+"""`zoo data check`: decode every file of a data set once and say what is wrong, before training finds out."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import DataError
+from .layouts import SPLITS
+from .sources import ImageSource, layout
+from .store import open_files
+from .transforms import BadImage
+
+
+@dataclass
+class Report:
+    """What a scan found.
+
+    Attributes:
+        root: folder or zip.
+        total: image files found.
+        splits: images in each split of the layout.
+        problems: kind of problem -> one line for each file, sorted by path.
+    """
+
+    root: str
+    total: int
+    splits: dict[str, int]
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> int:
+        """Number of files that cannot be used."""
+        return sum(len(lines) for lines in self.problems.values())
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{name} {count}" for name, count in self.splits.items() if count)
+        lines = [f"{self.root}: {self.total} images ({splits or 'in no split'}), {self.bad} with problems"]
+        for kind, found in sorted(self.problems.items()):
+            lines += [f"{kind}: {len(found)}", *(f"  {line}" for line in found)]
+        return "\n".join(lines)
+
+
+def check(
+    root: str | Path, name: str = "folder", size: int = 64, *, crop: str | int | None = None, threads: int = 0
+) -> Report:
+    """Decode every image below `root` as training would.
+
+    Args:
+        root: folder or zip.
+        name: layout, one of `layouts.LAYOUTS`.
+        size: image side in pixels that will be trained with; it decides what is too small.
+        crop: instead of the layout's own.
+        threads: decoders at work; 0 takes one for each core.
+
+    Raises:
+        DataError: unknown layout, nothing at `root`, or no images.
+    """
+    chosen = layout(name)
+    files = open_files(root)
+    source = ImageSource(files, files.names, size, crop=chosen.crop if crop is None else crop)
+
+    def problem(index: int) -> BadImage | None:
+        try:
+            source.load(index)
+        except BadImage as error:
+            return error
+        return None
+
+    splits = Counter({split: len(chosen.select(files, split)) for split in SPLITS})
+    report = Report(str(files.root), len(files.names), dict(splits))
+    if files.unreadable:
+        report.problems["folder cannot be listed"] = [files.where(path) for path in files.unreadable]
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        found = pool.map(problem, range(len(source)))
+        for error in tqdm(found, total=len(source), desc="checking", unit="image", disable=None):
+            if error is not None:
+                report.problems.setdefault(error.kind, []).append(str(error))
+    if not any(splits.values()):
+        raise DataError(f"data.root={files.root} has no images in the layout of data={name}")
+    return report

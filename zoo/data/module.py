@@ -1,0 +1,197 @@
+"""`FaceData`: the images of a run as a LightningDataModule."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..config import DataConfig
+from ..errors import DataError
+from .cache import MemoryCache, on_disk
+from .sources import HeadSource, ImageSource, NoSplit, open_source
+from .stream import Batch, Stream, StreamLoader
+
+log = logging.getLogger(__name__)
+
+AUTO_CACHE_BYTES = 2**30
+
+
+class FaceData(LightningDataModule):
+    """Images to train on, as a `DataConfig` describes them.
+
+    The training loader has no end and starts at `position`, the number of images that all processes together
+    have seen; it is saved in Lightning's checkpoints. Processes share the stream by themselves, without a
+    distributed sampler.
+
+    Args:
+        config: which images and how.
+        batch: images per process and step: a number, or a function of the position for curricula that change
+            it.
+
+    Attributes:
+        position: where the stream goes on.
+    """
+
+    def __init__(self, config: DataConfig, batch: int | Callable[[int], int] = 16) -> None:
+        super().__init__()
+        self.config = config
+        self.batch = batch if callable(batch) else _Constant(batch)
+        self.position = 0
+        self._train: ImageSource | HeadSource | None = None
+        self._read: Callable[[Tensor], Tensor] | None = None
+
+    def source(self, split: str = "train") -> ImageSource | HeadSource:
+        """One split as a map-style data set, in file order and without mirroring; raises DataError.
+
+        "val" and "test" of the embedded heads have a sixteenth of the heads to train on.
+        """
+        c = self.config
+        return open_source(
+            c.name,
+            c.root,
+            split,
+            c.size,
+            resample=c.resample,  # type: ignore[arg-type]
+            on_error=c.on_error,  # type: ignore[arg-type]
+            limit=c.limit,
+            length=c.length if split == "train" else max(1, c.length // 16),
+            seed=c.seed,
+        )
+
+    def prepare_data(self) -> None:
+        """Once per machine: render the heads into the cache folder, for all processes to read."""
+        if self.config.name == "heads" and self.config.cache != "never":
+            self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the training images; safe to call again. Raises DataError."""
+        if self._train is None:
+            self._train = self.source()
+            self._read = _reader(self._train, self.config)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless batches from `position` on, see `Stream.at`."""
+        self.setup()
+        assert self._train is not None
+        assert self._read is not None
+        stream = Stream(
+            self._read,
+            len(self._train),
+            self.config.seed,
+            hflip=self.config.hflip,
+            batch=self.batch,
+            start=self.position,
+            rank=self._rank,
+            world=self._world,
+        )
+        pin = torch.cuda.is_available()
+        return StreamLoader(stream, batch_size=None, num_workers=self._workers, pin_memory=pin)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The "val" split (or the training images if there is none) once, in order, not mirrored."""
+        try:
+            source = self.source("val")
+        except NoSplit as error:
+            log.info("%s; validating on the training images", error)
+            source = self.source("train")
+        size = self.batch(self.position)
+        return DataLoader(source, batch_size=size, num_workers=self._workers)
+
+    @property
+    def _workers(self) -> int:
+        # The heads' compiled renderer is parallel by itself, and does not survive a fork.
+        return 0 if self.config.name == "heads" else self.config.workers
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def advance(self, batch: Batch) -> None:
+        """Note that a batch of the training stream has been taken. Lightning's `fit` calls this by itself."""
+        self.position = int(batch["position"][-1]) - self._rank + self._world
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        # Counted here and not in the sampler, which workers run ahead of the training.
+        if isinstance(batch, dict) and "position" in batch:
+            self.advance(batch)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: position, number of images, seed."""
+        return {
+            "position": self.position,
+            "images": len(self._train) if self._train is not None else None,
+            "seed": self.config.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the saved position; warns if the data or the seed are not those of the checkpoint."""
+        self.setup()
+        self.position = int(state_dict["position"])
+        now = self.state_dict()
+        for key in ("images", "seed"):
+            if state_dict.get(key) != now[key]:
+                message = "data: %s were %s in the checkpoint and are %s now; the order of the images changes"
+                log.warning(message, key, state_dict.get(key), now[key])
+
+
+class _Constant:
+    """A batch size that stays; a class, because spawned workers cannot be sent a lambda."""
+
+    def __init__(self, value: int) -> None:
+        if value < 1:
+            raise DataError(f"batch={value}: use at least 1 image")
+        self.value = value
+
+    def __call__(self, position: int) -> int:
+        return self.value
+
+
+def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Callable[[Tensor], Tensor]:
+    """(B,) indices -> (B, 3, S, S) uint8, from memory if the configuration allows."""
+    if config.cache not in ("auto", "always", "never"):
+        raise DataError(f"data.cache={config.cache!r} is unknown: use auto, always or never")
+    if config.cache == "never":
+        return _Direct(source)
+    if isinstance(source, HeadSource):
+        return on_disk("heads", _heads_key(config, len(source)), lambda: _render(source)).__getitem__
+    if config.cache == "auto" and len(source) * 3 * config.size**2 > AUTO_CACHE_BYTES:
+        return _Direct(source)
+    return MemoryCache(len(source), config.size, source.read)
+
+
+class _Direct:
+    """Every image read anew."""
+
+    def __init__(self, source: ImageSource | HeadSource) -> None:
+        self.source = source
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        return torch.stack([self.source.read(index) for index in indices.tolist()])
+
+
+def _render(source: HeadSource, chunk: int = 50) -> Tensor:
+    starts = range(0, len(source), chunk)
+    bar = tqdm(starts, desc="rendering heads", unit_scale=chunk, unit="image", disable=None)
+    return torch.cat([source.read_batch(list(range(s, min(s + chunk, len(source))))) for s in bar])
+
+
+def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:
+    """All that the rendered heads depend on, the model and the code that draws it included."""
+    here = Path(__file__).parent
+    code = [*here.glob("head*.py"), here / "subdivide.py", here.parent / "renderers" / "rasterize.py"]
+    digest = hashlib.sha256()
+    for path in sorted([*code, here / "assets" / "heads.npz"]):
+        digest.update(path.read_bytes())
+    return {"length": length, "seed": config.seed, "size": config.size, "model": digest.hexdigest()}

@@ -1,0 +1,197 @@
+"""Image data sets by name: files on disk in one of the `layouts`, or the embedded heads."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .. import registry
+from ..errors import DataError
+from .layouts import LAYOUTS, SPLITS, Layout
+from .store import Files, open_files
+from .transforms import BadImage, Resample, load_image, to_float, to_uint8
+
+log = logging.getLogger(__name__)
+
+OnError = Literal["stop", "skip"]
+
+
+class NoSplit(DataError):
+    """The data set is there, but has no such split."""
+
+
+class Source(Protocol):
+    """A map-style data set of square RGB images, all of one size S."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Tensor:
+        """(3, S, S) uint8. Raises DataError."""
+        ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`{"image": (3, S, S) float32 in [-1, 1], "index": int}`. Raises DataError."""
+        ...
+
+
+class ImageSource(Dataset[dict[str, Any]]):
+    """Picture files read on demand.
+
+    Args:
+        files: an open folder or zip.
+        names: the files to use; an image's index is its place here.
+        size: side S in pixels.
+        crop: region of each picture, see `transforms.crop_box`.
+        resample: see `transforms.load_image`.
+        on_error: "stop" raises at the first bad file. "skip" gives the next good one in its place (the last
+            is followed by the first), and warns once.
+
+    Attributes:
+        bad: indices found bad so far by this process.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        names: list[str],
+        size: int,
+        *,
+        crop: str | int = "square",
+        resample: Resample = "lanczos",
+        on_error: OnError = "stop",
+    ) -> None:
+        if on_error not in ("stop", "skip"):
+            raise DataError(registry.unknown("data.on_error", on_error, ("stop", "skip")))
+        self.files, self.names, self.size = files, names, size
+        self.crop, self.on_error = crop, on_error
+        self.resample: Resample = resample
+        self.bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, index: int) -> Tensor:
+        """(3, S, S) uint8 of exactly this file, whatever the policy. Raises BadImage."""
+        name = self.names[index]
+        where = self.files.where(name)
+        return load_image(self.files.read(name), where, self.size, self.crop, self.resample)
+
+    def read(self, index: int) -> Tensor:
+        """(3, S, S) uint8 of this file, or under "skip" of the next good one.
+
+        Raises:
+            DataError: a bad file under "stop"; no good file at all under "skip".
+        """
+        for step in range(len(self)):
+            at = (index + step) % len(self)
+            if at in self.bad:
+                continue
+            try:
+                return self.load(at)
+            except BadImage as error:
+                if self.on_error == "stop":
+                    hint = "data.on_error=skip passes over bad files, `zoo data check` lists them all"
+                    raise DataError(f"{error} ({hint})") from error
+                if not self.bad:
+                    log.warning("skipping bad images, the first is %s; `zoo data check` lists them all", error)
+                self.bad.add(at)
+        raise DataError(f"all {len(self)} images in {self.files.root} are bad; `zoo data check` says why")
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": to_float(self.read(index)), "index": index}
+
+
+class HeadSource(Dataset[dict[str, Any]]):
+    """The images of the embedded 3D heads, without their geometry, see `heads.HeadDataset`.
+
+    Raises:
+        DataError: `size` is not among 32..256, or the seed is negative.
+    """
+
+    def __init__(self, split: str, size: int, length: int, seed: int) -> None:
+        from .heads import HeadDataset  # its compiler takes a second to import
+
+        try:
+            self.heads = HeadDataset(split, size=size, length=length, seed=seed)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def read(self, index: int) -> Tensor:
+        """(3, S, S) uint8."""
+        return self.read_batch([index])[0]
+
+    def read_batch(self, indices: list[int]) -> Tensor:
+        """(B, 3, S, S) uint8, much faster than one by one."""
+        return to_uint8(self.heads.batch(indices)["image"])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": to_float(self.read(index)), "index": index}
+
+
+def names() -> list[str]:
+    """Data sets that `open_source` knows."""
+    return ["heads", *LAYOUTS]
+
+
+def layout(name: str) -> Layout:
+    """The layout of a data set on disk. Raises DataError with the nearest name."""
+    if name not in LAYOUTS:
+        raise DataError(registry.unknown("data set", name, names()))
+    return LAYOUTS[name]
+
+
+def open_source(
+    name: str,
+    root: str | Path | None = None,
+    split: str = "train",
+    size: int = 64,
+    *,
+    crop: str | int | None = None,
+    resample: Resample = "lanczos",
+    on_error: OnError = "stop",
+    limit: int | None = None,
+    length: int = 8000,
+    seed: int = 0,
+) -> ImageSource | HeadSource:
+    """One split of a data set.
+
+    Args:
+        name: see `names()`.
+        root: folder or zip file; "heads" needs none.
+        split: "train", "val" or "test".
+        size: side of the images in pixels.
+        crop: instead of the layout's own, see `transforms.crop_box`.
+        resample: see `transforms.load_image`.
+        on_error: see `ImageSource`; folders that cannot be listed count as bad files.
+        limit: use the first so many images.
+        length: number of different heads.
+        seed: of the heads.
+
+    Raises:
+        NoSplit: the data set has no images in this split.
+        DataError: unknown name or split, no root, nothing there, no images, an unreadable folder.
+    """
+    if split not in SPLITS:
+        raise DataError(registry.unknown("split", split, SPLITS))
+    if size < 4:
+        raise DataError(f"data.size={size} is too small: use at least 4 pixels")
+    if limit is not None and limit < 1:
+        raise DataError(f"data.limit={limit} leaves no images: use at least 1, or leave it out")
+    if name == "heads":
+        return HeadSource(split, size, min(length, limit or length), seed)
+    chosen = layout(name)
+    if root is None:
+        raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")
+    files = open_files(root)
+    if files.unreadable and on_error == "stop":
+        raise DataError(f"{files.where(files.unreadable[0])}: folder cannot be listed; check its permissions")
+    found = chosen.select(files, split)[:limit]
+    if not found:
+        raise NoSplit(f"data.root={files.root} has no {split!r} images in the layout of data={name}")
+    crop = chosen.crop if crop is None else crop
+    return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error)

@@ -1,0 +1,114 @@
+"""The training stream: infinite, a pure function of (seed, position), so that a run resumes on the next
+image."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ..errors import DataError
+from .transforms import flips, to_float
+
+Batch = dict[str, Tensor]
+
+
+class PositionSampler:
+    """Position in the stream -> image: every epoch is a permutation of its own, keyed by (seed, epoch).
+
+    It sorts Philox's raw output, because numpy keeps that stream for ever and its `permutation` may change.
+
+    Args:
+        n: number of images.
+        seed: any integer.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed = n, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """(B,) positions >= 0 -> (B,) indices below n."""
+        epochs, offsets = np.divmod(positions, self.n)
+        indices = np.empty_like(offsets)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            indices[here] = self._order(epoch)[offsets[here]]
+        return indices
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            key = np.array([self.seed % 2**64, epoch], dtype=np.uint64)
+            order = np.argsort(np.random.Philox(key=key).random_raw(self.n), kind="stable")
+            # A batch can reach over the end of an epoch, so the one before is kept too.
+            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1} | {epoch: order}
+        return self._orders[epoch]
+
+
+class Stream(IterableDataset[Batch | DataError]):
+    """Batches without end, from any position on.
+
+    Rank r of w processes takes every w-th position from r on, and worker k of m makes every m-th batch from k
+    on, so the images do not depend on the number of workers.
+
+    Args:
+        read: (B,) indices -> (B, 3, S, S) uint8.
+        n: number of images.
+        seed: of order and mirror.
+        hflip: mirror half of the images.
+        batch: position -> images per process in the batch that starts there.
+        start: first position.
+        rank, world: this process, of how many.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Tensor], Tensor],
+        n: int,
+        seed: int,
+        *,
+        hflip: bool,
+        batch: Callable[[int], int],
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.read, self.seed, self.hflip, self.batch = read, seed, hflip, batch
+        self.start, self.rank, self.world = start, rank, world
+        self.sampler = PositionSampler(n, seed)
+
+    def at(self, positions: np.ndarray) -> Batch:
+        """Of (B,) positions: `image` (B, 3, S, S) float32 in [-1, 1], `index` and `position` (B,) int64."""
+        indices = torch.from_numpy(self.sampler(positions))
+        images = to_float(self.read(indices))
+        if self.hflip:
+            mirrored = torch.from_numpy(flips(self.seed, positions))
+            images[mirrored] = images[mirrored].flip(-1)
+        return {"image": images, "index": indices, "position": torch.from_numpy(positions)}
+
+    def __iter__(self) -> Iterator[Batch | DataError]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        position = self.start
+        for step in itertools.count():
+            size = self.batch(position)
+            if step % workers == worker:
+                try:
+                    yield self.at(position + self.rank + self.world * np.arange(size, dtype=np.int64))
+                except DataError as error:
+                    # Raised here, a worker's error would reach the user as a page of traceback.
+                    yield error
+            position += size * self.world
+
+
+class StreamLoader(DataLoader[Any]):
+    """Batches of a `Stream`; an error of a worker is raised here, with its own type and message."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch

@@ -1,0 +1,157 @@
+"""Unsup3d's `synface` layout: a writer that fills it with the embedded heads, and a reader for it and for the
+published set.
+
+    <root>/<split>/image/000007_image.png     8-bit RGB
+    <root>/<split>/depth/000007_depth.png     8-bit grey, 255 = 0.9 (near), 0 = 1.1 (background)
+
+The benchmark cuts the middle 170 of 256 pixels out of every picture and takes that cut for a camera of 10 degrees.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from zoo.data.head_model import HeadModel
+from zoo.data.head_sampling import SPLITS, sample_heads, sample_lights, sample_poses
+from zoo.data.heads import Rendering, render_heads
+from zoo.errors import DataError
+
+NEAR, FAR = 0.9, 1.1
+CROP, NATIVE = 170, 256
+CROP_FOV = 10.0  # degrees
+CHUNK = 8  # images rendered at once
+
+
+def decode_depth(value: Tensor) -> Tensor:
+    """Grey values in [0, 1] to depth: 1 is NEAR, 0 is FAR."""
+    d = (1 - value) * 2 - 1
+    return (1 + d) / 2 * FAR + (1 - d) / 2 * NEAR
+
+
+def encode_depth(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Depth to uint8 grey; outside the mask it is 0, the farthest."""
+    value = ((FAR - depth) / (FAR - NEAR)).clip(0, 1)
+    return np.where(mask > 0, np.round(value * 255), 0).astype(np.uint8)
+
+
+def write_synface(
+    out: str | Path, n: int, size: int = NATIVE, seed: int = 0, splits: Sequence[str] = tuple(SPLITS)
+) -> Path:
+    """Render heads into the layout above; all of it appears at ``out`` at once, or nothing does.
+
+    n: images of the train split; the others get an eighth each [at least one], as the published set has. size: pixels
+    per side; the benchmark's cut is 170 / 256 of it. The same arguments write the same pixels.
+    Raises DataError when ``out`` holds files, or an argument is out of range.
+    """
+    out = Path(out)
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown:
+        raise DataError(f"write_synface: split {unknown[0]!r} does not exist; use {', '.join(SPLITS)}")
+    if n < 1 or size < 48:
+        raise DataError(f"write_synface: n={n}, size={size}; use n of 1 or more and size of 48 or more")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"write_synface: {out} is not an empty folder; name a new one or empty it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    part.chmod(0o755)
+    counts = {split: n if split == "train" else max(1, n // 8) for split in splits}
+    try:
+        with Progress() as progress:
+            task = progress.add_task("synface", total=sum(counts.values()))
+            for split, count in counts.items():
+                for start in range(0, count, CHUNK):
+                    indices = np.arange(start, min(start + CHUNK, count))
+                    _write_images(part / split, indices, _render(indices, size, seed, split))
+                    progress.advance(task, len(indices))
+        if out.exists():
+            out.rmdir()
+        os.replace(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return out
+
+
+def _render(indices: np.ndarray, size: int, seed: int, split: str) -> Rendering:
+    crop = round(size * CROP / NATIVE)
+    # The first and last pixel of the cut look along the edges of the benchmark's camera.
+    half_width = math.tan(math.radians(CROP_FOV / 2)) * (size - 1) / (crop - 1)
+    fov = round(math.degrees(2 * math.atan(half_width)), 9)
+    heads = sample_heads(indices, seed, split, HeadModel.load())
+    return render_heads(heads, sample_poses(indices, seed, split), sample_lights(indices, seed, split), size, fov)
+
+
+def _write_images(folder: Path, indices: np.ndarray, rendered: Rendering) -> None:
+    for kind in ("image", "depth"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    pictures = np.round((rendered.image.transpose(0, 2, 3, 1) + 1) * 127.5).astype(np.uint8)
+    depths = encode_depth(rendered.depth, rendered.mask)[:, 0]
+    for index, picture, depth in zip(indices, pictures, depths, strict=True):
+        Image.fromarray(picture).save(folder / "image" / f"{index:06}_image.png")
+        Image.fromarray(depth).save(folder / "depth" / f"{index:06}_depth.png")
+
+
+class SynfaceDataset(Dataset):
+    """Images with true depth from a folder in the layout above, in the order of their names.
+
+    root: folder that holds the splits. size: pixels per side after cut and resize.
+    crop: side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
+    An item is a dict: image (3, S, S) in [-1, 1]; depth (1, S, S) in [0.9, 1.1]; mask (1, S, S), 1 where depth < 1.1.
+    Raises DataError for a missing split, an empty one, or a picture without its depth.
+    """
+
+    def __init__(self, root: str | Path, split: str = "test", size: int = 64, crop: int | None = None) -> None:
+        folder = Path(root) / split / "image"
+        if not folder.is_dir():
+            raise DataError(f"SynfaceDataset: {folder} does not exist; root must hold <split>/image and <split>/depth")
+        self.images = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+        if not self.images:
+            raise DataError(f"SynfaceDataset: {folder} holds no .png or .jpg pictures")
+        self.size, self.crop = size, crop
+        missing = [p for p in map(_depth_path, self.images) if not p.is_file()]
+        if missing:
+            raise DataError(
+                f"SynfaceDataset: {missing[0]} is missing, and {len(missing) - 1} more; each image needs its depth"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        path = self.images[index]
+        image = self._read(path, "RGB")
+        # Published depth pictures are RGB in some copies; every channel holds the same value.
+        depth = decode_depth(self._read(_depth_path(path), "RGB")[:1])
+        return {"image": image * 2 - 1, "depth": depth, "mask": (depth < FAR).float()}
+
+    def _read(self, path: Path, mode: str) -> Tensor:
+        """(3, S, S) in [0, 1]: centre cut, then PIL's bilinear resize, as the benchmark reads."""
+        try:
+            with Image.open(path) as file:
+                picture = file.convert(mode)
+        except OSError as error:
+            raise DataError(f"SynfaceDataset: {path} cannot be read ({error}); remove it or fetch it again") from error
+        width, height = picture.size
+        side = self.crop or round(min(width, height) * CROP / NATIVE)
+        left, top = round((width - side) / 2), round((height - side) / 2)
+        picture = picture.crop((left, top, left + side, top + side)).resize(
+            (self.size, self.size), Image.Resampling.BILINEAR
+        )
+        return torch.from_numpy(np.array(picture, np.float32) / 255).permute(2, 0, 1)
+
+
+def _depth_path(image: Path) -> Path:
+    """The depth picture that belongs to an image: "image" becomes "depth" in the folder and in the name."""
+    return image.parent.with_name("depth") / image.name.replace("image", "depth")

@@ -1,0 +1,152 @@
+"""What works on this machine, what does not, and the exact fix."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from . import hub, resources
+from .errors import ZooError
+
+_NEEDED = {
+    "torch": "pip install 'torch>=2.11,<2.13'",
+    "lightning": "pip install 'lightning>=2.6.4'",
+    "torchmetrics": "pip install torchmetrics",
+    "omegaconf": "pip install 'omegaconf>=2.4'",
+    "numpy": "pip install numpy",
+    "numba": "pip install numba",
+    "safetensors": "pip install safetensors",
+    "scikit-image": "pip install scikit-image",
+    "trimesh": "pip install trimesh",
+    "imageio-ffmpeg": "pip install imageio-ffmpeg",
+}
+_EXTRAS = {"hub": "huggingface_hub", "tensorboard": "tensorboard"}
+_MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        state: "ok"; "limited" (zoo works, with less); "broken" (must be fixed).
+        found: what is there.
+        fix: what to do, "" if nothing.
+    """
+
+    name: str
+    state: Literal["ok", "limited", "broken"]
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Every check, in the order in which a reader wants them."""
+    checks = [_python(), *_packages()]
+    if any(c.state == "broken" and c.name in ("torch", "lightning", "numpy") for c in checks):
+        return checks  # the rest imports these; a bad release must not even be imported
+    return [*checks, _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("python", "ok", found)
+
+
+def _packages() -> Iterator[Check]:
+    for name, fix in _NEEDED.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Check(name, "broken", "not installed", fix)
+            continue
+        if name == "lightning" and found in _MALICIOUS_LIGHTNING:
+            advice = "pip install 'lightning>=2.6.4', then change every password and key this machine holds"
+            yield Check(name, "broken", f"{found} is a malicious release that steals credentials", advice)
+        else:
+            yield Check(name, "ok", found)
+
+
+def _pytorch3d() -> Check:
+    from .renderers import p3d
+
+    works, reason = p3d.native()
+    try:
+        found = p3d.pytorch3d().__version__
+    except ZooError as error:
+        return Check("pytorch3d", "broken", "not installed", str(error).partition(": ")[2])
+    if not works:
+        less = f"{found}, Python part only ({reason}); meshes are drawn by zoo's own CPU rasterizer"
+        return Check("pytorch3d", "limited", less, "pip install 'torch>=2.11,<2.13' from the default index")
+    covered = _covered_pixels()
+    if covered != 64:
+        return Check("pytorch3d", "broken", f"{found} draws {covered} of 64 pixels of a square", p3d.INSTALL)
+    return Check("pytorch3d", "ok", f"{found}, native part draws")
+
+
+def _covered_pixels() -> int:
+    """Pixels that PyTorch3D's native rasterizer fills when two triangles cover an 8 x 8 image; 64 is right."""
+    import torch
+
+    from .renderers.p3d import pytorch3d
+
+    # No pixel centre lies on the shared diagonal: there PyTorch3D draws neither triangle.
+    corners = torch.tensor([[-2.0, -2.0, 1.0], [2.0, -2.0, 1.0], [3.0, 2.0, 1.0], [-2.0, 2.0, 1.0]])
+    square = pytorch3d().structures.Meshes([corners], [torch.tensor([[0, 1, 2], [0, 2, 3]])])
+    faces = pytorch3d().renderer.mesh.rasterize_meshes(square, image_size=8, bin_size=0)[0]
+    return int((faces >= 0).sum())
+
+
+def _device() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        return Check("device", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    return Check("device", "ok", f"CPU, {torch.get_num_threads()} threads; no GPU found, paper-size training needs one")
+
+
+def _compiler() -> Check:
+    found = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    if found is None:
+        return Check("c++", "limited", "no compiler; torch.compile is off, training on a CPU is 3-6 times slower",
+                     "apt install g++ (Debian, Ubuntu), xcode-select --install (macOS)")  # fmt: skip
+    return Check("c++", "ok", found)
+
+
+def _extras() -> Iterator[Check]:
+    for extra, package in _EXTRAS.items():
+        try:
+            yield Check(f"extra {extra}", "ok", f"{package} {version(package)}")
+        except PackageNotFoundError:
+            yield Check(f"extra {extra}", "limited", f"{package} is not installed", f"pip install 'zoo[{extra}]'")
+
+
+def _cache() -> Check:
+    folder = resources.cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("cache", "broken", f"{folder}: {error.strerror}", "set ZOO_CACHE to a folder you can write")
+    return Check("cache", "ok", f"{folder}, {size / 1e6:.1f} MB used, {free / 1e9:.0f} GB free")
+
+
+def _weights() -> Iterator[Check]:
+    from .weights import read_weights
+
+    for name in hub.list_models(pretrained=True):
+        try:
+            card = read_weights(resources.checkpoints() / name).card
+        except ZooError as error:
+            yield Check(f"weights {name}", "broken", str(error), "install zoo again")
+            continue
+        known = card is not None and card.sha256
+        yield (
+            Check(f"weights {name}", "ok", f"{card.bytes / 1e6:.1f} MB, SHA-256 {card.sha256[:12]}... as on the card")
+            if card is not None and known
+            else Check(f"weights {name}", "broken", "its card has no hash", "install zoo again")
+        )

@@ -1,0 +1,17 @@
+"""The errors `zoo` raises on purpose: one line that names the value, the place and the fix."""
+
+
+class ZooError(Exception):
+    """Base of every deliberate error. The command line prints its message alone; `--debug` adds the trace."""
+
+
+class ConfigError(ZooError):
+    """An unknown key, a wrong type or an impossible combination in a configuration."""
+
+
+class DataError(ZooError):
+    """Missing, empty or unreadable data."""
+
+
+class WeightsError(ZooError):
+    """Weights that are missing, damaged, or do not fit the network."""

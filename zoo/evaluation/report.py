@@ -1,0 +1,166 @@
+"""A comparison as a table for the terminal, rows for programs, and one self-contained page for people."""
+
+import base64
+import html
+import io
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.table import Table
+from torch import Tensor
+
+from ..files import atomic_write
+from ..version import __version__
+from .comparison import Comparison
+from .pictures import Sheet
+from .protocols import Row
+from .style import CSS
+
+# Wu et al. 2020, table 2: SIDE x 100 and MAD in degrees on BFM test images, mean and standard deviation.
+PUBLISHED_BFM = (
+    ("supervised", "0.410 ± 0.103", "10.78 ± 1.01"),
+    ("constant depth", "2.723 ± 0.371", "43.34 ± 2.25"),
+    ("average depth", "1.990 ± 0.556", "23.26 ± 2.85"),
+    ("Unsup3d", "0.793 ± 0.140", "16.51 ± 1.56"),
+)
+# The browser itself then refuses anything that is not inside the file.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_HEADINGS = ("Method", "SIDE ×10⁻² ↓", "MAD ° ↓", "Images", "Seconds")
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    side = f"{100 * row.SIDE:.3f} ± {100 * row.SIDE_std:.3f}"
+    return row.name, side, f"{row.MAD:.2f} ± {row.MAD_std:.2f}", str(row.n), f"{row.seconds:.0f}"
+
+
+def text_table(rows: Sequence[Row]) -> Table:
+    """Rows as a table for the terminal, one section for each protocol, SIDE times 100."""
+    table = Table(title=", ".join(dict.fromkeys(row.protocol for row in rows)), title_justify="left")
+    for index, heading in enumerate((*_HEADINGS, "Protocol")):
+        table.add_column(heading, justify="right" if 0 < index < 5 else "left", no_wrap=index < 3)
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and (before.protocol, before.kind) != (row.protocol, row.kind):
+            table.add_section()
+        table.add_row(*_cells(row), row.protocol)
+    return table
+
+
+def json_rows(rows: Sequence[Row]) -> str:
+    """Rows as JSON, one object in each line; SIDE in units of 1e-2, MAD in degrees."""
+    return "".join(json.dumps(row.figures()) + "\n" for row in rows)
+
+
+def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+    """Write a comparison as one HTML file that needs nothing else: no network, no scripts, no other files.
+
+    Args:
+        comparison: rows and pictures.
+        path: the `.html` file; replaced whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    return atomic_write(path, page(comparison))
+
+
+def page(comparison: Comparison) -> str:
+    """The report as HTML text."""
+    rules = comparison.protocol
+    title = f"Shape from images: {rules.name}"
+    sections = [_table(comparison.rows, rules.name)]
+    if rules.name.startswith("bfm"):
+        sections.append(_published())
+    sections.append("<h2>Protocol</h2>" + "".join(f"<p>{html.escape(text)}</p>" for text in rules.words()))
+    for row in comparison.rows:
+        sheets = "".join(_sheet(sheet, row.name) for sheet in comparison.sheets.get(row.name, []))
+        sections.append(f"<h2>{html.escape(row.name)} <small>{row.kind}</small></h2>{sheets}")
+    body = "".join(f"<section>{section}</section>" for section in sections)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
+        f"<header><h1>{html.escape(title)}</h1><p>{_lead(comparison.rows)}</p></header><main>{body}</main>"
+        f"<footer><p>Made by <code>{html.escape(comparison.command)}</code></p>"
+        f"<p>{html.escape(_versions())}</p></footer>"
+        "</body></html>\n"
+    )
+
+
+def _lead(rows: Sequence[Row]) -> str:
+    models = [row for row in rows if row.kind == "model"]
+    if not models:
+        return "Baselines only: no model was scored."
+    best = min(models, key=lambda row: row.SIDE)
+    return (
+        f"Lowest depth error of {len(models)} model{'s' * (len(models) > 1)}: "
+        f"<strong>{html.escape(best.name)}</strong> with SIDE {100 * best.SIDE:.3f}×10⁻² and MAD {best.MAD:.2f}° "
+        f"on {best.n} test images. Lower is better for both."
+    )
+
+
+def _table(rows: Sequence[Row], caption: str) -> str:
+    worst = max((row.SIDE for row in rows), default=1.0) or 1.0
+    lines = []
+    for before, row in zip([None, *rows], rows, strict=False):
+        name, *numbers = (html.escape(cell) for cell in _cells(row))
+        rule = ' class="rule"' if before and before.kind != row.kind else ""
+        note = f"<small>{html.escape(row.notes)}</small>" if row.notes else ""
+        bar = f'<i class="bar {row.kind}" style="width:{100 * row.SIDE / worst:.1f}%"></i>'
+        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        lines.append(f'<tr{rule}><th scope="row">{name}{note}{bar}</th>{cells}</tr>')
+    heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
+    note = "Bars show SIDE. Values are means ± standard deviation over test images."
+    return (
+        f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(caption)}. {note}</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _published() -> str:
+    lines = "".join(
+        f'<tr><th scope="row">{name}</th><td>{side}</td><td>{mad}</td></tr>' for name, side, mad in PUBLISHED_BFM
+    )
+    heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS[:3])
+    return (
+        "<h2>Published figures</h2><p>Wu et al. 2020, table 2, trained and tested by its authors. They were not "
+        "measured here, so they stand apart from the table above.</p>"
+        f'<div class="scroll"><table><caption>BFM, as published</caption><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _sheet(sheet: Sheet, name: str) -> str:
+    strips = []
+    for label, images in sheet.rows:
+        alt = html.escape(f"{name}, {sheet.title.lower()}: {label} of {len(images)} objects side by side", quote=True)
+        width, height, data = _png(images)
+        strips.append(
+            f"<div><span>{html.escape(label)}</span>"
+            f'<img alt="{alt}" width="{width}" height="{height}" src="data:image/png;base64,{data}"></div>'
+        )
+    caption = f"<strong>{html.escape(sheet.title)}.</strong> {html.escape(sheet.caption)}"
+    return f'<figure><figcaption>{caption}</figcaption><div class="strips">{"".join(strips)}</div></figure>'
+
+
+def _png(images: Tensor) -> tuple[int, int, str]:
+    """Images (N,3,S,S) in [0,1], side by side: width, height, base64 PNG."""
+    strip = torch.cat(list(images), dim=-1).mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
+    buffer = io.BytesIO()
+    Image.fromarray(strip.numpy()).save(buffer, "PNG", optimize=True)
+    return strip.shape[1], strip.shape[0], base64.b64encode(buffer.getvalue()).decode()
+
+
+def _versions() -> str:
+    packages = (f"{name} {version(name)}" for name in ("torch", "lightning", "torchmetrics"))
+    return ", ".join([f"zoo {__version__}", f"Python {platform.python_version()}", *packages])

@@ -1,0 +1,287 @@
+"""Files to look at: meshes for Blender, contact sheets, turntables. Everything is written whole or not at all.
+
+Colours go from [-1, 1] to 0..255 by one fixed linear map; nothing is stretched to its own range
+except depth, which has none.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, ZooError
+from .files import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from pytorch3d.structures import Meshes
+    from torch import Tensor
+
+    from .generators.base import Generator, Latents
+    from .geometry import Light, Render
+
+MAPS = ("rgb", "albedo", "normal", "depth", "shading")
+_MESH_FILES = (".glb", ".obj", ".ply")
+_LABEL_HEIGHT = 14
+
+
+def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
+    """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared, vertex colours to 8 bits.
+
+    Units and centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
+
+    Args:
+        meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, or none.
+        path: target; the suffix chooses the format.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: another suffix, or not exactly one mesh.
+        ZooError: an empty mesh, coordinates that are not finite, textures that are not per vertex.
+    """
+    import numpy as np
+    import trimesh
+
+    path = Path(path)
+    if path.suffix not in _MESH_FILES:
+        raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
+    if len(meshes) != 1:
+        raise ConfigError(f"{path}: {len(meshes)} meshes for one file; export them one by one, e.g. meshes[0]")
+    vertices = meshes.verts_packed().detach().cpu().double().numpy()
+    faces = meshes.faces_packed().detach().cpu().numpy()
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise ZooError(f"{path}: the mesh is {'not finite' if len(faces) else 'empty'}; try another seed or level")
+    low, high = vertices.min(0), vertices.max(0)
+    notes = {
+        "generator": "zoo",
+        "frame": "right-handed, +Y up, front +Z",
+        "units": "zoo world units (the camera stands 1 unit from the origin unless its scene says otherwise)",
+        "centre": "world origin, not re-centred",
+        "bounds": json.dumps([low.round(5).tolist(), high.round(5).tolist()]),
+    }
+    mesh = trimesh.Trimesh(vertices, faces, vertex_colors=_vertex_colours(meshes, path), process=False)
+    mesh.metadata.update(notes)
+    comments = [f"{key}: {value}" for key, value in notes.items()]
+    if path.suffix == ".glb":
+        data = trimesh.Scene(mesh).export(file_type="glb", include_normals=True)
+    elif path.suffix == ".obj":
+        data = mesh.export(file_type="obj", header="\n# ".join(comments))
+    else:
+        data = mesh.export(file_type="ply", vertex_normal=True)
+        start, _, rest = data.partition(b"\nelement ")
+        data = start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest
+    return atomic_write(path, data)
+
+
+def _vertex_colours(meshes: "Meshes", path: Path) -> "np.ndarray | None":
+    if meshes.textures is None:
+        return None
+    features = getattr(meshes.textures, "verts_features_packed", None)
+    if features is None:
+        raise ZooError(f"{path}: only colours at vertices can be written, not {type(meshes.textures).__name__}")
+    return (features().detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+
+
+def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
+    """A contact sheet: one column for each object, one row for each map that the method has.
+
+    Args:
+        renders: one or several; their objects stand side by side. All of one size.
+        maps: rows, out of `MAPS`. Colours [-1, 1] -> 0..255, normals (n + 1) / 2, shading [0, 1] -> 0..255, depth
+            bright where near within the objects of the sheet, background dark.
+        labels: text above the columns.
+
+    Raises:
+        ConfigError: an unknown map, no map at all, or a label count that differs from the number of objects.
+    """
+    from PIL import Image, ImageDraw
+
+    from .geometry import Render
+
+    if unknown := [name for name in maps if name not in MAPS]:
+        raise ConfigError(f"unknown map {unknown[0]!r}; known: {', '.join(MAPS)}")
+    render = renders if isinstance(renders, Render) else Render.cat(list(renders))
+    render = render.cpu()
+    rows = [_picture(name, render) for name in maps if getattr(render, name) is not None]
+    if not rows:
+        raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
+    n, size = len(render.rgb), render.rgb.shape[-1]
+    if labels and len(labels) != n:
+        raise ConfigError(f"{len(labels)} labels for {n} objects")
+    top = _LABEL_HEIGHT if labels else 0
+    sheet = Image.new("RGB", (n * size, top + len(rows) * size))
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (column * size, top + row * size))
+    for column, label in enumerate(labels):
+        ImageDraw.Draw(sheet).text((column * size + 2, 1), label, fill="white")
+    return sheet
+
+
+def _picture(name: str, render: "Render") -> "np.ndarray":
+    """One map of a batch as (B, H, W, 3) uint8."""
+    value: Tensor = getattr(render, name)
+    if name in ("rgb", "albedo", "normal"):
+        unit = (value + 1) / 2
+    elif name == "shading":
+        unit = value
+    else:
+        unit = _near_is_bright(value, render.mask)
+    pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _near_is_bright(depth: "Tensor", mask: "Tensor | None") -> "Tensor":
+    import torch
+
+    inside = depth.isfinite() if mask is None else (mask > 0.5) & depth.isfinite()
+    if not inside.any():
+        return torch.zeros_like(depth)
+    low, high = depth[inside].min(), depth[inside].max()
+    # The farthest point of the object keeps a fifth of full brightness, so that it does not sink into the background.
+    bright = 1 - 0.8 * (depth - low) / (high - low).clamp(min=1e-6)
+    return torch.where(inside, bright, torch.zeros_like(bright))
+
+
+def stack(images: "Sequence[Image]") -> "Image":
+    """Pictures below each other, left-aligned on black."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)))
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
+    return sheet
+
+
+def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, Any]) -> Path:
+    """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk."""
+    return atomic_write(path, _png(image, notes))
+
+
+def _png(image: "Image", notes: Mapping[str, Any]) -> bytes:
+    import io
+
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    for key, value in notes.items():
+        chunks.add_itxt(key, str(value))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def turntable(
+    generator: "Generator",
+    latents: "Latents",
+    path: str | os.PathLike[str],
+    frames: int = 60,
+    *,
+    size: int = 128,
+    fps: int = 25,
+    yaw: float | None = None,
+    pitch: float = 0.0,
+    light: "Light | None" = None,
+    maps: Sequence[str] = ("rgb",),
+    notes: Mapping[str, Any] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Film objects side by side while the camera swings from side to side and back, in a seamless loop.
+
+    Args:
+        generator: any.
+        latents: B objects.
+        path: `.mp4`, `.gif`, or a folder that does not exist yet for numbered PNGs.
+        frames: of one swing.
+        size: of each picture in pixels; films are padded to even sides, which the codec wants.
+        fps: frames per second.
+        yaw: how far to each side, in radians; by default twice the deviation of the training data, all that a model
+            knows.
+        pitch: the same throughout, in radians.
+        light: stays with the object; by default what the method takes when it is given none.
+        maps: rows, see `grid`.
+        notes: model, seed, command; stored in the file.
+        advance: called after every frame.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: fewer than 2 frames, another suffix.
+        ZooError: the folder exists already.
+    """
+    path = Path(path)
+    if frames < 2:
+        raise ConfigError(f"frames={frames}: a turntable needs at least 2")
+    if path.suffix not in (".mp4", ".gif", ""):
+        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .gif or a folder name")
+    if not path.suffix and path.exists():
+        raise ZooError(f"{path} exists: choose a new folder for the frames")
+    reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
+
+    def film() -> "Iterator[Image]":
+        import torch
+
+        for index in range(frames):
+            with torch.no_grad():
+                camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
+                yield _even(grid(generator(latents, camera, light), maps=maps))
+            if advance:
+                advance()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = {".mp4": _write_mp4, ".gif": _write_gif, "": _write_frames}[path.suffix]
+    # Beside the target, so that the last step is a rename and not a copy.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
+        part = Path(folder) / path.name
+        writer(film(), part, fps, notes or {})
+        os.replace(part, path)
+    return path
+
+
+def _even(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    return ImageOps.expand(image, (0, 0, image.width % 2, image.height % 2))
+
+
+def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    import imageio_ffmpeg
+
+    writer = None
+    comment = json.dumps({k: str(v) for k, v in notes.items()})
+    try:
+        for image in film:
+            if writer is None:
+                writer = imageio_ffmpeg.write_frames(
+                    str(path),
+                    image.size,
+                    fps=fps,
+                    macro_block_size=2,
+                    output_params=["-metadata", f"comment={comment}"],
+                )
+                writer.send(None)
+            writer.send(image.tobytes())
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    first, *rest = list(film)
+    comment = json.dumps({k: str(v) for k, v in notes.items()}).encode()
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment)
+
+
+def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    path.mkdir()
+    for index, image in enumerate(film):
+        (path / f"{index:04d}.png").write_bytes(_png(image, notes))

@@ -1,0 +1,109 @@
+"""What every generator promises, whatever it is made of."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..config import SceneConfig
+from ..data.priors import light_prior, pose_prior
+from ..geometry import Camera, Light, Render
+
+if TYPE_CHECKING:
+    from pytorch3d.structures import Meshes
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Codes of B objects.
+
+    Attributes:
+        z: (B, z_dim) standard normal draws.
+        psi: truncation, 1 = none, 0 = the average object.
+        code: the network's own inner code if it was optimised or edited directly; then `z` and `psi` are not used.
+    """
+
+    z: Tensor
+    psi: float = 1.0
+    code: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, index: slice | Tensor) -> "Latents":
+        return replace(self, z=self.z[index], code=None if self.code is None else self.code[index])
+
+    def to(self, device: torch.device | str) -> "Latents":
+        """The same codes on another device."""
+        return replace(self, z=self.z.to(device), code=None if self.code is None else self.code.to(device))
+
+
+class Generator(nn.Module):
+    """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
+
+    A sub-class has a dataclass `Config` with every architecture number and a `scene`, and implements `forward`, `mesh` and
+    `schedule`.
+    """
+
+    Config: ClassVar[type]
+    uses_light: ClassVar[bool] = False
+    card: dict[str, Any] | None = None
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.scene: SceneConfig = config.scene
+
+    @classmethod
+    def tiny(cls) -> Any:
+        """A Config with few parameters, for tests."""
+        raise NotImplementedError
+
+    def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
+        """Render every object from its camera under its light; one camera or light serves all.
+
+        `sampling` None means the method's deterministic inference settings; training passes `schedule(kimg)`.
+        """
+        raise NotImplementedError
+
+    def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
+        """World-frame meshes with vertex colours in [0, 1], Y up, counter-clockwise faces."""
+        raise NotImplementedError
+
+    def schedule(self, kimg: float) -> Any:
+        """Training-time sampling after `kimg` thousand images; a pure function."""
+        raise NotImplementedError
+
+    def regularisers(self, render: Render) -> dict[str, Tensor]:
+        """Named scalar losses of the method itself, added to the adversarial loss during training."""
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def latents(self, n: int, seed: int | torch.Generator = 0, psi: float = 1.0) -> Latents:
+        """Draw `n` codes; the same seed gives the same codes on every device. Code i does not depend on n."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        z = torch.stack([torch.randn(self.config.z_dim, generator=source) for _ in range(n)])
+        return Latents(z.to(self.device), psi)
+
+    def cameras(self, n: int, seed: int | torch.Generator = 0, size: int = 64) -> Camera:
+        """Draw `n` cameras from the pose distribution of the training data."""
+        source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        pose = pose_prior(self.scene.pose).sample(n, source)
+        return self.camera(pose[:, 1], pose[:, 0], size)
+
+    def camera(self, yaw: float | Tensor = 0.0, pitch: float | Tensor = 0.0, size: int = 64) -> Camera:
+        """Cameras at given angles in the scene this generator was trained for."""
+        camera = Camera.orbit(yaw, pitch, fov=self.scene.fov, size=size, radius=self.scene.radius)
+        return camera.to(self.device)
+
+    def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
+        """Draw `n` lights from the prior of the training data."""
+        source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        return Light(light_prior(self.scene.light).sample(n, source).to(self.device))

@@ -1,0 +1,204 @@
+"""The part that the radiance-field generators share: FiLM codes, truncation, marching cubes. The methods are in their own files."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import SceneConfig
+from ..geometry import Camera, Light
+from ..networks.siren import FieldOut, FiLMSiren
+from ..renderers.p3d import pytorch3d
+from ..renderers.volume import Field, Sampling
+from .base import Generator, Latents
+
+if TYPE_CHECKING:
+    from pytorch3d.structures import Meshes
+
+
+@dataclass
+class FieldConfig:
+    """Architecture and sampling of a FiLM-SIREN generator; the defaults are the published ones."""
+
+    z_dim: int = 256
+    hidden_dim: int = 256
+    layers: int = 8
+    mapping_dim: int = 256
+    box: float = 0.24  # side of the cube that the field sees as [-1, 1]; 0: no scaling (pi-GAN's CARLA)
+    view_condition: bool = True  # colour depends on the viewing direction
+    lock_view: bool = False  # feed the frontal direction instead of the true one
+    density_scale: float = 1.0  # factor on the activated density; thin fields start opaque enough to be seen
+    steps: int = 12
+    fine_steps: int = 12
+    last_back: bool = False
+    noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
+    outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
+    mesh_level: float = 35.0  # density at the surface, per world unit
+    scene: SceneConfig = field(default_factory=SceneConfig)
+
+
+class FieldGenerator(Generator):
+    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width)."""
+
+    Config = FieldConfig
+    config: Any
+
+    def __init__(self, config: Any, extra: int = 0) -> None:
+        super().__init__(config)
+        self.siren = FiLMSiren(
+            config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
+        )
+        self._average: tuple[int, Tensor] | None = None
+        self._query = self.siren.forward
+        if config.outward_init:
+            outward_init_(self)
+
+    def compile_field(self) -> None:
+        """Query the field through `torch.compile` from now on (one shape at a time)."""
+        self._query = torch.compile(self.siren.forward, dynamic=False)
+
+    def code(self, latents: Latents) -> Tensor:
+        """(B, 2 * width) raw frequencies and phases, truncated towards their average by psi."""
+        if latents.code is not None:
+            return latents.code
+        raw = self.siren.mapping_network(latents.z)
+        if latents.psi == 1:
+            return raw
+        average = self.average_code()
+        return average + latents.psi * (raw - average)
+
+    def average_code(self) -> Tensor:
+        """(1, 2 * width) mean code of 10,000 fixed latents; kept until the mapping network changes."""
+        version = sum(p._version for p in self.siren.mapping_network.parameters())
+        if self._average is None or self._average[0] != version or self._average[1].device != self.device:
+            with torch.no_grad():
+                z = torch.randn(10_000, self.config.z_dim, generator=torch.Generator().manual_seed(0))
+                codes = self.siren.mapping_network(z.to(self.device))
+            self._average = (version, codes.mean(0, keepdim=True))
+        return self._average[1]
+
+    def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
+        """The field of B objects as a function of points and directions."""
+
+        def query(points: Tensor, directions: Tensor) -> FieldOut:
+            if self.config.lock_view:
+                directions = torch.zeros_like(directions) + directions.new_tensor([0.0, 0.0, -1.0])
+            return self._query(points, code, directions if self.config.view_condition else None, extra, with_gradient)
+
+        return query
+
+    def inference(self) -> Sampling:
+        """Deterministic sampling used when `forward` is given none."""
+        return Sampling(self.config.steps, self.config.fine_steps, last_back=self.config.last_back)
+
+    def schedule(self, kimg: float) -> Sampling:
+        c = self.config
+        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
+        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back)
+
+    def colour_condition(self, n: int) -> Tensor | None:
+        """What the colour layer is given beside features when a mesh is coloured; None if nothing."""
+        return None
+
+    @torch.no_grad()
+    def density(self, latents: Latents, resolution: int = 128, side: float = 0.3) -> Tensor:
+        """Activated density (B, R, R, R) per world unit on a cube of `side` around the origin, axes x, y, z."""
+        axis = torch.linspace(-side / 2, side / 2, resolution, device=self.device)
+        points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
+        query = self.field(self.code(latents), self.colour_condition(len(latents)), False)
+        volume = []
+        for part in points.split(max(1, 2**21 // (self.config.hidden_dim * len(latents))), 1):
+            part = part.expand(len(latents), -1, -1)
+            sigma = query(part, torch.zeros_like(part) + part.new_tensor([0.0, 0.0, -1.0])).sigma
+            volume.append(torch.relu(sigma[..., 0]) * self.config.density_scale)
+        return torch.cat(volume, 1).reshape(len(latents), resolution, resolution, resolution)
+
+    @torch.no_grad()
+    def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None, side: float = 0.3) -> "Meshes":
+        """Marching cubes of the density at `level`; closed, largest piece only, coloured by the field at the vertices.
+
+        Raises:
+            ValueError: the density never reaches `level`; the message gives the largest value found.
+        """
+        level = self.config.mesh_level if level is None else level
+        verts, faces, colours = [], [], []
+        for i, volume in enumerate(self.density(latents, resolution, side)):
+            v, f = _isosurface(volume.cpu().numpy(), level, side)
+            points = torch.from_numpy(v).to(self.device)
+            one = latents[i : i + 1]
+            query = self.field(self.code(one), self.colour_condition(1), False)
+            towards = torch.zeros_like(points) + points.new_tensor([0.0, 0.0, -1.0])
+            rgb = [
+                query(p[None], d[None]).rgb[0]
+                for p, d in zip(points.split(32768), towards.split(32768), strict=True)
+            ]
+            verts.append(points)
+            faces.append(torch.from_numpy(f).to(self.device))
+            colours.append(torch.cat(rgb).clamp(0, 1))
+        p3d = pytorch3d()
+        return p3d.structures.Meshes(verts, faces, p3d.renderer.TexturesVertex(colours))
+
+    def rays_of(self, latents: Latents, camera: Camera, light: Light | None) -> tuple[Camera, Light | None]:
+        """Camera and light repeated for every object, checked."""
+        return camera.expand(len(latents)), None if light is None else light.expand(len(latents))
+
+
+def to_image(rays: Tensor, size: int) -> Tensor:
+    """(B, H*W, C) per-ray values as (B, C, H, W)."""
+    return rays.transpose(1, 2).reshape(len(rays), -1, size, size)
+
+
+def camera_normals(world: Tensor, camera: Camera, opacity: Tensor) -> Tensor:
+    """World normals (B, N, 3) in the camera frame as an image, 0 where less than half the ray is absorbed."""
+    local = world @ camera.cam2world[:, :3, :3]
+    return to_image(local * (opacity > 0.5), camera.size)
+
+
+def outward_init_(generator: FieldGenerator, steps: int = 200, radius: float = 0.085) -> None:
+    """Fit a fresh field to a soft ellipsoid, so that training starts from a shape that bulges towards the camera.
+
+    Runs that turn hollow do so in their first steps, when shape is still undecided and a face pressed inwards explains
+    shading as well as one that stands out. Both ShadeGAN and GOF restart from a good early model instead; this needs none.
+    """
+    siren = generator.siren
+    scale = generator.config.density_scale
+    trunk = [*siren.network.parameters(), *siren.final_layer.parameters()]
+    optimiser = torch.optim.Adam(trunk, lr=1e-3)
+    source = torch.Generator().manual_seed(0)
+    axes = torch.tensor([0.8, 1.0, 0.85]) * radius
+    with torch.enable_grad():
+        for _ in range(steps):
+            z = torch.randn(4, generator.config.z_dim, generator=source)
+            points = (torch.rand(4, 512, 3, generator=source) - 0.5) * 0.25
+            with torch.no_grad():
+                code = siren.mapping_network(z)
+            distance = (1 - (points / axes).norm(dim=-1, keepdim=True)) * radius
+            target = (distance / 0.01).clamp(-1, 1) * 100 / scale
+            directions = torch.zeros_like(points) if siren.use_direction else None
+            extra_dim = siren.color_layer_sine.layer.in_features - generator.config.hidden_dim
+            extra_dim -= 3 if siren.use_direction else 0
+            extra = torch.zeros(4, extra_dim) if extra_dim else None
+            sigma = siren(points, code, directions, extra).sigma
+            loss = ((sigma - target) / (100 / scale)).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    siren.zero_grad()
+
+
+def _isosurface(volume: np.ndarray, level: float, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float32 and outward counter-clockwise faces (F, 3) int64 of the largest piece above `level`."""
+    from skimage.measure import label, marching_cubes
+
+    inside = volume > level
+    if not inside.any():
+        raise ValueError(f"no surface: the density reaches {volume.max():.3g}, the level is {level:.3g}; lower the level")
+    pieces = label(inside)
+    largest = np.bincount(pieces[inside]).argmax()
+    volume = np.where(inside & (pieces != largest), 0.0, volume)
+    volume = np.pad(volume, 1)  # a surface that leaves the cube is closed at its wall
+    spacing = side / (len(inside) - 1)
+    v, f, _, _ = marching_cubes(volume, level, gradient_direction="descent")
+    return ((v - 1) * spacing - side / 2).astype(np.float32), f[:, ::-1].astype(np.int64).copy()

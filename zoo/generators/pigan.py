@@ -1,0 +1,49 @@
+"""pi-GAN: periodic implicit generative adversarial networks (Chan, Monteiro, Kellnhofer, Wu, Wetzstein; CVPR 2021).
+
+A latent is mapped to the frequencies and phases of a SIREN; the SIREN is a radiance field; the field is volume-rendered.
+Colour comes straight from the field, so light is baked into it: this is the baseline that ShadeGAN adds light to.
+"""
+
+from ..geometry import Camera, Light, Render
+from ..renderers.shading import unit_normals
+from ..renderers.volume import Sampling, render_rays
+from .base import Latents
+from .field import FieldConfig, FieldGenerator, camera_normals, to_image
+
+
+class PiGAN(FieldGenerator):
+    """pi-GAN's generator. `light` is accepted and ignored, so that methods can be swapped."""
+
+    Config = FieldConfig
+
+    @classmethod
+    def tiny(cls) -> FieldConfig:
+        return FieldConfig(z_dim=8, hidden_dim=16, layers=2, mapping_dim=16, density_scale=30, steps=6, fine_steps=0)
+
+    def forward(
+        self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
+    ) -> Render:
+        camera, _ = self.rays_of(latents, camera, None)
+        sampling = sampling or self.inference()
+        origins, directions, cosine = camera.rays()
+        maps = render_rays(
+            self.field(self.code(latents), None, with_gradient=not self.training),
+            origins,
+            directions,
+            self.scene.near,
+            self.scene.far,
+            sampling,
+            density_scale=self.config.density_scale,
+            width=self.config.hidden_dim,
+        )
+        rgb = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
+        normal = None
+        if maps.gradient is not None:
+            normal = camera_normals(unit_normals(maps.gradient), camera, maps.opacity)
+        return Render(
+            rgb=to_image(rgb * 2 - 1, camera.size),
+            depth=to_image(maps.depth * cosine[:, None], camera.size),
+            normal=normal,
+            mask=to_image(maps.opacity, camera.size),
+            aux={"ray_distance": to_image(maps.distance, camera.size), "depth_std": to_image(maps.depth_std, camera.size)},
+        )

@@ -1,0 +1,177 @@
+"""ShadeGAN: a shading-guided generative implicit model (Pan, Xu, Loy, Theobalt, Dai; NeurIPS 2021).
+
+pi-GAN with one change that matters: the field's colour is albedo, and the image is albedo times Lambertian shading by a light
+drawn from the data's prior. A shape must then look right under many lights, not only from many views, which removes the
+ambiguity that lets a plain radiance field hide wrong geometry behind painted shadows. Normals are the gradient of the density.
+A small convolutional network can track the surface, so that few samples around it are enough.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import Camera, Light, Render
+from ..networks.surfacenet import SurfaceNet, surface_inputs
+from ..renderers.shading import lambert, unit_normals
+from ..renderers.volume import Sampling, render_rays
+from .base import Latents
+from .field import FieldConfig, FieldGenerator, camera_normals, to_image
+
+
+@dataclass
+class ShadeGANConfig(FieldConfig):
+    """pi-GAN's numbers plus light and surface tracking. Times are in thousands of images."""
+
+    view_condition: bool = False
+    light_condition: bool = True  # the albedo layer also sees the light
+    fine_steps: int = 12
+    light_start: float = 0.0  # shading fades in from here ...
+    light_ramp: float = 0.0  # ... over this long
+    surface_tracking: bool = False
+    tracking_start: float = 100.0  # the window starts to shrink here
+    tracking_decay: float = 1.5e-3  # its excess over the minimum falls by e every 1 / decay
+    window: float = 0.0  # width of the sampled interval at inference; 0: the whole ray
+    window_max: float = 0.24
+    window_min: float = 0.06
+    steps_min: int = 6
+    surface_size: int = 128
+    surface_features: int = 16
+
+
+class ShadeGAN(FieldGenerator):
+    """ShadeGAN's generator. Without a light, the mean of the prior shines."""
+
+    Config = ShadeGANConfig
+    config: ShadeGANConfig
+    uses_light = True
+
+    def __init__(self, config: ShadeGANConfig) -> None:
+        super().__init__(config, extra=4 if config.light_condition else 0)
+        self.surfacenet = None
+        if config.surface_tracking:
+            self.surfacenet = SurfaceNet(2 * self.siren.width, config.surface_features, config.surface_size)
+
+    @classmethod
+    def tiny(cls) -> ShadeGANConfig:
+        return ShadeGANConfig(z_dim=8, hidden_dim=16, layers=2, mapping_dim=16, density_scale=30, steps=6, fine_steps=0)
+
+    def forward(
+        self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
+    ) -> Render:
+        if light is None:
+            light = Light(torch.tensor([self.scene.light.mean], device=self.device))
+        camera, light = self.rays_of(latents, camera, light)
+        assert light is not None
+        sampling = sampling or self.inference()
+        code = self.code(latents)
+        aux: dict[str, Tensor] = {}
+        centre = None
+        if self.surfacenet is not None:
+            surface = self.track_surface(code, camera)
+            aux["surface"] = surface
+            if sampling.window > 0:
+                centre = resize(surface.detach(), camera.size).flatten(2).transpose(1, 2)
+
+        origins, directions, cosine = camera.rays()
+        maps = render_rays(
+            self.field(code, light.params if self.config.light_condition else None, with_gradient=True),
+            origins,
+            directions,
+            self.scene.near,
+            self.scene.far,
+            sampling,
+            density_scale=self.config.density_scale,
+            centre=centre,
+            width=self.config.hidden_dim,
+        )
+        assert maps.gradient is not None
+        albedo = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
+        albedo = albedo.clamp(0, 1)
+        normal = unit_normals(maps.gradient)
+        shading = lambert(normal, light, sampling.light_ratio)
+        rgb = (albedo * shading).clamp(0, 1)
+        size = camera.size
+        aux |= {
+            "ray_depth": to_image(maps.depth, size),
+            "depth_std": to_image(maps.depth_std, size),
+            "world_normal": to_image(normal, size),
+        }
+        return Render(
+            rgb=to_image(rgb * 2 - 1, size),
+            depth=to_image(maps.depth * cosine[:, None], size),
+            normal=camera_normals(normal, camera, maps.opacity),
+            mask=to_image(maps.opacity, size),
+            albedo=to_image(albedo * 2 - 1, size),
+            shading=to_image(shading, size),
+            aux=aux,
+        )
+
+    def track_surface(self, code: Tensor, camera: Camera) -> Tensor:
+        """Predicted distance along the rays (B, 1, S, S) in [near, far], from the code and the pose alone."""
+        assert self.surfacenet is not None
+        near, far = self.scene.near, self.scene.far
+        frequencies, phases = code.chunk(2, dim=-1)
+        unit = self.surfacenet(*surface_inputs(frequencies, phases, camera.pose + math.pi / 2))[:, :1]
+        return near + unit * (far - near)
+
+    def inference(self) -> Sampling:
+        c = self.config
+        return Sampling(c.steps, c.fine_steps, last_back=c.last_back, window=c.window)
+
+    def schedule(self, kimg: float) -> Sampling:
+        c = self.config
+        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
+        window, steps = 0.0, c.steps
+        if c.surface_tracking:
+            window, steps = tracking_window(
+                kimg, c.tracking_start, c.tracking_decay, (c.window_max, c.window_min), (c.steps, c.steps_min)
+            )
+        ratio = light_ratio(kimg, c.light_start, c.light_ramp)
+        return Sampling(steps, c.fine_steps, True, noise, c.last_back, window, ratio)
+
+    def regularisers(self, render: Render) -> dict[str, Tensor]:
+        if "surface" not in render.aux:
+            return {}
+        return {"surface": surface_loss(render.aux["surface"], render.aux["ray_depth"], self.scene.near, self.scene.far)}
+
+    def colour_condition(self, n: int) -> Tensor | None:
+        if not self.config.light_condition:
+            return None
+        return torch.tensor([self.scene.light.mean], device=self.device).expand(n, 4)
+
+
+def light_ratio(time: float, start: float, ramp: float) -> float:
+    """How much of the shading is on: 0 before `start`, 1 from `start + ramp` on."""
+    return min(1.0, max(0.0, (time - start) / ramp)) if ramp > 0 else float(time >= start)
+
+
+def tracking_window(
+    time: float, start: float, decay: float, widths: tuple[float, float], steps: tuple[int, int]
+) -> tuple[float, int]:
+    """Width of the sampled interval and number of samples; both shrink exponentially from (max, ...) to (..., min).
+
+    Until `start` the whole ray is sampled (width 0) with the most samples.
+    """
+    if time <= start:
+        return 0.0, steps[0]
+    rest = math.exp(-decay * (time - start))
+    width = (widths[0] - widths[1]) * rest + widths[1]
+    return width, round((steps[0] - steps[1]) * rest + steps[1])
+
+
+def resize(maps: Tensor, size: int) -> Tensor:
+    """(B, C, S, S) to another side: area average when shrinking, bilinear when growing."""
+    if maps.shape[-1] == size:
+        return maps
+    mode = "area" if maps.shape[-1] > size else "bilinear"
+    return F.interpolate(maps, size=(size, size), mode=mode)
+
+
+def surface_loss(surface: Tensor, ray_depth: Tensor, near: float, far: float) -> Tensor:
+    """L1 between the tracked surface and the (detached) volume-rendered distance, both at the tracker's size and scaled to
+    [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG weights are not ours to ship."""
+    target = resize(ray_depth.detach(), surface.shape[-1])
+    return (surface - target).abs().mean() * 2 / (far - near)

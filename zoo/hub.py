@@ -1,0 +1,257 @@
+"""From a name to a network and back: list, build, load, save, card. Functions that need torch import it themselves.
+
+Weights travel as a folder of `model.safetensors` (its header carries the config), `config.json` (a copy, for people)
+and `README.md` (the card). Nothing here unpickles, and no file is parsed before its hash has been compared with its
+card.
+"""
+
+import dataclasses
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cards, config, registry, resources
+from .cards import CARD, CONFIG, WEIGHTS, Card
+from .errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .evaluation.protocols import Predictor, Row
+    from .generators.base import Generator
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _shipped() -> list[str]:
+    return sorted((path.parent.name for path in resources.checkpoints().glob(f"*.*/{WEIGHTS}")), key=_natural)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[str]:
+    """Names of methods (`shadegan`) and of their weights (`shadegan.heads64`), in natural order; does not import torch.
+
+    Args:
+        pattern: shell wildcards, matched against the method and against `method.tag`.
+        pretrained: True only weights, False only methods, None both.
+    """
+    methods = [] if pretrained else registry.names()
+    weights = [] if pretrained is False else _shipped()
+    both = sorted({*methods, *weights}, key=_natural)
+    return [n for n in both if any(fnmatch.fnmatchcase(part, pattern) for part in (n, n.partition(".")[0]))]
+
+
+def card(name: str) -> Card:
+    """The card of weights, by any name that `load` takes.
+
+    Raises:
+        ConfigError: unknown name.
+        WeightsError: no card there, or it cannot be read.
+    """
+    place = _locate(name)
+    folder = place if place.is_dir() else place.parent
+    if not (folder / CARD).is_file():
+        raise WeightsError(f"{folder}: no {CARD}, so nothing is known of these weights")
+    return cards.read(folder / CARD)
+
+
+def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrides: Any) -> "Generator":
+    """A new network with random weights, in training mode on the CPU. The same seed gives the same weights.
+
+    Args:
+        name_or_config: method, recipe, path of a recipe's YAML file, or a mapping with `name` and fields of its Config.
+        seed: of the weights; the global random state is left as it was.
+        overrides: fields of the method's Config, e.g. `hidden_dim=64`; mappings are merged.
+
+    Raises:
+        ConfigError: unknown name or field, or a wrong type.
+    """
+    import torch
+
+    values = dict(_values(name_or_config) if isinstance(name_or_config, str) else name_or_config)
+    name = str(values.pop("name", ""))
+    generator_class = registry.resolve(name)
+    filled = config.generator_config(name, _merged(values, overrides))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = generator_class(filled)
+    model.name = name  # type: ignore[assignment]
+    return model
+
+
+def _values(name: str) -> dict[str, Any]:
+    if name in registry.names() and name not in config.group("generator"):
+        return {"name": name}  # a plug-in brings a class only
+    return config.load_run(name).generator
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = _merged(out[key], value) if both else value
+    return out
+
+
+def load(name: str, *, device: str = "auto", pretrained: bool = True, **overrides: Any) -> "Generator":
+    """A trained network: averaged weights, verified, in evaluation mode, frozen, with `.name` and `.card`.
+
+    Args:
+        name: a method (`shadegan`, its default weights), `method.tag`, `file:PATH` of a folder, a .safetensors file, a
+            run of `zoo train` or one of its checkpoints, or `hf:org/repo@revision`. A path that exists needs no prefix.
+        device: "auto" (GPU if there is one), or what torch calls a device.
+        pretrained: False gives the same architecture with random weights, as `build` does.
+        overrides: fields of the Config that leave the weights' shapes alone, e.g. `steps=24`.
+
+    Raises:
+        ConfigError: unknown name or field; the nearest names are offered.
+        WeightsError: missing or damaged file, wrong hash, weights that do not fit or are not finite.
+    """
+    import torch
+
+    from . import weights
+
+    if not pretrained:
+        if name in registry.names() and not any(n.startswith(f"{name}.") for n in _shipped()):
+            return build(name, **overrides)
+        return build(weights.read_weights(_locate(name)).config, **overrides)
+    place = _locate(name)
+    stored = weights.read_weights(place)
+    if stored.card is None and place.parent == resources.checkpoints():
+        raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
+    model = build(stored.config, **overrides)
+    weights.fit(model, stored.tensors, str(place))
+    model.card = stored.card  # type: ignore[assignment]
+    if stored.card is not None and stored.card.name:
+        model.name = stored.card.name  # type: ignore[assignment]
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return model.eval().requires_grad_(False).to(chosen)
+
+
+def save(model: "Generator", folder: "str | Path", *, card: Card | None = None, overwrite: bool = False) -> Path:
+    """Write weights, config and card to a folder that `load("file:folder")` reads back bit for bit.
+
+    Args:
+        model: from `build` or `load`, or any instance of a registered class.
+        folder: made if missing.
+        card: what is known of the weights; hash, size and number of parameters are filled in.
+        overwrite: replace weights that lie there already.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WeightsError: weights lie there already, or tensors share memory.
+        ConfigError: the class of the model is not registered.
+    """
+    from . import weights
+
+    folder = Path(folder)
+    if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
+        raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
+    method = _method(model)
+    known = card or getattr(model, "card", None) or Card(name=method)
+    weights.write_weights(model, {"name": method, **config.to_dict(model.config)}, known, folder)
+    return folder
+
+
+def _method(model: "Generator") -> str:
+    method = getattr(model, "name", "").partition(".")[0]
+    if method in registry.names():
+        return method
+    place = f"{type(model).__module__}:{type(model).__name__}"
+    for name in registry.names():
+        if registry.target(name) == place:
+            return name
+    raise ConfigError(f"{place} is not registered: add configs/generator/<name>.yaml with 'class: {place}'")
+
+
+def evaluate(model: "str | Generator | Predictor", benchmark: str = "heads", **options: Any) -> dict[str, Any]:
+    """Score one method under a named protocol.
+
+    Args:
+        model: any name that `load` takes, a baseline (`constant`, `average`, `supervised`), a generator, or a function
+            from images (N, 3, S, S) in [-1, 1] to depth (N, 1, S, S).
+        benchmark: "heads" or "bfm".
+        options: see `zoo.evaluation.protocols.evaluate`.
+
+    Returns:
+        The row of the table: `SIDE` in units of 1e-2, `MAD` in degrees, `n`, `protocol` and the rest.
+    """
+    from .evaluation.protocols import BASELINES
+    from .evaluation.protocols import evaluate as score
+
+    named = isinstance(model, str) and model not in BASELINES
+    subject = load(model) if named else model  # type: ignore[arg-type]
+    if isinstance(model, str):
+        options.setdefault("name", model)
+    return figures(score(subject, benchmark, **options))
+
+
+def figures(row: "Row") -> dict[str, Any]:
+    """A row of the evaluation as plain values with SIDE in the papers' unit, 1e-2."""
+    values: dict[str, Any] = row.as_dict()
+    return values | {key: 100 * values[key] for key in ("SIDE", "SIDE_std")}
+
+
+def discriminator(name: str) -> "dict[str, Tensor] | None":
+    """The discriminator that was trained beside a generator; None for weights that travel without one."""
+    from . import weights
+
+    place = _locate(name)
+    from_training = place.suffix == ".ckpt" or (place / "checkpoints").is_dir()
+    return weights.discriminator_state(place) if from_training else None
+
+
+def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
+    """The run that trains weights further: their recipe and architecture, its last stage, a third of its rates.
+
+    Raises:
+        ConfigError: unknown names or keys.
+        WeightsError: the card does not say which recipe trained the weights.
+    """
+    from . import weights
+
+    known = card(name)
+    if not known.recipe:
+        raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
+    stored = {k: v for k, v in weights.read_weights(_locate(name)).config.items() if k not in ("name", "scene")}
+    run = config.load_run(known.recipe, overrides)
+    chosen = config.parse_overrides(overrides).get("generator", {})
+    run.generator = _merged(run.generator, {k: v for k, v in stored.items() if k not in chosen})
+    run.init, run.name = name, f"{name}-finetune"
+    if not any(o.startswith("system.stages") for o in overrides):
+        last = run.system.stages[-1]
+        run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]
+    return run
+
+
+def _locate(name: str) -> Path:
+    """The folder or file behind a name."""
+    prefix, _, rest = name.partition(":")
+    if prefix == "hf" and rest:
+        from .weights import download
+
+        return download(rest)
+    if prefix == "file" and rest:
+        place = Path(rest).expanduser()
+        if not place.exists():
+            raise WeightsError(f"{name}: {place} does not exist")
+        return place
+    shipped = _shipped()
+    if name in shipped:
+        return resources.checkpoints() / name
+    if tags := [n for n in shipped if n.partition(".")[0] == name]:
+        defaults = [n for n in tags if cards.read(resources.checkpoints() / n / CARD).default]
+        return resources.checkpoints() / (defaults or tags)[-1]
+    if name in registry.names():
+        known = ", ".join(shipped) or "none"
+        raise WeightsError(f"{name} has no trained weights here: train it, or pass pretrained=False. Known: {known}")
+    if Path(name).expanduser().exists():
+        return Path(name).expanduser()
+    if "/" in name or "\\" in name or name.endswith((".safetensors", ".ckpt")):
+        raise ConfigError(f"{name!r} does not exist: write file:{name} for a path on this disk, hf:{name} for the hub")
+    raise ConfigError(registry.unknown("model", name, [*registry.names(), *shipped]))

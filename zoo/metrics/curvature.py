@@ -1,0 +1,25 @@
+"""Does the surface bulge towards the viewer or away? Hollow faces are the classic failure of learning shape from images."""
+
+import torch
+from torch import Tensor
+
+
+def depth_curvature(depth: Tensor, mask: Tensor) -> Tensor:
+    """Curvature (B,) of the best-fitting paraboloid, > 0 where the object bulges towards the viewer, < 0 where it is hollow.
+
+    Least squares of depth = c0 + c1 x + c2 y + c3 (x^2 + y^2) over the mask, pixel coordinates x, y in [-1, 1]; returns c3 in
+    world units. One paraboloid per image ignores noise and small features that an average of second differences amplifies.
+
+    Args:
+        depth: (B, 1, H, W) along the optical axis.
+        mask: (B, 1, H, W) weights in [0, 1]; an image without any returns nan.
+    """
+    b, _, h, w = depth.shape
+    y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+    x, y = x.to(depth.device), y.to(depth.device)
+    basis = torch.stack([torch.ones_like(x), x, y, x * x + y * y]).reshape(4, -1).double()
+    weight = (mask.reshape(b, 1, -1) > 0.5).double()
+    normal = (basis * weight) @ basis.T + 1e-9 * torch.eye(4, dtype=torch.float64, device=depth.device)
+    moment = (basis * weight) @ depth.reshape(b, -1, 1).double()
+    curvature = torch.linalg.solve(normal, moment)[:, 3, 0]
+    return torch.where(weight.sum((1, 2)) > 8, curvature, torch.full_like(curvature, torch.nan)).float()

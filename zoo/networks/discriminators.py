@@ -1,0 +1,191 @@
+"""Image discriminators of pi-GAN (Chan et al. 2021), ShadeGAN (Pan et al. 2021) and GOF (Xu et al. 2021).
+
+Every network works on any power-of-two image side up to its `max_size`: the side of the batch picks the level
+at which the image enters, so one network serves a whole progressive-growing schedule. Names of modules and
+parameters, and at the default sizes their shapes, are those of the official checkpoints.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import unknown
+from .disc_blocks import (
+    POSE_DIM,
+    CoordStridedBlock,
+    DiscOut,
+    FromRGB,
+    ProgressiveBlock,
+    StridedBlock,
+    check_images,
+    check_max_size,
+)
+from .plain_discriminator import PlainDiscriminator
+
+LIGHT_DIM = 4
+
+
+class _GrowingDiscriminator(nn.Module):
+    """Levels of max_size, max_size/2, .. 2 px, a block between each two, and heads on the last 2x2 map.
+
+    max_size: largest image side; finer levels are not built. channels: widths of the levels from
+    2**len(channels) px down to 2 px. width: factor on every width. latent_dim: also estimate z and pose. The
+    default is the official size. Raises ConfigError when max_size is not a power of two within the channel
+    table.
+    """
+
+    block: ClassVar[Callable[[int, int], nn.Module]]
+    official_channels: ClassVar[tuple[int, ...]]
+
+    def __init__(
+        self,
+        *,
+        max_size: int | None = None,
+        channels: Sequence[int] | None = None,
+        width: float = 1.0,
+        latent_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        table = tuple(channels or self.official_channels)
+        self.max_size = check_max_size(max_size or 1 << len(table), 4, 1 << len(table))
+        levels = self.max_size.bit_length() - 1
+        widths = [max(1, round(c * width)) for c in table[-levels:]]
+        self.latent_dim = latent_dim
+        self.layers = nn.ModuleList(type(self).block(i, o) for i, o in pairwise(widths))
+        self.fromRGB = nn.ModuleList(FromRGB(c) for c in widths)
+        self.final_layer = nn.Conv2d(widths[-1], 1 if latent_dim is None else 1 + latent_dim + POSE_DIM, 2)
+
+    def features(self, images: Tensor, alpha: float = 1.0) -> Tensor:
+        """The (B, C, 2, 2) map under the heads; arguments and errors as in `forward`."""
+        start = (self.max_size // check_images(images, 2, self.max_size)).bit_length() - 1
+        x = self.fromRGB[start](images)
+        for index, layer in enumerate(self.layers[start:]):
+            if index == 1 and alpha < 1.0:  # the official fade: before the second block, against the older entrance
+                x = torch.lerp(self.fromRGB[start + 1](images[..., ::2, ::2]), x, alpha)
+            x = layer(x)
+        return x
+
+    def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
+        """Judge images.
+
+        images: (B, 3, S, S) in [-1, 1], S a power of two from 2 to max_size. alpha: weight in [0, 1] of the
+        newest level while it fades in; 1 otherwise. Raises ValueError on another image shape.
+        """
+        return self.read_out(self.features(images, alpha))
+
+    def read_out(self, features: Tensor) -> DiscOut:
+        """Apply the heads to the last map (B, C, 2, 2)."""
+        out = self.final_layer(features).flatten(1)
+        if self.latent_dim is None:
+            return DiscOut(out[:, 0])
+        score, latent, pose = out.split([1, self.latent_dim, POSE_DIM], dim=1)
+        return DiscOut(score[:, 0], latent, pose)
+
+
+class ProgressiveDiscriminator(_GrowingDiscriminator):
+    """Pooled CoordConv blocks, score only; officially from 512 px. Arguments: see _GrowingDiscriminator."""
+
+    block = ProgressiveBlock
+    official_channels = (16, 32, 64, 128, 256, 400, 400, 400, 400)
+
+
+class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
+    """ProgressiveDiscriminator that estimates z and pose: CelebA, BFM and CARLA in pi-GAN, ShadeGAN and GOF.
+
+    inversion: add ShadeGAN's encoder head (light, freq, phase). freq_phase: add GOF's head (freq, phase).
+    code_dim: length of freq and of phase, 9 * hidden width of the generator. Others: see
+    _GrowingDiscriminator. Raises ConfigError on a bad max_size or when both extra heads are asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int | None = None,
+        channels: Sequence[int] | None = None,
+        width: float = 1.0,
+        latent_dim: int = 256,
+        inversion: bool = False,
+        freq_phase: bool = False,
+        code_dim: int = 2304,
+    ) -> None:
+        if inversion and freq_phase:
+            raise ConfigError("inversion=True and freq_phase=True both predict freq and phase; choose one")
+        super().__init__(max_size=max_size, channels=channels, width=width, latent_dim=latent_dim)
+        self.code_dim = code_dim
+        last = self.final_layer.in_channels
+        self.encode_layer = nn.Conv2d(last, LIGHT_DIM + 2 * code_dim, 2) if inversion else None
+        self.freq_phase_layer = nn.Conv2d(last, 2 * code_dim, 2) if freq_phase else None
+
+    def read_out(self, features: Tensor) -> DiscOut:
+        """As the parent, with the extra head that was asked for."""
+        out = super().read_out(features)
+        if self.encode_layer is not None:
+            codes = self.encode_layer(features).flatten(1)
+            light, freq, phase = codes.split([LIGHT_DIM, self.code_dim, self.code_dim], dim=1)
+            return out._replace(light=light, freq=freq, phase=phase)
+        if self.freq_phase_layer is not None:
+            freq, phase = self.freq_phase_layer(features).flatten(1).chunk(2, dim=1)
+            return out._replace(freq=freq, phase=phase)
+        return out
+
+
+class CCSEncoderDiscriminator(_GrowingDiscriminator):
+    """Stride-2 CoordConv blocks, estimates z and pose; officially from 256 px (pi-GAN on CelebA)."""
+
+    block = CoordStridedBlock
+    official_channels = (32, 64, 128, 256, 400, 400, 400, 400)
+
+    def __init__(
+        self,
+        *,
+        max_size: int | None = None,
+        channels: Sequence[int] | None = None,
+        width: float = 1.0,
+        latent_dim: int = 256,
+    ) -> None:
+        super().__init__(max_size=max_size, channels=channels, width=width, latent_dim=latent_dim)
+
+
+class StridedDiscriminator(_GrowingDiscriminator):
+    """Stride-2 blocks, score only; officially from 256 px (Cats in pi-GAN and ShadeGAN)."""
+
+    block = StridedBlock
+    official_channels = CCSEncoderDiscriminator.official_channels
+
+    def __init__(
+        self, *, max_size: int | None = None, channels: Sequence[int] | None = None, width: float = 1.0
+    ) -> None:
+        super().__init__(max_size=max_size, channels=channels, width=width)
+        # Nothing uses this layer, but official checkpoints carry it and strict loading expects it.
+        self.pose_layer = nn.Linear(POSE_DIM, self.final_layer.in_channels)
+
+
+class CCSDiscriminator(StridedDiscriminator):
+    """StridedDiscriminator with CoordConvs (pi-GAN)."""
+
+    block = CoordStridedBlock
+
+
+DISCRIMINATORS: dict[str, type[nn.Module]] = {
+    "progressive": ProgressiveDiscriminator,
+    "progressive_encoder": ProgressiveEncoderDiscriminator,
+    "strided": StridedDiscriminator,
+    "ccs": CCSDiscriminator,
+    "ccs_encoder": CCSEncoderDiscriminator,
+    "plain": PlainDiscriminator,
+}
+
+
+def build_discriminator(name: str, **kwargs: Any) -> nn.Module:
+    """Build a discriminator by its short name (a key of DISCRIMINATORS) or class name, with its arguments.
+
+    Raises ConfigError on an unknown name or an unsupported size, TypeError on an unknown argument.
+    """
+    known = DISCRIMINATORS | {cls.__name__: cls for cls in DISCRIMINATORS.values()}
+    if name not in known:
+        raise ConfigError(unknown("discriminator", name, known))
+    return known[name](**kwargs)

@@ -1,0 +1,134 @@
+"""FiLM-conditioned SIREN: the radiance field of pi-GAN, GOF and ShadeGAN (Chan et al. 2021, section 3.2).
+
+Key names and shapes are those of the published weights, so they load without renaming.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class FieldOut(NamedTuple):
+    """A field at M points of each of B objects. `gradient` is d sigma / d x in the field's own (warped) coordinates."""
+
+    rgb: Tensor  # (B, M, 3) in [0, 1]
+    sigma: Tensor  # (B, M, 1) raw density or occupancy logit
+    gradient: Tensor | None  # (B, M, 3)
+
+
+class MappingNetwork(nn.Module):
+    """Latent (B, z_dim) -> raw frequencies and phases of every FiLM layer, (B, 2 * width)."""
+
+    def __init__(self, z_dim: int, hidden_dim: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(3):
+            layers += [nn.Linear(z_dim if i == 0 else hidden_dim, hidden_dim), nn.LeakyReLU(0.2)]
+        self.network = nn.Sequential(*layers, nn.Linear(hidden_dim, 2 * width))
+        for layer in self.network:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
+        with torch.no_grad():
+            self.network[-1].weight *= 0.25  # type: ignore[operator]
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.network(z)
+
+
+class FiLMLayer(nn.Module):
+    """sin(frequency * (W x + b) + phase), frequency and phase (B, 1, H) the same for all points of an object."""
+
+    def __init__(self, in_dim: int, out_dim: int, bound: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_dim, out_dim)
+        nn.init.uniform_(self.layer.weight, -bound, bound)
+
+    def forward(self, x: Tensor, frequency: Tensor, phase: Tensor) -> Tensor:
+        return torch.sin(frequency * self.layer(x) + phase)
+
+
+class FiLMSiren(nn.Module):
+    """The field: points (B, M, 3) and FiLM code (B, 2 * (layers + 1) * H) -> colour and density.
+
+    Args:
+        z_dim: size of the latent.
+        hidden_dim: width H.
+        layers: FiLM layers of the density trunk; one more carries the colour.
+        mapping_dim: hidden width of the mapping network.
+        box: side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
+        extra: per-object condition values appended to the colour layer (4 for a light).
+        use_direction: the colour layer also sees the ray direction.
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 256,
+        hidden_dim: int = 256,
+        layers: int = 8,
+        mapping_dim: int = 256,
+        box: float = 0.24,
+        extra: int = 0,
+        use_direction: bool = True,
+    ) -> None:
+        super().__init__()
+        self.scale = 2.0 / box if box > 0 else 1.0
+        self.use_direction = use_direction
+        self.width = (layers + 1) * hidden_dim
+        bound = math.sqrt(6.0 / hidden_dim) / 25.0
+        colour_in = (3 if use_direction else 0) + hidden_dim + extra
+        self.network = nn.ModuleList(
+            FiLMLayer(3 if i == 0 else hidden_dim, hidden_dim, 1 / 3 if i == 0 else bound) for i in range(layers)
+        )
+        self.final_layer = nn.Linear(hidden_dim, 1)
+        self.color_layer_sine = FiLMLayer(colour_in, hidden_dim, math.sqrt(6.0 / colour_in) / 25.0)
+        self.color_layer_linear = nn.Sequential(nn.Linear(hidden_dim, 3))
+        for head in (self.final_layer, self.color_layer_linear[0]):
+            nn.init.uniform_(head.weight, -bound, bound)
+        self.mapping_network = MappingNetwork(z_dim, mapping_dim, self.width)
+
+    def forward(
+        self, points: Tensor, film: Tensor, directions: Tensor | None, extra: Tensor | None, with_gradient: bool = False
+    ) -> FieldOut:
+        """Evaluate the field.
+
+        Args:
+            points: (B, M, 3) world coordinates.
+            film: (B, 2 * width) raw frequencies, then raw phases.
+            directions: (B, M, 3) unit ray directions, if the colour depends on them.
+            extra: (B, E) condition of the colour layer, or None.
+            with_gradient: also return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p) the gradient g
+                goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. No second autograd pass, so
+                training on normals needs one backward and compiles.
+        """
+        raw_frequency, phase = film.chunk(2, dim=-1)
+        n = len(self.network) + 1
+        frequency = (raw_frequency * 15 + 30)[:, None].chunk(n, dim=-1)
+        phases = phase[:, None].chunk(n, dim=-1)
+
+        x = points * self.scale
+        slopes: list[Tensor] = []
+        for i, film_layer in enumerate(self.network):
+            angle = frequency[i] * film_layer.layer(x) + phases[i]
+            x = torch.sin(angle)
+            if with_gradient:
+                slopes.append(torch.cos(angle) * frequency[i])
+        sigma = self.final_layer(x)
+
+        gradient = None
+        if with_gradient:
+            gradient = self.final_layer.weight * slopes[-1]
+            for film_layer, slope in zip(list(self.network)[:0:-1], slopes[-2::-1], strict=True):
+                gradient = (gradient @ film_layer.layer.weight) * slope
+            gradient = gradient @ self.network[0].layer.weight
+
+        inputs = [x]
+        if self.use_direction:
+            if directions is None:
+                raise ValueError("this field's colour depends on the ray direction: give `directions`")
+            inputs.insert(0, directions)
+        if extra is not None:
+            inputs.append(extra[:, None].expand(-1, x.shape[1], -1))
+        colour = self.color_layer_sine(torch.cat(inputs, -1), frequency[-1], phases[-1])
+        return FieldOut(torch.sigmoid(self.color_layer_linear(colour)), sigma, gradient)

@@ -1,0 +1,251 @@
+"""What happens beside the training steps: logs, progress, pictures, checkpoints, the hollow-face sentinel, stopping."""
+
+import csv
+import io
+import json
+import logging
+import math
+import signal
+import time
+from argparse import Namespace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers.logger import Logger
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..config import TrainerConfig
+from ..files import atomic_write
+from ..geometry import Render
+from ..metrics.curvature import depth_curvature
+from ..pictures import show_depth, show_image, show_normal, tile
+from .adversarial import AdversarialSystem
+from .checkpoint_io import checkpoints
+
+log = logging.getLogger(__name__)
+
+
+class RunLogger(Logger):
+    """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it at the end.
+
+    Values between two records are averaged, so a record tells of all steps since the one before.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        super().__init__()
+        self.folder, self.every = folder, every
+        self._sums: dict[str, list[float]] = {}
+        self._calls = 0
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The configuration is written as config.json before training starts."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        for key, value in metrics.items():
+            if key not in ("epoch", "kimg"):
+                self._sums.setdefault(key, []).append(value)
+        self._calls += 1
+        if "kimg" in metrics and self._calls % self.every == 0:
+            self.flush(metrics["kimg"])
+
+    def flush(self, kimg: float) -> None:
+        """Write the averages of what came since the last record."""
+        if not self._sums:
+            return
+        record = {"kimg": round(kimg, 4), **{k: sum(v) / len(v) for k, v in self._sums.items()}}
+        self._sums.clear()
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, kimg: float) -> None:
+        """Drop the records of steps that a resumed run will take again."""
+        path = self.folder / "metrics.jsonl"
+        if path.is_file():
+            atomic_write(path, "".join(json.dumps(r) + "\n" for r in self.records() if r["kimg"] <= kimg))
+
+    def records(self) -> list[dict[str, float]]:
+        """Every record; a last line cut short by a kill is left out."""
+        out = []
+        for line in (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            try:
+                out.append(json.loads(line))
+            except json.JSONDecodeError:
+                log.warning("%s: unreadable line left out", self.folder / "metrics.jsonl")
+        return out
+
+    def write_csv(self) -> None:
+        """`metrics.csv` with one column per quantity."""
+        if not (self.folder / "metrics.jsonl").is_file():
+            return
+        records = self.records()
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(records)
+        atomic_write(self.folder / "metrics.csv", text.getvalue())
+
+
+class KimgProgress(L.Callback):
+    """Progress in thousands of images, with images per second and the time left."""
+
+    def __init__(self, max_kimg: float) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.1f}/{task.total:g} kimg"),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.max_kimg = max_kimg
+        self._window: list[tuple[float, float]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+        self.bar.start()
+        self.task = self.bar.add_task(pl_module.run.name, total=self.max_kimg, completed=pl_module.kimg, speed="")
+        self._lines = not self.bar.console.is_terminal
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+        self._window = [*self._window[-50:], (time.monotonic(), pl_module.kimg)]
+        (t0, k0), (t1, k1) = self._window[0], self._window[-1]
+        speed = (k1 - k0) * 1000 / (t1 - t0) if t1 > t0 else math.nan
+        self.bar.update(self.task, completed=pl_module.kimg, speed=f"{speed:.1f} images/s")
+        if self._lines and trainer.fit_loop.total_batch_idx % 200 == 199:  # a log file gets lines, not a moving bar
+            left = (self.max_kimg - pl_module.kimg) * 1000 / speed / 60
+            log.info("%.1f/%g kimg, %.1f images/s, %.0f min left", pl_module.kimg, self.max_kimg, speed, left)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.bar.stop()
+
+
+class Every:
+    """True once each time another `kimg` thousand images have passed."""
+
+    def __init__(self, kimg: float) -> None:
+        self.kimg = kimg
+        self.done: int | None = None
+
+    def __call__(self, kimg: float) -> bool:
+        now = math.floor(kimg / self.kimg + 1e-9) if self.kimg > 0 else 0
+        due = self.done is not None and now > self.done
+        self.done = now
+        return due
+
+
+class KimgCheckpoint(L.Callback):
+    """Saves `kimg<images>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
+
+    The first Ctrl-C or SIGTERM finishes the step, saves and stops; a second Ctrl-C stops at once.
+    """
+
+    def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger) -> None:
+        self.folder, self.cfg, self.logger = folder, cfg, logger
+        self.due = Every(cfg.checkpoint_kimg)
+        self.stopped_by: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stopped_by = signal.Signals(number).name
+        log.warning("%s: saving and stopping after this step", self.stopped_by)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+        self.due(pl_module.kimg)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._signalled)
+            except ValueError:  # not the main thread: the caller handles signals
+                break
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+        over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
+        if self.due(pl_module.kimg) or over or self.stopped_by is not None:
+            self.save(trainer, pl_module)
+        if over or self.stopped_by is not None:
+            trainer.should_stop = True
+
+    def save(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:
+        """Write a checkpoint now; all processes call it."""
+        if trainer.is_global_zero:
+            self.logger.flush(pl_module.kimg)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(self.folder / f"kimg{round(pl_module.kimg * 1000):09d}.ckpt")
+        if trainer.is_global_zero:
+            self.logger.write_csv()
+            for old in checkpoints(self.folder)[:-2]:
+                trainer.strategy.remove_checkpoint(old)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+class Samples(L.Callback):
+    """Pictures of the averaged generator from fixed latents, and the hollow-face sentinel that reads them.
+
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinel logs
+    `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are pressed in.
+    """
+
+    def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
+        self.folder, self.patience, self.n = folder, patience, n
+        self.due = Every(kimg)
+        self.hollow = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+        self.due(pl_module.kimg)
+        if trainer.is_global_zero and pl_module.kimg == 0:
+            self.draw(pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+        if self.due(pl_module.kimg) and trainer.is_global_zero:
+            curvature = self.draw(pl_module)
+            for logger in trainer.loggers:
+                logger.log_metrics({"curvature": curvature}, step=round(pl_module.kimg * 1000))
+
+    @torch.no_grad()
+    def draw(self, system: AdversarialSystem) -> float:
+        """Write `<kimg>.png` and return the mean curvature."""
+        g = system.ema.average
+        size = system.stage()[0].size
+        latents = g.latents(self.n, seed=system.run.seed)
+        views = [g(latents, g.camera(yaw, size=size)) for yaw in (0.0, -0.5, 0.5)]
+        front: Render = views[0]
+        assert front.depth is not None and front.mask is not None
+        curvature = depth_curvature(front.depth, front.mask).nanmean().item()
+        self.hollow = self.hollow + 1 if curvature < 0 else 0
+        if self.hollow == self.patience:
+            log.warning(
+                "the shapes have been hollow in %d samples running (curvature %.3f at %.1f kimg): restart with "
+                "generator.outward_init=true or another seed",
+                self.hollow, curvature, system.kimg,
+            )  # fmt: skip
+        inside = front.mask > 0.5
+        rows = [show_image(front.rgb), show_depth(front.depth, inside)]
+        if front.normal is not None:
+            rows.append(show_normal(front.normal, inside))
+        if front.albedo is not None:
+            rows.append(show_image(front.albedo))
+        rows += [show_image(view.rgb) for view in views[1:]]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture: Image.Image = tile(rows, scale=max(1, 96 // size))
+        picture.save(self.folder / f"{round(system.kimg * 1000):09d}.png")
+        return curvature

@@ -1,0 +1,277 @@
+"""The depth probe: a small network that learns depth from a generator's own images, so that its shapes get a score.
+
+A generator without an encoder cannot tell the depth of a given photograph. ShadeGAN and GOF therefore train a
+depth network on pairs (image, depth) that the generator renders, and score that network on test images with true
+depth. The better the generated shapes agree with the generated images, the better the network does on others.
+The same network trained on true pairs is the `supervised` baseline: the limit of what the probe itself can reach.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..generators.base import Generator
+from ..networks.encoders import EDDeconv
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images with their depth, in memory.
+
+    Attributes:
+        image: (N,3,S,S) in [-1,1].
+        depth: (N,1,S,S) along the optical axis, world units.
+        mask: (N,1,S,S) bool, where the depth means something.
+    """
+
+    image: Tensor
+    depth: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        n, _, height, width = self.image.shape
+        for name in ("depth", "mask"):
+            if getattr(self, name).shape != (n, 1, height, width):
+                raise ValueError(f"{name} must be {(n, 1, height, width)}, got {tuple(getattr(self, name).shape)}")
+        if self.mask.dtype != torch.bool:
+            raise ValueError(f"mask must be bool, got {self.mask.dtype}; threshold it, for example mask > 0.5")
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, index: slice | Tensor) -> "Pairs":
+        return Pairs(self.image[index], self.depth[index], self.mask[index])
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """The same pairs on another device."""
+        return Pairs(self.image.to(device), self.depth.to(device), self.mask.to(device))
+
+    @staticmethod
+    def cat(parts: "list[Pairs]") -> "Pairs":
+        """Several sets of pairs as one."""
+        return Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("image", "depth", "mask")))
+
+
+def render_pairs(
+    generator: Generator,
+    n: int,
+    *,
+    size: int = 64,
+    seed: int = 0,
+    batch_size: int = 16,
+    advance: Advance | None = None,
+) -> Pairs:
+    """Render `n` pairs with latents, cameras and lights from the generator's priors (psi = 1, as published).
+
+    Args:
+        generator: frozen generator; it is used as it is, on its own device.
+        n: number of pairs.
+        size: image side in pixels.
+        seed: makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
+        batch_size: images rendered at once.
+        advance: called with the number of pairs just rendered.
+
+    Returns:
+        Pairs on the CPU; the mask is opacity > 0.5.
+
+    Raises:
+        ValueError: the generator gives no depth, or its opacity exceeds 0.5 nowhere.
+    """
+    latents = generator.latents(n, seed=seed)
+    cameras = generator.cameras(n, seed=seed + 1, size=size)
+    lights = generator.lights(n, seed=seed + 2) if generator.uses_light else None
+    parts = []
+    with torch.no_grad():
+        for start in range(0, n, batch_size):
+            chunk = slice(start, start + batch_size)
+            light = None if lights is None else lights[chunk]
+            render = generator(latents[chunk], cameras[chunk], light).cpu()
+            if render.depth is None:
+                raise ValueError(f"{type(generator).__name__} renders no depth, so it has no shape to score")
+            mask = torch.ones_like(render.depth) if render.mask is None else render.mask
+            parts.append(Pairs(render.rgb.float().clamp(-1, 1), render.depth.float(), mask > 0.5))
+            if advance:
+                advance(len(parts[-1]))
+    pairs = Pairs.cat(parts)
+    if not pairs.mask.any():
+        raise ValueError(f"{type(generator).__name__} renders empty images (opacity <= 0.5 everywhere): train it first")
+    return pairs
+
+
+def average_depth(pairs: Pairs) -> Tensor:
+    """(1,1,S,S) mean depth of each pixel over the images in whose mask it lies; the farthest such mean elsewhere."""
+    seen = pairs.mask.sum(0, keepdim=True)
+    mean = torch.where(pairs.mask, pairs.depth, 0.0).sum(0, keepdim=True) / seen
+    return torch.where(seen > 0, mean, mean[seen > 0].max())
+
+
+class DepthProbe(lightning.LightningModule):
+    """Image to depth, trained with L1 on depth normalised to [near, far], inside the mask.
+
+    The network gives the difference from the average depth of the training pairs, at first zero: a short training
+    then spends itself on what tells one object from another.
+
+    Args:
+        average: (1,1,S,S) depth that the output 0 of the network stands for, world units.
+        near, far: range of the training depth; an output of 1 adds half of it. The output is not bounded by it.
+        nf: network width, see `EDDeconv`.
+        zdim: bottleneck width, see `EDDeconv`.
+        lr: peak learning rate of Adam; one cycle, up during the first tenth and down to 0.
+        steps: optimiser steps of the cycle.
+
+    Raises:
+        ValueError: not 0 < near < far.
+    """
+
+    average: Tensor
+
+    def __init__(
+        self,
+        average: Tensor,
+        near: float,
+        far: float,
+        *,
+        nf: int = 16,
+        zdim: int = 64,
+        lr: float = 2e-3,
+        steps: int = 300,
+    ) -> None:
+        super().__init__()
+        if not 0 < near < far:
+            raise ValueError(f"need 0 < near < far, got near={near:g}, far={far:g}")
+        self.near, self.far, self.lr, self.steps = near, far, lr, steps
+        self.register_buffer("average", average)
+        self.network = EDDeconv(nf=nf, zdim=zdim, size=average.shape[-1])
+        nn.init.zeros_(self.network.network[-1].weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Depth (B,1,S,S) along the optical axis, world units, of images (B,3,S,S) in [-1,1]."""
+        return self.average + self.network(image) * (self.far - self.near) / 2
+
+    def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
+        """Masked L1 on normalised depth of one augmented batch; a scalar."""
+        pairs = augment(batch)
+        error = (self(pairs.image) - pairs.depth).abs() * (2 / (self.far - self.near))
+        return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """Adam with one cycle of the learning rate over `steps`."""
+        optimiser = torch.optim.Adam(self.parameters(), self.lr, betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=self.steps + 1, pct_start=0.1)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, batch_size: int = 100) -> Tensor:
+        """Depth (N,1,S,S) on the CPU of images (N,3,S,S) in [-1,1]; at least `near` / 10, so that logs exist."""
+        self.eval()
+        parts = [self(chunk.to(self.device)).cpu() for chunk in images.split(batch_size)]
+        return torch.cat(parts).clamp_min(self.near / 10)
+
+
+def augment(pairs: Pairs) -> Pairs:
+    """Mirror half of the batch, with its depth; jitter contrast, brightness and sharpness of every image.
+
+    The same for every method and for the supervised baseline: it narrows the gap from rendered to test images.
+    """
+    n, device = len(pairs), pairs.image.device
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.empty(n, 1, 1, 1, device=device).uniform_(low, high)
+
+    mirrored = draw(0, 1) < 0.5
+    image, depth, mask = (torch.where(mirrored, x.flip(-1), x) for x in (pairs.image, pairs.depth, pairs.mask))
+    blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    image = torch.lerp(image, blurred, draw(-0.3, 0.7))
+    image = image * draw(0.8, 1.2) + draw(-0.15, 0.15)
+    return Pairs(image.clamp(-1, 1), depth, mask)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice (loader workers, other products) out of a step that takes seconds."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Advance(lightning.Callback):
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.advance(1)
+
+
+def train_probe(
+    pairs: Pairs,
+    *,
+    steps: int = 300,
+    batch_size: int = 16,
+    nf: int = 16,
+    zdim: int = 64,
+    lr: float = 2e-3,
+    seed: int = 0,
+    accelerator: str = "auto",
+    advance: Advance | None = None,
+) -> DepthProbe:
+    """Train a fresh probe on pairs, rendered or true.
+
+    Args:
+        pairs: training data; [near, far] is the range of its depth inside the masks.
+        steps: optimiser steps.
+        batch_size: pairs in each step, drawn in random order, all of them once before any of them twice.
+        nf, zdim, lr: see `DepthProbe`.
+        seed: weights, order and augmentation; the caller's random state is left alone.
+        accelerator: Lightning's choice of device.
+        advance: called with 1 after every step.
+
+    Returns:
+        The trained probe, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: no pairs, no pixel inside any mask, or depth inside them that is not finite and positive.
+    """
+    if not len(pairs) or not pairs.mask.any():
+        raise ValueError(f"{len(pairs)} pairs with {int(pairs.mask.sum())} masked pixels: nothing to learn depth from")
+    depths = pairs.depth[pairs.mask]
+    near, far = depths.min().item(), depths.max().item()
+    if not (depths.isfinite().all() and near > 0):
+        raise ValueError(f"depth inside the masks must be finite and > 0, found a minimum of {near:g}")
+    with torch.random.fork_rng(), _quiet():
+        torch.manual_seed(seed)
+        average = average_depth(pairs)
+        # Depth that does not vary would leave [near, far] empty.
+        far = max(far, near * 1.001)
+        probe = DepthProbe((average + average.flip(-1)) / 2, near, far, nf=nf, zdim=zdim, lr=lr, steps=steps)
+        orders = [torch.randperm(len(pairs)) for _ in range(steps * batch_size // len(pairs) + 1)]
+        batches = torch.cat(orders)[: steps * batch_size].split(batch_size)
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_steps=steps,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[_Advance(advance)] if advance else [],
+        )
+        # Keys of the loader are whole batches of indices, so one look-up makes one batch.
+        loader = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
+        trainer.fit(probe, loader)
+    return probe.cpu().eval()

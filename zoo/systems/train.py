@@ -1,0 +1,135 @@
+"""One training run from a configuration: folder, data, trainer, resume."""
+
+import json
+import logging
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from ..config import RunConfig, fingerprint, to_dict
+from ..data.module import FaceData
+from ..errors import ConfigError, WeightsError
+from ..files import atomic_write
+from ..generators.base import Generator
+from .adversarial import AdversarialSystem
+from .callbacks import KimgCheckpoint, KimgProgress, RunLogger, Samples
+from .checkpoint_io import AtomicCheckpointIO, checkpoints, latest, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def run_folder(run: RunConfig) -> Path:
+    """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
+    values = to_dict(run)
+    keep = {k: values[k] for k in ("name", "seed", "init", "generator", "data", "system")}
+    return Path(run.out) / f"{run.name}-{fingerprint(keep)}"
+
+
+def train(
+    run: RunConfig, initial: Generator | None = None, initial_discriminator: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """Train, or go on training, and return the run's folder.
+
+    The folder holds config.json, command.txt, environment.json, metrics.jsonl and .csv, samples/*.png, checkpoints/*.ckpt.
+
+    Args:
+        run: the configuration.
+        initial: generator whose weights to start from (fine-tuning, growing).
+        initial_discriminator: state of a discriminator to start from; a smaller one is grown.
+
+    Raises:
+        ConfigError: the folder holds a run already and `resume` does not say to go on with it.
+    """
+    folder = run_folder(run)
+    start = _starting_point(run, folder)
+    if start is not None and round(run.trainer.max_kimg * 1000) <= int(start.stem[4:]):
+        log.info("%s has reached %g kimg already", folder, run.trainer.max_kimg)
+        return folder
+    torch.set_float32_matmul_precision("high")
+    if run.trainer.threads:
+        torch.set_num_threads(run.trainer.threads)
+    _describe(run, folder)
+
+    system = AdversarialSystem(run, initial)
+    if initial_discriminator is not None:
+        system.start_discriminator(initial_discriminator)
+    if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile()):
+        system.generator.compile_field()
+    data = FaceData(run.data, system.batch_at)
+    logger = RunLogger(folder, run.trainer.log_every)
+    if start is not None:
+        kimg = read_checkpoint(start)["zoo"]["kimg"]
+        logger.forget_after(kimg)
+        log.info("going on from %s", start)
+    saver = KimgCheckpoint(folder / "checkpoints", run.trainer, logger)
+    trainer = L.Trainer(
+        accelerator=run.trainer.accelerator,
+        devices=run.trainer.devices,
+        strategy="ddp_find_unused_parameters_true" if run.trainer.devices > 1 else "auto",
+        precision=run.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=-1,
+        logger=[logger, *_extra_loggers(run, folder)],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[
+            Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience),
+            saver,
+            KimgProgress(run.trainer.max_kimg),
+        ],
+    )
+    trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
+    if saver.stopped_by is not None:
+        log.warning("stopped by %s; the same command with resume=auto goes on", saver.stopped_by)
+    return folder
+
+
+def can_compile() -> bool:
+    """Whether torch.compile has what it needs: a C++ compiler, or a GPU."""
+    return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+
+
+def _starting_point(run: RunConfig, folder: Path) -> Path | None:
+    if run.resume == "auto":
+        return latest(folder / "checkpoints")
+    if run.resume != "never":
+        path = Path(run.resume)
+        if not path.is_file():
+            raise WeightsError(f"resume={run.resume}: no such checkpoint; use resume=auto for the newest of {folder}")
+        return path
+    if checkpoints(folder / "checkpoints"):
+        raise ConfigError(f"{folder} holds this run already: add resume=auto to go on, or out=DIR to start elsewhere")
+    (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    return None
+
+
+def _describe(run: RunConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": L.__version__}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
+    atomic_write(folder / "environment.json", json.dumps({**versions, "device": device}, indent=2))
+    with (folder / "command.txt").open("a", encoding="utf-8") as file:
+        file.write(" ".join(["zoo", *sys.argv[1:]]) + "\n")
+
+
+def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:
+    out: list[Logger] = []
+    for name in run.trainer.loggers:
+        if name == "tensorboard":
+            out.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+        elif name == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            out.append(WandbLogger(name=folder.name, save_dir=folder, offline=run.trainer.wandb_mode == "offline"))
+        else:
+            raise ConfigError(f"trainer.loggers: unknown logger {name!r}; known: tensorboard, wandb")
+    return out

@@ -1,0 +1,237 @@
+"""Reading and writing weight files that may come from strangers: hash first, parse then; safetensors; strict fit."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from . import cards, resources
+from .cards import CARD, CONFIG, WEIGHTS, Card
+from .errors import WeightsError, ZooError
+from .files import atomic_write
+from .generators.base import Generator
+from .version import __version__
+
+FORMAT = "1"
+_MAX_WEIGHTS = 4 * 2**30
+_MAX_HEADER = 16 * 2**20
+_MAX_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lay on disk: `name` and fields of the method's Config, tensors by key, the card if there is one."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    card: Card | None
+
+
+def read_weights(place: Path) -> Stored:
+    """Weights from a folder, a .safetensors file, a training run or one of its checkpoints.
+
+    Raises:
+        WeightsError: missing, too big, damaged, not what the card says, or not a format that is safe to read.
+    """
+    if place.is_dir() and not (place / WEIGHTS).exists() and (place / "checkpoints").is_dir():
+        return _from_run(place)
+    if place.suffix == ".ckpt":
+        return _from_checkpoint(place)
+    folder, path = (place, place / WEIGHTS) if place.is_dir() else (place.parent, place)
+    card = cards.read(_inside(folder, folder / CARD)) if (folder / CARD).is_file() and path.name == WEIGHTS else None
+    data = _read(_inside(folder, path))
+    if card is not None and card.sha256:
+        _verify(path, data, card)
+    header = _header(path, data)
+    config = _config(path, header)
+    if path.name == WEIGHTS and (folder / CONFIG).is_file():
+        _compare_config(_inside(folder, folder / CONFIG), config)
+    try:
+        return Stored(config, parse_safetensors(data), card)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise WeightsError(f"{path} is a link that leaves its folder; copy the file there instead")
+    return path
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; a folder of weights holds {WEIGHTS}, {CONFIG} and {CARD}")
+    if path.stat().st_size > _MAX_WEIGHTS:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes, more than the {_MAX_WEIGHTS:,} this library reads")
+    return path.read_bytes()
+
+
+def _verify(path: Path, data: bytes, card: Card) -> None:
+    if len(data) != card.bytes:
+        raise WeightsError(f"{path}: {len(data):,} bytes, the card says {card.bytes:,}; get the file again")
+    found = hashlib.sha256(data).hexdigest()
+    if found != card.sha256:
+        raise WeightsError(f"{path}: SHA-256 {found[:12]}..., the card says {card.sha256[:12]}...; get the file again")
+
+
+def _header(path: Path, data: bytes) -> dict[str, str]:
+    """The text fields of a safetensors header; names what else the file is when it is something else."""
+    if data[:2] == b"PK" or data[:1] == b"\x80":
+        raise WeightsError(f"{path}: a pickle, which can run code when it is read; only safetensors are loaded")
+    if data.lstrip()[:1] == b"<":
+        raise WeightsError(f"{path}: a web page, not weights (a download that asked for a login?); get the file again")
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(_MAX_HEADER, len(data) - 8):
+        raise WeightsError(f"{path}: cut short or not a safetensors file; get the file again")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        return dict(header["__metadata__"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise WeightsError(f"{path}: no zoo header; only files written by zoo.save carry their config") from None
+
+
+def _config(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    if header.get("zoo.format") != FORMAT:
+        raise WeightsError(f"{path}: format {header.get('zoo.format')!r}, this version reads {FORMAT!r}; update zoo")
+    text = header.get("zoo.config", "")
+    if "${" in text:
+        raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict) or not isinstance(config.get("name"), str):
+        raise WeightsError(f"{path}: its header holds no config")
+    return config
+
+
+def _compare_config(path: Path, config: dict[str, Any]) -> None:
+    try:
+        same = path.stat().st_size <= _MAX_HEADER and json.loads(path.read_text(encoding="utf-8")) == config
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise WeightsError(f"{path} is not the config these weights were saved with; delete it or get both again")
+
+
+def _from_run(folder: Path) -> Stored:
+    from .systems.checkpoint_io import latest
+
+    newest = latest(folder / "checkpoints")
+    if newest is None:
+        raise WeightsError(f"{folder}: no intact checkpoint in this run yet")
+    return _from_checkpoint(newest)
+
+
+def _from_checkpoint(path: Path) -> Stored:
+    """The averaged generator of a training checkpoint."""
+    from .systems.checkpoint_io import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    try:
+        config = dict(checkpoint["zoo"]["config"]["generator"])
+        state = dict(checkpoint["state_dict"])
+    except (KeyError, TypeError):
+        raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
+    if "${" in json.dumps(config, default=str):
+        raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
+    return Stored(config, _under("ema.average.", state), None)
+
+
+def discriminator_state(place: Path) -> dict[str, Tensor] | None:
+    """The discriminator that was trained beside a generator; None for weights that come without one."""
+    from .systems.checkpoint_io import latest, read_checkpoint
+
+    path = place if place.suffix == ".ckpt" else latest(place / "checkpoints")
+    return None if path is None else _under("discriminator.", read_checkpoint(path)["state_dict"])
+
+
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into a model whose keys and shapes must be exactly theirs.
+
+    Raises:
+        WeightsError: missing, unexpected or wrongly shaped keys, at most ten of each; values that are not finite.
+    """
+    own = model.state_dict()
+    shapes = [
+        f"{k} {tuple(tensors[k].shape)} for {tuple(own[k].shape)}"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    problems = {
+        "missing": own.keys() - tensors.keys(),
+        "unexpected": tensors.keys() - own.keys(),
+        "wrong shape": shapes,
+    }
+    if any(problems.values()):
+        raise WeightsError(f"{where}: weights do not fit: " + "; ".join(_some(k, v) for k, v in problems.items() if v))
+    if bad := [k for k, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())]:
+        raise WeightsError(f"{where}: {_some('not finite', bad)}; get the file again or use an earlier checkpoint")
+    model.load_state_dict(dict(tensors))
+
+
+def _some(what: str, keys: Iterable[str]) -> str:
+    ordered = sorted(keys)
+    more = f" and {len(ordered) - _MAX_SHOWN} more" if len(ordered) > _MAX_SHOWN else ""
+    return f"{what}: {', '.join(ordered[:_MAX_SHOWN])}{more}"
+
+
+def write_weights(model: Generator, config: dict[str, Any], card: Card, folder: Path) -> None:
+    """Write weights, config and card, each whole or not at all; the card last: its hash tells a half-written folder.
+
+    Raises:
+        WeightsError: two tensors of the model share memory.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    header = {"zoo.format": FORMAT, "zoo.version": __version__, "zoo.config": json.dumps(config, sort_keys=True)}
+    try:
+        data = to_safetensors(tensors, header)
+    except RuntimeError as error:
+        raise WeightsError(f"{folder}: cannot save: {' '.join(str(error).split())}") from None
+    card = replace(
+        card,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+    atomic_write(folder / WEIGHTS, data)
+    atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    atomic_write(folder / CARD, cards.write(card))
+
+
+def download(spec: str) -> Path:
+    """Fetch `org/repo[@revision]` from the Hugging Face hub into the cache and return the folder.
+
+    Only the three files of a model are fetched. Real files, not links into a shared store.
+
+    Raises:
+        ZooError: huggingface_hub is not installed.
+        WeightsError: a malformed name, or the download failed.
+    """
+    match = re.fullmatch(r"([\w][\w.-]*)/([\w][\w.-]*)(?:@([\w][\w./-]*))?", spec)
+    if match is None or ".." in spec:
+        raise WeightsError(f"hf:{spec}: write hf:org/repo or hf:org/repo@revision")
+    try:
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ZooError(f"hf:{spec} needs the package huggingface_hub: pip install 'zoo[hub]'") from None
+    org, repo, revision = match.groups()
+    target = resources.cache() / "hub" / f"{org}--{repo}@{(revision or 'main').replace('/', '--')}"
+    try:
+        snapshot_download(f"{org}/{repo}", revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD], local_dir=target)
+    except Exception as error:  # the client raises its own types, requests' and the system's alike
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"hf:{spec}: download to {target} failed ({reason})") from None
+    return target
