@@ -25,5 +25,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
-def __dir__() -> "list[str]":  # pyright: ignore[reportInvalidTypeForm]
+def __dir__() -> "list[str]":  # pyright: ignore[reportGeneralTypeIssues]
     return sorted([*globals(), *_GEOMETRY])

@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,8 @@ def _write_images(out: Path, n: int, size: int, seed: int) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     images = HeadDataset("train", size=size, length=n, seed=seed)
     for index in track(range(n), "rendering", console=Console(stderr=True), transient=True):
-        pixels = (images[index]["image"] * 127.5 + 127.5).round().clamp(0, 255).byte()
+        image: Any = images[index]["image"]
+        pixels = (image * 127.5 + 127.5).round().clamp(0, 255).byte()
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(out / f"{index:06d}.png")
     return out
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -142,6 +142,6 @@ def export(
     from .hub import load
 
     generator = load(name, device=device)
-    mesh = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
+    mesh: Any = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
     path = write(mesh, out)
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")

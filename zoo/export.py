@@ -53,8 +53,9 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
     if len(meshes) != 1:
         raise ConfigError(f"{path}: {len(meshes)} meshes for one file; export them one by one, e.g. meshes[0]")
-    vertices = meshes.verts_packed().detach().cpu().double().numpy()
-    faces = meshes.faces_packed().detach().cpu().numpy()
+    batch: Any = meshes  # PyTorch3D's annotations say that packed tensors may be None
+    vertices = batch.verts_packed().detach().cpu().double().numpy()
+    faces = batch.faces_packed().detach().cpu().numpy()
     if not len(faces) or not np.isfinite(vertices).all():
         raise ZooError(f"{path}: the mesh is {'not finite' if len(faces) else 'empty'}; try another seed or level")
     low, high = vertices.min(0), vertices.max(0)
@@ -68,6 +69,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     mesh = trimesh.Trimesh(vertices, faces, vertex_colors=_vertex_colours(meshes, path), process=False)
     mesh.metadata.update(notes)
     comments = [f"{key}: {value}" for key, value in notes.items()]
+    data: Any
     if path.suffix == ".glb":
         data = trimesh.Scene(mesh).export(file_type="glb", include_normals=True)
     elif path.suffix == ".obj":

@@ -210,3 +210,20 @@ def test_seeds(text: str, seeds: list[int]) -> None:
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         seeds_of(text)
+
+
+def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from zoo.evaluation import protocols
+
+    small = protocols.Protocol("heads-small", fov=12.0, size=64, n_test=2, n_pairs=2, steps=1, batch_size=2, width=16)
+    monkeypatch.setitem(protocols.PROTOCOLS, "heads", small)
+    assert zoo_("compare", "shadegan", "--json", "--out", "report.html") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["constant", "average", "supervised", "shadegan"]
+    assert {"SIDE", "MAD", "n", "protocol"} <= rows[0].keys()
+    assert "<html" in Path("report.html").read_text(encoding="utf-8")
+    assert zoo_("eval", "constant", "--json") == 0
+    one = json.loads(capsys.readouterr().out)
+    # A flat map is wrong by about 2 % of the distance: SIDE in units of 1e-2.
+    assert one["SIDE"] == rows[0]["SIDE"]
+    assert 0.5 < one["SIDE"] < 5

@@ -17,10 +17,10 @@ def test_list_imports_nothing_heavy() -> None:
     assert loaded == "[]"
 
 
-def test_list_takes_less_than_a_tenth_of_a_second_of_work() -> None:
-    # Processor time of the best of three: wall time would measure the machine's other work.
+def test_list_takes_little_work() -> None:
+    # 0.03 to 0.1 s of processor time on an idle machine; a busy one triples it. torch alone takes over a second.
     code = "import time; t = time.process_time(); import zoo; zoo.list(); print(time.process_time() - t)"
-    assert min(float(run(code)) for _ in range(3)) < 0.1
+    assert min(float(run(code)) for _ in range(3)) < 0.3
 
 
 def test_geometry_names_are_there_when_asked_for() -> None:

@@ -127,13 +127,14 @@ def test_the_probe_learns_and_leaves_the_random_state_alone() -> None:
     pairs = Pairs(heads["image"], heads["depth"], heads["mask"] > 0.5)
     before = torch.get_rng_state()
     steps: list[int] = []
-    probe = train_probe(pairs, steps=20, batch_size=4, advance=steps.append)
+    probe = train_probe(pairs, steps=40, batch_size=4, advance=steps.append)
     assert torch.equal(before, torch.get_rng_state())
-    assert sum(steps) == 20
-    untrained = DepthProbe(probe.near, probe.far)
+    assert sum(steps) == 40
+    # It starts from the average of its pairs, so anything below that error is learned from the images.
+    untrained = DepthProbe(probe.average, probe.near, probe.far)
     mask = evaluation_mask(pairs.mask)
     errors = [side_per_image(p.predict(pairs.image), pairs.depth, mask).mean() for p in (probe, untrained)]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.75 * errors[1]
     assert torch.equal(
         train_probe(pairs, steps=2, seed=3)(pairs.image), train_probe(pairs, steps=2, seed=3)(pairs.image)
     )

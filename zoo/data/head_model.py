@@ -121,7 +121,8 @@ class HeadModel:
         self._check(heads)
         out = np.empty((len(heads.shape), *self.texture_shape), np.float32)
         for b in range(len(out)):
-            paint_head(self.skins, self.fields, *(p[b] for p in heads[1:5]), heads.brow[b], heads.lips[b], out[b])
+            skin, hair, iris, hairline = (parameter[b] for parameter in heads[1:5])
+            paint_head(self.skins, self.fields, skin, hair, iris, hairline, heads.brow[b], heads.lips[b], out[b])
         return out
 
     def _check(self, heads: Heads) -> None:

@@ -81,7 +81,7 @@ def bake(
     seen = rasterize(corners.reshape(1, -1, 3), triangles, grid, grid - SKIN)
     face, bary = seen.face[0], seen.bary[0, ..., None]
     holes = face < 0
-    nearest = ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True)
+    nearest = np.asarray(ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True))
 
     def spread(values: np.ndarray) -> np.ndarray:
         doubled = np.concatenate([values, values]).reshape(-1, values.shape[-1])
@@ -102,7 +102,7 @@ def paint_fields(model: dict, images: list[np.ndarray], skins: int) -> tuple[np.
     lips, ears, position = images[skins:]
     mean, rim = model["mean"], model["eye_rim"]
     hair = _above_hairline(position) - 0.03 * ears
-    hair = ndimage.gaussian_filter(hair, 1.5, mode=("nearest", "wrap"))
+    hair = _blur(hair, 1.5, 1.5)
     eye = mean[rim].mean(0)[1]
     fields = {
         "hairline": np.clip(128 + 127 * hair / FIELD_RANGE, 0, 255),
@@ -154,8 +154,8 @@ def _lash(position: np.ndarray, rim: np.ndarray, eye: float) -> np.ndarray:
 def _strands() -> np.ndarray:
     """Noise of unit variance, drawn out from the crown downwards like combed hair."""
     noise = np.random.Generator(np.random.Philox(11)).standard_normal((SKIN, SKIN))
-    fine = ndimage.gaussian_filter(noise, (5, 0.8), mode=("nearest", "wrap"))
-    broad = ndimage.gaussian_filter(noise, (14, 4), mode=("nearest", "wrap"))
+    fine = _blur(noise, 5, 0.8)
+    broad = _blur(noise, 14, 4)
     mixed = fine / fine.std() + broad / broad.std()
     return mixed / mixed.std()
 
@@ -163,22 +163,23 @@ def _strands() -> np.ndarray:
 def _clean_scalp(skin: np.ndarray, hair: np.ndarray, ears: np.ndarray) -> np.ndarray:
     """Replace the scalp, which carries painted stubble, with the smooth colour of the bare skin around it."""
     bare = (np.clip((-0.012 - hair) / 0.008, 0, 1) * (1 - ears))[..., None]
-
-    def blur(image: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(image, (12, 12, 0), mode=("nearest", "wrap", "nearest"))
-
     smooth = skin * bare
     weight = bare
     filled = np.zeros_like(skin)
     covered = np.zeros_like(bare)
     for _ in range(12):
-        smooth, weight = blur(smooth), blur(weight)
+        smooth, weight = _blur(smooth, 12, 12), _blur(weight, 12, 12)
         new = smooth / np.maximum(weight, 1e-6)
         take = (covered < 0.5) & (weight > 1e-3)
         filled = np.where(take, new, filled)
         covered = np.where(take, 1.0, covered)
     keep = np.maximum(bare, ears[..., None])
     return skin * keep + filled * (1 - keep)
+
+
+def _blur(image: np.ndarray, rows: float, columns: float) -> np.ndarray:
+    """Gaussian blur of (SKIN, SKIN, ...) by standard deviations in texels; columns wrap."""
+    return ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(image, rows, 0, mode="nearest"), columns, 1, mode="wrap")
 
 
 def _sample(image: np.ndarray, uv: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.data.head_model import HeadModel, Heads, paint_head, shape_head, vertex_normals
 from zoo.data.head_sampling import FOV, LIGHT_PRIOR, POSE_PRIOR, SPLITS, sample_heads, sample_lights, sample_poses
-from zoo.renderers.rasterize import pixel_slopes, rasterize_one
+from zoo.renderers.rasterize import in_threads, pixel_slopes, rasterize_one
 
 __all__ = ["FOV", "LIGHT_PRIOR", "POSE_PRIOR", "HeadDataset", "Rendering", "render_heads"]
 
@@ -113,43 +113,15 @@ def render_heads(heads: Heads, poses: np.ndarray, lights: np.ndarray, size: int,
     )
     # Rounding makes sine and cosine, the only transcendental functions here, the same numbers on every machine.
     trig = np.round(np.stack([np.sin(poses), np.cos(poses)], -1).reshape(batch, 4), 9)
-    # A single image stays in this thread: a forked data worker must not touch the parent's thread pool.
     inputs = (
-        model.mean,
-        model.basis,
-        model.scalp,
-        model.faces,
-        model.uv,
-        model.skins,
-        model.fields,
-        model.texture_shape,
-        heads,
-        trig,
-        lights,
-        pixel_slopes(size, fov),
-        pixel_slopes(size, fov, supersample=samples),
-        out,
+        *(model.mean, model.basis, model.scalp, model.faces, model.uv, model.skins, model.fields, model.texture_shape),
+        *(heads, trig, lights, pixel_slopes(size, fov), pixel_slopes(size, fov, supersample=samples), out),
     )
-    if batch == 1:
-        _render_one(0, *inputs)
-    elif batch:
-        threads = torch.get_num_threads()
-        _render_batch(*inputs)
-        torch.set_num_threads(threads)  # numba's OpenMP layer has set the number for the whole process
+    in_threads(lambda b: _render_one(b, *inputs), batch)
     return out
 
 
-@njit(parallel=True, cache=True)
-def _render_batch(
-    mean, basis, scalp, faces, uv, skins, fields, atlas_shape, heads, trig, lights, grid, fine_grid, out
-):  # pragma: no cover - compiled
-    for b in prange(len(trig)):
-        _render_one(
-            b, mean, basis, scalp, faces, uv, skins, fields, atlas_shape, heads, trig, lights, grid, fine_grid, out
-        )
-
-
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _render_one(
     b, mean, basis, scalp, faces, uv, skins, fields, atlas_shape, heads, trig, lights, grid, fine_grid, out
 ):  # pragma: no cover - compiled

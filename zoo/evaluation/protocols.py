@@ -74,7 +74,8 @@ class Protocol:
             "A method with a depth network of its own is scored directly. Any other is scored through a depth probe: "
             f"Unsup3d's encoder-decoder at width {self.width}, trained for {self.steps} steps of {self.batch_size} on "
             f"{self.n_pairs} pairs of image and depth that the method renders from its priors (psi 1), with L1 on "
-            "depth normalised to its range, where opacity exceeds 0.5. Mirroring and jitter of brightness, contrast "
+            "depth normalised to its range, where opacity exceeds 0.5. It gives the difference from the average depth "
+            "of those pairs. Mirroring and jitter of brightness, contrast "
             "and sharpness are the same for all."
         )
         baselines = (
@@ -145,7 +146,7 @@ def protocol(
         raise ConfigError(f"unknown benchmark {benchmark!r}; known: {', '.join(sorted(PROTOCOLS))}")
     chosen = PROTOCOLS[benchmark]
     if quick:
-        chosen = replace(chosen, name=f"{chosen.name}/quick", n_test=200, n_pairs=300, steps=120)
+        chosen = replace(chosen, name=f"{chosen.name}/quick", n_test=200, n_pairs=300, steps=100)
     for name, value in (("n_test", n_test), ("n_pairs", n_pairs)):
         if value is None or value == getattr(chosen, name):
             continue
@@ -309,7 +310,7 @@ def _true_pairs(rules: Protocol, split: str, n: int, data_root: str | Path | Non
             raise ConfigError(
                 "benchmark 'bfm' reads Unsup3d's synface folder from disk: pass data_root=/path/to/synface"
             )
-        dataset = SynfaceDataset(data_root, split=split, size=rules.size)
+        dataset: SynfaceDataset | HeadDataset = SynfaceDataset(data_root, split=split, size=rules.size)
     else:
         dataset = HeadDataset(split=split, size=rules.size, length=n)
     chosen = torch.linspace(0, len(dataset) - 1, min(n, len(dataset))).round().long().tolist()

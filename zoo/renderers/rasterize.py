@@ -11,10 +11,13 @@ All arithmetic runs in a fixed order without fused or reordered operations, so e
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 BACKGROUND = -1
 
@@ -87,21 +90,28 @@ def rasterize(
     )
     verts, faces = np.ascontiguousarray(verts, np.float64), np.ascontiguousarray(faces, np.int32)
     slopes = np.asarray(slopes_x, np.float64), np.asarray(slopes_y, np.float64)
-    if batch == 1:
-        # Without the thread pool, which a forked process must not touch.
-        rasterize_one(verts[0], faces, *slopes, near, cull_backfaces, *(array[0] for array in out))
-    elif batch:
-        _rasterize_batch(verts, faces, *slopes, near, cull_backfaces, *out)
+
+    def draw(i: int) -> None:
+        rasterize_one(verts[i], faces, *slopes, near, cull_backfaces, *(array[i] for array in out))
+
+    in_threads(draw, batch)
     return out
 
 
-@njit(parallel=True, cache=True)
-def _rasterize_batch(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragma: no cover - compiled
-    for b in prange(len(verts)):
-        rasterize_one(verts[b], faces, xs, ys, near, cull, face[b], depth[b], bary[b])
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """Call ``work(i)`` for i in 0..count-1 on all processors; it pays where ``work`` is compiled with nogil.
+
+    Plain threads, because numba's own pool breaks forked data workers and changes torch's number of threads. One call
+    runs in the calling thread. The first exception is raised again here.
+    """
+    if count == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(work, range(count)))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragma: no cover - compiled
     """One image of `rasterize`, for callers that are compiled themselves; ``face`` must come filled with -1."""
     height, width = face.shape

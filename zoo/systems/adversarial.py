@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,14 +51,14 @@ class AdversarialSystem(L.LightningModule):
         self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
         self.poses, self.lights = pose_prior(run.data.scene.pose), light_prior(run.data.scene.light)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
-        self._seen = 0
+        self.images = 0  # the buffer as a number, so that no step waits for the device
 
     # ---------------------------------------------------------------- curriculum
 
     @property
     def kimg(self) -> float:
         """Thousands of real images seen, over all processes."""
-        return self._seen / 1000
+        return self.images / 1000
 
     def stage(self) -> tuple[StageConfig, float]:
         """Current stage of the curriculum, and the weight of its newest discriminator block."""
@@ -95,7 +96,7 @@ class AdversarialSystem(L.LightningModule):
         ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._seen = int(checkpoint["state_dict"]["images_seen"])
+        self.images = int(checkpoint["state_dict"]["images_seen"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zoo"] = {"format": 1, "config": to_dict(self.run), "kimg": self.kimg}
@@ -119,11 +120,13 @@ class AdversarialSystem(L.LightningModule):
         for optimizer, lr in zip((optimizer_g, optimizer_d), self._learning_rates(stage), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        torch.manual_seed(hash((self.run.seed, self.global_rank, self._seen)) % 2**63)
+        # torch keeps 32 bits of a CPU seed, so the three numbers are mixed first.
+        mixed = np.random.SeedSequence((self.run.seed, self.global_rank, self.images)).generate_state(1)
+        torch.manual_seed(int(mixed[0]))
         real = batch["image"]
         if real.shape[-1] != stage.size:
             real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
-        step = self._seen // (len(real) * self.trainer.world_size)
+        step = self.images // (len(real) * self.trainer.world_size)
 
         self.generator.requires_grad_(True)
         render, truth = self.generate(len(real), stage.size)
@@ -132,12 +135,13 @@ class AdversarialSystem(L.LightningModule):
             render, truth = self.generate(len(real), stage.size)
         logs |= self._step_g(optimizer_g, render, truth, alpha)
 
-        self._seen += len(real) * self.trainer.world_size
-        self.images_seen.fill_(self._seen)
-        self.ema.update(self.generator, len(real) * self.trainer.world_size, self._seen)
+        self.images += len(real) * self.trainer.world_size
+        self.images_seen.fill_(self.images)
+        self.ema.update(self.generator, len(real) * self.trainer.world_size, self.images)
         if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
             raise ZooError(f"{', '.join(bad)} became {logs[bad[0]]} at {self.kimg:.1f} kimg; resume with lower learning rates")
-        self.log_dict({**logs, "kimg": self.kimg, "alpha": alpha, "size": float(stage.size)}, batch_size=len(real))
+        if self.trainer.is_global_zero:
+            self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
 
     def _step_d(
         self, optimizer: Any, real: Tensor, fake: Tensor, truth: dict[str, Tensor], alpha: float, lazy: bool

@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,16 +32,22 @@ log = logging.getLogger(__name__)
 
 
 class RunLogger(Logger):
-    """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it at the end.
+    """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it.
 
-    Values between two records are averaged, so a record tells of all steps since the one before.
+    A record averages all steps since the one before; the other loggers get the same records. Lightning's own `self.log` is
+    not used: it repeats the last value of quantities that are not there at every step.
+
+    Args:
+        folder: of the run.
+        every: steps between two records.
+        others: loggers to pass the records on to.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, others: Sequence[Logger] = ()) -> None:
         super().__init__()
-        self.folder, self.every = folder, every
-        self._sums: dict[str, list[float]] = {}
-        self._calls = 0
+        self.folder, self.every, self.others = folder, every, others
+        self._values: dict[str, list[float]] = {}
+        self._steps = 0
 
     @property
     def name(self) -> str:
@@ -54,21 +61,25 @@ class RunLogger(Logger):
         """The configuration is written as config.json before training starts."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Values of one step; `step` is the number of images seen, None for values that belong to no step."""
         for key, value in metrics.items():
-            if key not in ("epoch", "kimg"):
-                self._sums.setdefault(key, []).append(value)
-        self._calls += 1
-        if "kimg" in metrics and self._calls % self.every == 0:
-            self.flush(metrics["kimg"])
+            self._values.setdefault(key, []).append(value)
+        if step is not None:
+            self._steps += 1
+            if self._steps >= self.every:
+                self.flush(step)
 
-    def flush(self, kimg: float) -> None:
+    def flush(self, images: int) -> None:
         """Write the averages of what came since the last record."""
-        if not self._sums:
+        if not self._values:
             return
-        record = {"kimg": round(kimg, 4), **{k: sum(v) / len(v) for k, v in self._sums.items()}}
-        self._sums.clear()
+        means = {key: sum(values) / len(values) for key, values in self._values.items()}
+        self._values.clear()
+        self._steps = 0
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps({"kimg": images / 1000, **means}) + "\n")
+        for other in self.others:
+            other.log_metrics(means, step=images)
 
     def forget_after(self, kimg: float) -> None:
         """Drop the records of steps that a resumed run will take again."""
@@ -184,9 +195,9 @@ class KimgCheckpoint(L.Callback):
     def save(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:
         """Write a checkpoint now; all processes call it."""
         if trainer.is_global_zero:
-            self.logger.flush(pl_module.kimg)
+            self.logger.flush(pl_module.images)
             self.folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(self.folder / f"kimg{round(pl_module.kimg * 1000):09d}.ckpt")
+        trainer.save_checkpoint(self.folder / f"kimg{pl_module.images:09d}.ckpt")
         if trainer.is_global_zero:
             self.logger.write_csv()
             for old in checkpoints(self.folder)[:-2]:
@@ -218,8 +229,7 @@ class Samples(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
         if self.due(pl_module.kimg) and trainer.is_global_zero:
             curvature = self.draw(pl_module)
-            for logger in trainer.loggers:
-                logger.log_metrics({"curvature": curvature}, step=round(pl_module.kimg * 1000))
+            trainer.loggers[0].log_metrics({"curvature": curvature})
 
     @torch.no_grad()
     def draw(self, system: AdversarialSystem) -> float:
@@ -247,5 +257,5 @@ class Samples(L.Callback):
         rows += [show_image(view.rgb) for view in views[1:]]
         self.folder.mkdir(parents=True, exist_ok=True)
         picture: Image.Image = tile(rows, scale=max(1, 96 // size))
-        picture.save(self.folder / f"{round(system.kimg * 1000):09d}.png")
+        picture.save(self.folder / f"{system.images:09d}.png")
         return curvature

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import lightning
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -143,7 +144,7 @@ class DepthProbe(lightning.LightningModule):
         *,
         nf: int = 16,
         zdim: int = 64,
-        lr: float = 2e-3,
+        lr: float = 1e-3,
         steps: int = 300,
     ) -> None:
         super().__init__()
@@ -152,7 +153,8 @@ class DepthProbe(lightning.LightningModule):
         self.near, self.far, self.lr, self.steps = near, far, lr, steps
         self.register_buffer("average", average)
         self.network = EDDeconv(nf=nf, zdim=zdim, size=average.shape[-1])
-        nn.init.zeros_(self.network.network[-1].weight)
+        last: nn.Conv2d = self.network.network[-1]  # type: ignore[assignment]
+        nn.init.zeros_(last.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth (B,1,S,S) along the optical axis, world units, of images (B,3,S,S) in [-1,1]."""
@@ -164,7 +166,7 @@ class DepthProbe(lightning.LightningModule):
         error = (self(pairs.image) - pairs.depth).abs() * (2 / (self.far - self.near))
         return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with one cycle of the learning rate over `steps`."""
         optimiser = torch.optim.Adam(self.parameters(), self.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=self.steps + 1, pct_start=0.1)
@@ -225,7 +227,7 @@ def train_probe(
     batch_size: int = 16,
     nf: int = 16,
     zdim: int = 64,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     seed: int = 0,
     accelerator: str = "auto",
     advance: Advance | None = None,
@@ -272,6 +274,6 @@ def train_probe(
             callbacks=[_Advance(advance)] if advance else [],
         )
         # Keys of the loader are whole batches of indices, so one look-up makes one batch.
-        loader = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
+        loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
         trainer.fit(probe, loader)
     return probe.cpu().eval()

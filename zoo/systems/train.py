@@ -61,7 +61,8 @@ def train(
     if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile()):
         system.generator.compile_field()
     data = FaceData(run.data, system.batch_at)
-    logger = RunLogger(folder, run.trainer.log_every)
+    others = _extra_loggers(run, folder)
+    logger = RunLogger(folder, run.trainer.log_every, others)
     if start is not None:
         kimg = read_checkpoint(start)["zoo"]["kimg"]
         logger.forget_after(kimg)
@@ -73,12 +74,12 @@ def train(
         strategy="ddp_find_unused_parameters_true" if run.trainer.devices > 1 else "auto",
         precision=run.trainer.precision,  # type: ignore[arg-type]
         max_epochs=-1,
-        logger=[logger, *_extra_loggers(run, folder)],
-        log_every_n_steps=1,
+        logger=[logger, *others],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        limit_val_batches=0,
         plugins=[AtomicCheckpointIO()],
         callbacks=[
             Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience),
