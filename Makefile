@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export ZOO_CACHE ?= $(CURDIR)/.cache
-# glibc gives big blocks back to the system at once and asks for them again: 2-3x on CPU tensors.
-export MALLOC_MMAP_THRESHOLD_ := 4294967296
-export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 .PHONY: demo test test-all lint format clean
 

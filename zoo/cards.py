@@ -11,6 +11,7 @@ from . import config
 from .errors import WeightsError
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"  # the files of a folder of weights
+DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 _MAX_BYTES = 2**20
 
@@ -42,6 +43,7 @@ class Card:
     metrics: list[Metric] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     sha256: str = ""  # of model.safetensors
+    discriminator_sha256: str = ""  # of discriminator.safetensors, if it travels along for fine-tuning
     bytes: int = 0
     parameters: int = 0
     citation: str = ""

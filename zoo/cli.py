@@ -198,6 +198,7 @@ app.command()(cli_media.turntable)
 app.command()(cli_media.export)
 app.command()(cli_train.train)
 app.command()(cli_train.finetune)
+app.command()(cli_train.save)
 app.add_typer(cli_data.app, name="data")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,6 +41,27 @@ def finetune(
     Example: zoo finetune shadegan data=folder data.root=my_faces
     """
     _run(hub.finetune(name, overrides or []), dry_run)
+
+
+def save(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; its name becomes the name of the weights.")],
+    summary: Annotated[str, typer.Option(help="One line for the card.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that lie there.")] = False,
+) -> None:
+    """Keep the averaged weights of a run, with their discriminator and a card, as zoo.load and the hub take them.
+
+    Example: zoo save runs/shadegan_heads32-1a2b3c4d --out my/shadegan.heads32
+    """
+    from dataclasses import replace
+
+    model = hub.load(f"file:{run}", device="cpu")
+    assert model.card is not None
+    command = run / "command.txt" if run.is_dir() else run.parent.parent / "command.txt"
+    lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
+    card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
+    hub.save(model, out, card=card, discriminator=hub.discriminator(f"file:{run}"), overwrite=overwrite)
+    typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
 
 
 def _run(run: config.RunConfig, dry_run: bool) -> None:

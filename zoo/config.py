@@ -134,6 +134,7 @@ class RunConfig:
     """A whole run, as validated from recipe and command line. `generator` is checked against the method's own `Config`."""
 
     name: str = ""
+    recipe: str = ""  # what the run was made from
     seed: int = 0
     out: str = "runs"
     resume: str = "never"  # never | auto | path of a checkpoint
@@ -173,6 +174,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _group_file(kind: str, name: str) -> dict[str, Any]:
+    if kind == "generator" and name not in group(kind):
+        registry.target(name)  # a plug-in brings a class only
+        return {"name": name}
     if name not in group(kind):
         raise ConfigError(registry.unknown(kind, name, group(kind)))
     values = _read(resources.configs() / kind / f"{name}.yaml")
@@ -197,7 +201,8 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str) -> T:
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
         key = getattr(error, "full_key", None)
-        raise ConfigError(f"{where}{f'.{key}' if key else ''}: {text}") from None
+        place = ".".join(part for part in (where, key) if part) or "configuration"
+        raise ConfigError(f"{place}: {text}") from None
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:
@@ -268,7 +273,7 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
                 values.pop("data", None)
     if unknown := sorted(set(uses) - set(GROUPS)):
         raise ConfigError(f"use: unknown group {unknown[0]!r}; groups are {', '.join(GROUPS)}")
-    merged: dict[str, Any] = {"name": Path(recipe).stem}
+    merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe}
     for kind, name in uses.items():
         merged[kind] = _group_file(kind, name)
     run = structured(RunConfig, _merge(_merge(merged, values), over), "")

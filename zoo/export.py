@@ -96,7 +96,7 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
     Args:
         renders: one or several; their objects stand side by side. All of one size.
         maps: rows, out of `MAPS`. Colours [-1, 1] -> 0..255, normals (n + 1) / 2, shading [0, 1] -> 0..255, depth
-            bright where near within the objects of the sheet, background dark.
+            light where near within the objects of the sheet; normals and depth are grey where there is no surface.
         labels: text above the columns.
 
     Raises:
@@ -128,27 +128,20 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
 
 def _picture(name: str, render: "Render") -> "np.ndarray":
     """One map of a batch as (B, H, W, 3) uint8."""
-    value: Tensor = getattr(render, name)
-    if name in ("rgb", "albedo", "normal"):
-        unit = (value + 1) / 2
-    elif name == "shading":
-        unit = value
-    else:
-        unit = _near_is_bright(value, render.mask)
-    pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _near_is_bright(depth: "Tensor", mask: "Tensor | None") -> "Tensor":
     import torch
 
-    inside = depth.isfinite() if mask is None else (mask > 0.5) & depth.isfinite()
-    if not inside.any():
-        return torch.zeros_like(depth)
-    low, high = depth[inside].min(), depth[inside].max()
-    # The farthest point of the object keeps a fifth of full brightness, so that it does not sink into the background.
-    bright = 1 - 0.8 * (depth - low) / (high - low).clamp(min=1e-6)
-    return torch.where(inside, bright, torch.zeros_like(bright))
+    from . import pictures
+
+    value: Tensor = getattr(render, name)
+    inside = torch.ones_like(render.rgb[:, :1]) > 0 if render.mask is None else render.mask > 0.5
+    if name == "depth":
+        unit = pictures.show_depth(value, inside)
+    elif name == "normal":
+        unit = pictures.show_normal(value, inside)
+    else:
+        unit = value if name == "shading" else pictures.show_image(value)
+    pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def stack(images: "Sequence[Image]") -> "Image":

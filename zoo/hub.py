@@ -71,14 +71,19 @@ def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrid
     """
     import torch
 
-    values = dict(_values(name_or_config) if isinstance(name_or_config, str) else name_or_config)
-    name = str(values.pop("name", ""))
-    generator_class = registry.resolve(name)
-    filled = config.generator_config(name, _merged(values, overrides))
+    values = _values(name_or_config) if isinstance(name_or_config, str) else name_or_config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = generator_class(filled)
-    model.name = name  # type: ignore[assignment]
+        model = _construct(values, overrides)
+        model.initialise()
+    return model
+
+
+def _construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "Generator":
+    own = {k: v for k, v in values.items() if k != "name"}
+    name = str(values.get("name", ""))
+    model: Generator = registry.resolve(name)(config.generator_config(name, _merged(own, overrides)))
+    model.name = name
     return model
 
 
@@ -122,22 +127,31 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
     stored = weights.read_weights(place)
     if stored.card is None and place.parent == resources.checkpoints():
         raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
-    model = build(stored.config, **overrides)
+    with torch.random.fork_rng(devices=[]):
+        model = _construct(stored.config, overrides)
     weights.fit(model, stored.tensors, str(place))
-    model.card = stored.card  # type: ignore[assignment]
+    model.card = stored.card
     if stored.card is not None and stored.card.name:
-        model.name = stored.card.name  # type: ignore[assignment]
+        model.name = stored.card.name
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return model.eval().requires_grad_(False).to(chosen)
 
 
-def save(model: "Generator", folder: "str | Path", *, card: Card | None = None, overwrite: bool = False) -> Path:
+def save(
+    model: "Generator",
+    folder: "str | Path",
+    *,
+    card: Card | None = None,
+    discriminator: "Mapping[str, Tensor] | None" = None,
+    overwrite: bool = False,
+) -> Path:
     """Write weights, config and card to a folder that `load("file:folder")` reads back bit for bit.
 
     Args:
         model: from `build` or `load`, or any instance of a registered class.
         folder: made if missing.
         card: what is known of the weights; hash, size and number of parameters are filled in.
+        discriminator: state to travel along, so that fine-tuning goes on from it; see `discriminator`.
         overwrite: replace weights that lie there already.
 
     Returns:
@@ -153,13 +167,13 @@ def save(model: "Generator", folder: "str | Path", *, card: Card | None = None, 
     if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
         raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
     method = _method(model)
-    known = card or getattr(model, "card", None) or Card(name=method)
-    weights.write_weights(model, {"name": method, **config.to_dict(model.config)}, known, folder)
+    known = card or model.card or Card(name=method)
+    weights.write_weights(model, {"name": method, **config.to_dict(model.config)}, known, folder, discriminator)
     return folder
 
 
 def _method(model: "Generator") -> str:
-    method = getattr(model, "name", "").partition(".")[0]
+    method = model.name.partition(".")[0]
     if method in registry.names():
         return method
     place = f"{type(model).__module__}:{type(model).__name__}"
@@ -201,9 +215,7 @@ def discriminator(name: str) -> "dict[str, Tensor] | None":
     """The discriminator that was trained beside a generator; None for weights that travel without one."""
     from . import weights
 
-    place = _locate(name)
-    from_training = place.suffix == ".ckpt" or (place / "checkpoints").is_dir()
-    return weights.discriminator_state(place) if from_training else None
+    return weights.discriminator_state(_locate(name))
 
 
 def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
@@ -215,14 +227,15 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
     """
     from . import weights
 
-    known = card(name)
+    stored = weights.read_weights(_locate(name))
+    known = stored.card or Card()
     if not known.recipe:
         raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
-    stored = {k: v for k, v in weights.read_weights(_locate(name)).config.items() if k not in ("name", "scene")}
+    architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
     run = config.load_run(known.recipe, overrides)
     chosen = config.parse_overrides(overrides).get("generator", {})
-    run.generator = _merged(run.generator, {k: v for k, v in stored.items() if k not in chosen})
-    run.init, run.name = name, f"{name}-finetune"
+    run.generator = _merged(run.generator, {k: v for k, v in architecture.items() if k not in chosen})
+    run.init, run.name = name, f"{Path(name).name}-finetune"
     if not any(o.startswith("system.stages") for o in overrides):
         last = run.system.stages[-1]
         run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]

@@ -14,7 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from . import cards, resources
-from .cards import CARD, CONFIG, WEIGHTS, Card
+from .cards import CARD, CONFIG, DISCRIMINATOR, WEIGHTS, Card
 from .errors import WeightsError, ZooError
 from .files import atomic_write
 from .generators.base import Generator
@@ -137,21 +137,46 @@ def _from_checkpoint(path: Path) -> Stored:
 
     checkpoint = read_checkpoint(path)
     try:
-        config = dict(checkpoint["zoo"]["config"]["generator"])
+        run = dict(checkpoint["zoo"]["config"])
+        config = dict(run["generator"])
         state = dict(checkpoint["state_dict"])
+        card = Card(
+            name=str(config["name"]),
+            data=str(run["data"]["name"]),
+            recipe=str(run["recipe"]),
+            kimg=float(checkpoint["zoo"]["kimg"]),
+            seed=int(run["seed"]),
+        )
     except (KeyError, TypeError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
     if "${" in json.dumps(config, default=str):
         raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
-    return Stored(config, _under("ema.average.", state), None)
+    return Stored(config, _under("ema.average.", state), card)
 
 
 def discriminator_state(place: Path) -> dict[str, Tensor] | None:
-    """The discriminator that was trained beside a generator; None for weights that come without one."""
+    """The discriminator that was trained beside a generator; None for weights that come without one.
+
+    Raises:
+        WeightsError: damaged, or not what the card says.
+    """
     from .systems.checkpoint_io import latest, read_checkpoint
 
-    path = place if place.suffix == ".ckpt" else latest(place / "checkpoints")
-    return None if path is None else _under("discriminator.", read_checkpoint(path)["state_dict"])
+    if place.suffix == ".ckpt" or (place / "checkpoints").is_dir():
+        path = place if place.suffix == ".ckpt" else latest(place / "checkpoints")
+        return None if path is None else _under("discriminator.", read_checkpoint(path)["state_dict"])
+    folder = place if place.is_dir() else place.parent
+    card = cards.read(_inside(folder, folder / CARD)) if (folder / CARD).is_file() else None
+    if card is None or not card.discriminator_sha256:
+        return None
+    path = folder / DISCRIMINATOR
+    data = _read(_inside(folder, path))
+    if hashlib.sha256(data).hexdigest() != card.discriminator_sha256:
+        raise WeightsError(f"{path}: its SHA-256 is not the card's; get the file again")
+    try:
+        return parse_safetensors(data)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -188,7 +213,9 @@ def _some(what: str, keys: Iterable[str]) -> str:
     return f"{what}: {', '.join(ordered[:_MAX_SHOWN])}{more}"
 
 
-def write_weights(model: Generator, config: dict[str, Any], card: Card, folder: Path) -> None:
+def write_weights(
+    model: Generator, config: dict[str, Any], card: Card, folder: Path, discriminator: Mapping[str, Tensor] | None = None
+) -> None:
     """Write weights, config and card, each whole or not at all; the card last: its hash tells a half-written folder.
 
     Raises:
@@ -205,7 +232,12 @@ def write_weights(model: Generator, config: dict[str, Any], card: Card, folder: 
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         parameters=sum(p.numel() for p in model.parameters()),
+        discriminator_sha256="",
     )
+    if discriminator is not None:
+        beside = to_safetensors({k: v.detach().cpu().contiguous() for k, v in discriminator.items()})
+        card = replace(card, discriminator_sha256=hashlib.sha256(beside).hexdigest())
+        atomic_write(folder / DISCRIMINATOR, beside)
     atomic_write(folder / WEIGHTS, data)
     atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     atomic_write(folder / CARD, cards.write(card))
@@ -214,7 +246,7 @@ def write_weights(model: Generator, config: dict[str, Any], card: Card, folder: 
 def download(spec: str) -> Path:
     """Fetch `org/repo[@revision]` from the Hugging Face hub into the cache and return the folder.
 
-    Only the three files of a model are fetched. Real files, not links into a shared store.
+    Only the files of a model are fetched. Real files, not links into a shared store.
 
     Raises:
         ZooError: huggingface_hub is not installed.
@@ -230,7 +262,7 @@ def download(spec: str) -> Path:
     org, repo, revision = match.groups()
     target = resources.cache() / "hub" / f"{org}--{repo}@{(revision or 'main').replace('/', '--')}"
     try:
-        snapshot_download(f"{org}/{repo}", revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD], local_dir=target)
+        snapshot_download(f"{org}/{repo}", revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD, DISCRIMINATOR], local_dir=target)
     except Exception as error:  # the client raises its own types, requests' and the system's alike
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"hf:{spec}: download to {target} failed ({reason})") from None

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "zoo"
 LEVELS = (
-    {"version", "errors", "resources", "files", "registry", "config"},
+    {"version", "errors", "resources", "files", "registry", "config", "memory"},
     {"geometry"},
     {"networks", "renderers", "losses", "metrics", "data", "pictures"},
     {"generators"},

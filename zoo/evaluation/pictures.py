@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..generators.base import Generator
 from ..geometry import Light, Render
+from ..metrics import evaluation_mask
 from ..pictures import ramp, show_depth, show_image, show_normal
 from ..systems.depth_probe import Pairs
 
@@ -39,7 +40,7 @@ def show_error(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def test_sheet(test: Pairs, depth: Tensor, true_normals: Tensor, normals: Tensor) -> Sheet:
     """Test images with recovered and true shape; all arguments hold the same N images."""
     # One scale for both, after the common factor that SIDE leaves free is taken out.
-    inside = test.mask
+    inside, counted = test.mask, evaluation_mask(test.mask)
     scale = torch.where(inside, test.depth / depth, 0.0).sum((1, 2, 3), keepdim=True)
     matched = depth * scale / inside.sum((1, 2, 3), keepdim=True).clamp_min(1)
     span = (test.depth[inside].min().item(), test.depth[inside].max().item()) if inside.any() else None
@@ -51,9 +52,9 @@ def test_sheet(test: Pairs, depth: Tensor, true_normals: Tensor, normals: Tensor
             ("image", show_image(test.image)),
             ("true depth", show_depth(test.depth, inside, span)),
             ("recovered depth", show_depth(matched, inside, span)),
-            ("true normals", show_normal(true_normals, inside)),
-            ("recovered normals", show_normal(normals, inside)),
-            ("depth error", show_error(depth, test.depth, inside)),
+            ("true normals", show_normal(true_normals, counted)),
+            ("recovered normals", show_normal(normals, counted)),
+            ("depth error", show_error(depth, test.depth, counted)),
         ],
     )
 

@@ -21,6 +21,7 @@ from ..data.synface import SynfaceDataset
 from ..errors import ConfigError
 from ..generators.base import Generator
 from ..geometry import Camera, depth_to_normal
+from ..memory import keep_memory
 from ..metrics import MAD, SIDE, evaluation_mask
 from ..systems.depth_probe import DepthProbe, Pairs, average_depth, render_pairs, train_probe
 from .progress import Steps
@@ -245,6 +246,7 @@ class Benchmark:
 
     def row(self, name: str, subject: Subject, *, progress: bool = False) -> tuple[Row, Tensor]:
         """Score one subject; the row, and the depth (N,1,S,S) it gave to the test images."""
+        keep_memory()
         start = time.perf_counter()
         with Steps(name, enabled=progress) as steps:
             depth = self.predictor(subject, steps)(self.test.image)

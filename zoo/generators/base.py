@@ -13,6 +13,8 @@ from ..geometry import Camera, Light, Render
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
+    from ..cards import Card
+
 
 @dataclass(frozen=True)
 class Latents:
@@ -42,13 +44,14 @@ class Latents:
 class Generator(nn.Module):
     """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
 
-    A sub-class has a dataclass `Config` with every architecture number and a `scene`, and implements `forward`, `mesh` and
-    `schedule`.
+    A sub-class has a dataclass `Config` with every architecture number, `z_dim` and a `scene` among them, and implements
+    `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`.
     """
 
     Config: ClassVar[type]
     uses_light: ClassVar[bool] = False
-    card: dict[str, Any] | None = None
+    card: "Card | None" = None
+    name: str = ""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -70,6 +73,12 @@ class Generator(nn.Module):
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """World-frame meshes with vertex colours in [0, 1], Y up, counter-clockwise faces."""
         raise NotImplementedError
+
+    def initialise(self) -> None:
+        """What a fresh network needs before training beyond random weights; not called for weights that are loaded."""
+
+    def compile_field(self) -> None:
+        """Compile what training spends its time in, if the method has such a part."""
 
     def schedule(self, kimg: float) -> Any:
         """Training-time sampling after `kimg` thousand images; a pure function."""

@@ -32,6 +32,7 @@ class FieldConfig:
     density_scale: float = 1.0  # factor on the activated density; thin fields start opaque enough to be seen
     steps: int = 12
     fine_steps: int = 12
+    inference_steps: int = 0  # in place of `steps` when not training, 0: the same; too few show as terraces in depth
     last_back: bool = False
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
@@ -52,7 +53,9 @@ class FieldGenerator(Generator):
         )
         self._average: tuple[int, Tensor] | None = None
         self._query = self.siren.forward
-        if config.outward_init:
+
+    def initialise(self) -> None:
+        if self.config.outward_init:
             outward_init_(self)
 
     def compile_field(self) -> None:
@@ -91,7 +94,8 @@ class FieldGenerator(Generator):
 
     def inference(self) -> Sampling:
         """Deterministic sampling used when `forward` is given none."""
-        return Sampling(self.config.steps, self.config.fine_steps, last_back=self.config.last_back)
+        c = self.config
+        return Sampling(c.inference_steps or c.steps, c.fine_steps, last_back=c.last_back)
 
     def schedule(self, kimg: float) -> Sampling:
         c = self.config
@@ -109,7 +113,7 @@ class FieldGenerator(Generator):
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
         query = self.field(self.code(latents), self.colour_condition(len(latents)), False)
         volume = []
-        for part in points.split(max(1, 2**21 // (self.config.hidden_dim * len(latents))), 1):
+        for part in points.split(max(1, 2**19 // (self.config.hidden_dim * len(latents))), 1):
             part = part.expand(len(latents), -1, -1)
             sigma = query(part, torch.zeros_like(part) + part.new_tensor([0.0, 0.0, -1.0])).sigma
             volume.append(torch.relu(sigma[..., 0]) * self.config.density_scale)

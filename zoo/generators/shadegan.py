@@ -7,7 +7,7 @@ A small convolutional network can track the surface, so that few samples around 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +119,7 @@ class ShadeGAN(FieldGenerator):
 
     def inference(self) -> Sampling:
         c = self.config
-        return Sampling(c.steps, c.fine_steps, last_back=c.last_back, window=c.window)
+        return replace(super().inference(), window=c.window)
 
     def schedule(self, kimg: float) -> Sampling:
         c = self.config

@@ -18,7 +18,7 @@ Field = Callable[[Tensor, Tensor], FieldOut]
 
 _LAST_INTERVAL = 1e10  # any density at the last sample makes the ray opaque, as in the published code
 _EPS = 1e-5
-_CHUNK_ELEMENTS = 2**21  # points times field width per pass without gradients: stays in cache, and within 2 GB at 256 px
+_CHUNK_ELEMENTS = 2**19  # points times field width per pass without gradients: stays in cache, far below 2 GB at 256 px
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class AdversarialSystem(L.LightningModule):
 
     images_seen: Tensor
 
-    def __init__(self, run: RunConfig, initial: Generator | None = None) -> None:
+    def __init__(self, run: RunConfig, initial: Generator | None = None, fresh: bool = True) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.run = run
@@ -45,8 +45,10 @@ class AdversarialSystem(L.LightningModule):
             if self.cfg.latent_weight > 0:
                 widths["latent_dim"] = config.z_dim
             self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
-        if initial is not None:
-            self.generator.load_state_dict(initial.state_dict())
+            if initial is not None:
+                self.generator.load_state_dict(initial.state_dict())
+            elif fresh:
+                self.generator.initialise()
         self.generator.train()
         self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
         self.poses, self.lights = pose_prior(run.data.scene.pose), light_prior(run.data.scene.light)

@@ -160,7 +160,7 @@ class Every:
 
 
 class KimgCheckpoint(L.Callback):
-    """Saves `kimg<images>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
+    """Saves `images<number>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
 
     The first Ctrl-C or SIGTERM finishes the step, saves and stops; a second Ctrl-C stops at once.
     """
@@ -197,7 +197,7 @@ class KimgCheckpoint(L.Callback):
         if trainer.is_global_zero:
             self.logger.flush(pl_module.images)
             self.folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(self.folder / f"kimg{pl_module.images:09d}.ckpt")
+        trainer.save_checkpoint(self.folder / f"images{pl_module.images:09d}.ckpt")
         if trainer.is_global_zero:
             self.logger.write_csv()
             for old in checkpoints(self.folder)[:-2]:

@@ -63,8 +63,13 @@ def is_intact(path: Path) -> bool:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    found = [p for p in folder.glob("kimg*.ckpt") if re.fullmatch(r"kimg\d+\.ckpt", p.name)]
-    return sorted(found, key=lambda p: int(p.stem[4:]))
+    found = [p for p in folder.glob("images*.ckpt") if re.fullmatch(r"images\d+\.ckpt", p.name)]
+    return sorted(found, key=images_of)
+
+
+def images_of(path: Path) -> int:
+    """Images seen when a checkpoint was written, from its name `images<number>.ckpt`."""
+    return int(path.stem.removeprefix("images"))
 
 
 def latest(folder: Path) -> Path | None:

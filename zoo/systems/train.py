@@ -16,9 +16,10 @@ from ..data.module import FaceData
 from ..errors import ConfigError, WeightsError
 from ..files import atomic_write
 from ..generators.base import Generator
+from ..memory import keep_memory
 from .adversarial import AdversarialSystem
 from .callbacks import KimgCheckpoint, KimgProgress, RunLogger, Samples
-from .checkpoint_io import AtomicCheckpointIO, checkpoints, latest, read_checkpoint
+from .checkpoint_io import AtomicCheckpointIO, checkpoints, images_of, latest, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +48,16 @@ def train(
     """
     folder = run_folder(run)
     start = _starting_point(run, folder)
-    if start is not None and round(run.trainer.max_kimg * 1000) <= int(start.stem[4:]):
+    if start is not None and round(run.trainer.max_kimg * 1000) <= images_of(start):
         log.info("%s has reached %g kimg already", folder, run.trainer.max_kimg)
         return folder
+    keep_memory()
     torch.set_float32_matmul_precision("high")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     _describe(run, folder)
 
-    system = AdversarialSystem(run, initial)
+    system = AdversarialSystem(run, initial, fresh=start is None)
     if initial_discriminator is not None:
         system.start_discriminator(initial_discriminator)
     if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile()):

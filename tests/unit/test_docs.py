@@ -1,0 +1,114 @@
+"""The documents against the code: links, commands, overrides, code blocks, paths."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from zoo import cli, config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:zoo|tests|configs)/[\w./-]+)`")
+STAND_INS = {"ellipsoid": "shadegan", "ellipsoid_heads32": "shadegan_heads32"}  # the walk-through's own method
+IMAGINARY = {"zoo/generators/ellipsoid.py", "configs/generator/ellipsoid.yaml", "configs/ellipsoid_heads32.yaml"}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [code for language, code in FENCE.findall(page.read_text("utf-8")) if language in languages]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `zoo` call in the shell blocks."""
+    for block in blocks(page, "bash", "sh", "shell", "console", ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            for call in re.split(r"\s*(?:&&|;|\|)\s*|\s{3,}", line.strip().removeprefix("$ ")):
+                try:
+                    words = shlex.split(call, comments=True)
+                except ValueError:  # an apostrophe in a block of text
+                    continue
+                if words and words[0] == "zoo" and len(words) > 1:
+                    yield words[1:]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pages
+def test_relative_links_resolve(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pages
+def test_named_files_exist(page: Path) -> None:
+    for name in set(FILE.findall(prose(page))) - IMAGINARY:
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pages
+def test_commands_are_real(page: Path) -> None:
+    for words in commands(page):
+        command, rest = typer.main.get_command(cli.app), words
+        while hasattr(command, "commands") and rest:
+            if rest[0].startswith("-"):
+                break
+            assert rest[0] in command.commands, f"{page.name}: zoo {' '.join(words)}"
+            command, rest = command.commands[rest[0]], rest[1:]
+        options = {option for parameter in command.params for option in parameter.opts} | {"--debug", "--help", "-h"}
+        for word in rest:
+            if word.startswith("-"):
+                assert word.partition("=")[0] in options, f"{page.name}: zoo {' '.join(words)}: {word}"
+
+
+@pages
+def test_settings_are_real(page: Path) -> None:
+    for words in commands(page):
+        settings = [word for word in words[1:] if re.match(r"[a-z]\w*(\.\w+)*=", word)]
+        if words[0] == "train" and not words[1].endswith((".yaml", ".yml")):
+            config.load_run(STAND_INS.get(words[1], words[1]), settings)
+        elif words[0] == "finetune":
+            config.load_run("shadegan_heads32", settings)
+        elif words[0] in ("eval", "compare"):
+            cli._settings(settings)
+
+
+@pages
+def test_python_blocks_compile(page: Path) -> None:
+    for number, block in enumerate(blocks(page, "python", "py")):
+        compile(block, f"{page.name}, block {number + 1}", "exec")
+
+
+@pages
+def test_recipes_in_yaml_are_valid(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "yaml"):
+        if block.startswith("use:"):
+            path = tmp_path / "recipe.yaml"
+            path.write_text(block.replace("generator/ellipsoid", "generator/shadegan"), "utf-8")
+            config.load_run(str(path))
+
+
+def test_the_index_names_every_page() -> None:
+    named = {
+        (ROOT / "docs" / link.partition("#")[0]).resolve() for link in LINK.findall(prose(ROOT / "docs/README.md"))
+    }
+    assert {page.resolve() for page in PAGES[1:]} - {(ROOT / "docs/README.md").resolve()} <= named
