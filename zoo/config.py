@@ -104,6 +104,7 @@ class SystemConfig:
     r1_every: int = 4  # D steps between two R1 terms; the weight is scaled up to match
     pose_weight: float = 5.0  # regression of the pose by D, on generated images
     latent_weight: float = 0.0  # regression of z by D, on generated images
+    start_kimg: float = 0.0  # where the generator's own schedules begin; fine-tuning goes on behind them
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     topk_min: float = 1.0  # least fraction of a batch G learns from
     topk_kimg: float = 0.0  # the fraction falls by 1 % each this many thousand images; 0 = never

@@ -235,6 +235,7 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
     run = config.load_run(known.recipe, overrides)
     chosen = config.parse_overrides(overrides).get("generator", {})
     run.generator = _merged(run.generator, {k: v for k, v in architecture.items() if k not in chosen})
+    run.system.start_kimg = known.kimg
     run.init, run.name = name, f"{Path(name).name}-finetune"
     if not any(o.startswith("system.stages") for o in overrides):
         last = run.system.stages[-1]

@@ -214,7 +214,11 @@ def _some(what: str, keys: Iterable[str]) -> str:
 
 
 def write_weights(
-    model: Generator, config: dict[str, Any], card: Card, folder: Path, discriminator: Mapping[str, Tensor] | None = None
+    model: Generator,
+    config: dict[str, Any],
+    card: Card,
+    folder: Path,
+    discriminator: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, config and card, each whole or not at all; the card last: its hash tells a half-written folder.
 
@@ -262,7 +266,9 @@ def download(spec: str) -> Path:
     org, repo, revision = match.groups()
     target = resources.cache() / "hub" / f"{org}--{repo}@{(revision or 'main').replace('/', '--')}"
     try:
-        snapshot_download(f"{org}/{repo}", revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD, DISCRIMINATOR], local_dir=target)
+        snapshot_download(
+            f"{org}/{repo}", revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD, DISCRIMINATOR], local_dir=target
+        )
     except Exception as error:  # the client raises its own types, requests' and the system's alike
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"hf:{spec}: download to {target} failed ({reason})") from None

@@ -135,8 +135,7 @@ class FieldGenerator(Generator):
             query = self.field(self.code(one), self.colour_condition(1), False)
             towards = torch.zeros_like(points) + points.new_tensor([0.0, 0.0, -1.0])
             rgb = [
-                query(p[None], d[None]).rgb[0]
-                for p, d in zip(points.split(32768), towards.split(32768), strict=True)
+                query(p[None], d[None]).rgb[0] for p, d in zip(points.split(32768), towards.split(32768), strict=True)
             ]
             verts.append(points)
             faces.append(torch.from_numpy(f).to(self.device))
@@ -198,7 +197,9 @@ def _isosurface(volume: np.ndarray, level: float, side: float) -> tuple[np.ndarr
 
     inside = volume > level
     if not inside.any():
-        raise ValueError(f"no surface: the density reaches {volume.max():.3g}, the level is {level:.3g}; lower the level")
+        raise ValueError(
+            f"no surface: the density reaches {volume.max():.3g}, the level is {level:.3g}; lower the level"
+        )
     pieces = label(inside)
     largest = np.bincount(pieces[inside]).argmax()
     volume = np.where(inside & (pieces != largest), 0.0, volume)

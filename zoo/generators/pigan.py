@@ -45,5 +45,8 @@ class PiGAN(FieldGenerator):
             depth=to_image(maps.depth * cosine[:, None], camera.size),
             normal=normal,
             mask=to_image(maps.opacity, camera.size),
-            aux={"ray_distance": to_image(maps.distance, camera.size), "depth_std": to_image(maps.depth_std, camera.size)},
+            aux={
+                "ray_distance": to_image(maps.distance, camera.size),
+                "depth_std": to_image(maps.depth_std, camera.size),
+            },
         )

@@ -135,7 +135,9 @@ class ShadeGAN(FieldGenerator):
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         if "surface" not in render.aux:
             return {}
-        return {"surface": surface_loss(render.aux["surface"], render.aux["ray_depth"], self.scene.near, self.scene.far)}
+        return {
+            "surface": surface_loss(render.aux["surface"], render.aux["ray_depth"], self.scene.near, self.scene.far)
+        }
 
     def colour_condition(self, n: int) -> Tensor | None:
         if not self.config.light_condition:

@@ -97,9 +97,7 @@ def fill_last(weights: Tensor) -> Tensor:
     return torch.cat([weights[..., :-1, :], weights[..., -1:, :] + left], -2)
 
 
-def composite(
-    out: FieldOut, z: Tensor, weights: Tensor, near: float, far: float, last_back: bool = False
-) -> RayMaps:
+def composite(out: FieldOut, z: Tensor, weights: Tensor, near: float, far: float, last_back: bool = False) -> RayMaps:
     """Weighted sums along the rays; all of `out` is (B, N, K, .)."""
     opacity = weights.sum(-2)
     if last_back:

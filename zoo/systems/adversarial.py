@@ -113,7 +113,7 @@ class AdversarialSystem(L.LightningModule):
         camera = Camera.orbit(pose[:, 1], pose[:, 0], fov=scene.fov, size=size, radius=scene.radius).to(self.device)
         light = Light(self.lights.sample(n, torch.default_generator).to(self.device)) if g.uses_light else None
         with torch.autocast(self.device.type, enabled=False):  # sines of large arguments and transmittance need float32
-            render = g(Latents(z.to(self.device)), camera, light, g.schedule(self.kimg))
+            render = g(Latents(z.to(self.device)), camera, light, g.schedule(self.cfg.start_kimg + self.kimg))
         return render, {"pose": pose.to(self.device), "latent": z.to(self.device)}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -141,7 +141,9 @@ class AdversarialSystem(L.LightningModule):
         self.images_seen.fill_(self.images)
         self.ema.update(self.generator, len(real) * self.trainer.world_size, self.images)
         if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-            raise ZooError(f"{', '.join(bad)} became {logs[bad[0]]} at {self.kimg:.1f} kimg; resume with lower learning rates")
+            raise ZooError(
+                f"{', '.join(bad)} became {logs[bad[0]]} at {self.kimg:.1f} kimg; resume with lower learning rates"
+            )
         if self.trainer.is_global_zero:
             self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
 
