@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from .export import export
 from .hub import build, card, evaluate, load, save
-from .hub import list_models as list
+from .hub import list_models as list  # noqa: F401
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    import builtins
+
     from .geometry import Camera as Camera
     from .geometry import Light as Light
     from .geometry import Render as Render
@@ -25,5 +27,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
-def __dir__() -> "list[str]":  # pyright: ignore[reportGeneralTypeIssues]
+def __dir__() -> "builtins.list[str]":
     return sorted([*globals(), *_GEOMETRY])

@@ -10,7 +10,7 @@ import typer
 
 from . import cli_data, cli_media, cli_train, hub
 from .cards import Card, markdown_table
-from .errors import ZooError
+from .errors import Interrupted, ZooError
 
 # Of click, of which newer typers carry a copy of their own.
 _UsageError = typer.BadParameter.__bases__[0]
@@ -124,15 +124,13 @@ def evaluate(
 
     Example: zoo eval shadegan --benchmark heads
     """
-    from .evaluation.protocols import Row
     from .evaluation.report import text_table
 
-    row = hub.evaluate(name, benchmark, quick=quick, seed=seed, progress=not as_json, **_settings(settings or []))
+    row = hub.score(name, benchmark, quick=quick, seed=seed, progress=not as_json, **_settings(settings or []))
     if as_json:
-        typer.echo(json.dumps(row))
+        typer.echo(json.dumps(row.figures()))
     else:
-        raw = row | {key: row[key] / 100 for key in ("SIDE", "SIDE_std")}
-        _print(text_table([Row(**raw)]))
+        _print(text_table([row]))
 
 
 @app.command()
@@ -162,7 +160,7 @@ def compare(
     models = {name: hub.load(name) for name in chosen}
     result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
     if as_json:
-        typer.echo(json.dumps([hub.figures(row) for row in result.rows]))
+        typer.echo(json.dumps([row.figures() for row in result.rows]))
     else:
         _print(text_table(result.rows))
     if out or not as_json:
@@ -222,6 +220,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         print(f"zoo: {_line(error)}", file=sys.stderr)
+        if isinstance(error, Interrupted):
+            return 128 + error.signal  # what a shell expects of a program that a signal has ended
         return 2 if isinstance(error, _UsageError) else 1
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code without a word
         print("zoo: interrupted", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Commands that make something to look at: sample, turntable, export."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,12 +13,20 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from .generators.base import Generator, Latents
 
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
 Size = Annotated[int, typer.Option(help="Pixels.", min=8, max=1024)]
-Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.")]
-Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.")]
-Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.")]
+Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.", callback=_finite)]
+Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.", callback=_finite)]
+Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=_finite)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+_MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
 _RELIGHT = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}
 
 
@@ -25,12 +34,16 @@ def seeds_of(text: str) -> list[int]:
     """`"0-3,8"` -> [0, 1, 2, 3, 8]."""
     out: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isdecimal() and len(end) < 20 for end in ends):
             raise ConfigError(f"seeds {text!r}: write numbers and ranges, e.g. 0-7 or 3,5,8")
-        out += range(int(first), int(last or first) + 1)
-    if not 0 < len(out) <= 256:
-        raise ConfigError(f"seeds {text!r}: {len(out)} objects; ask for 1 to 256")
+        low, high = map(int, ends)
+        if high > _MAX_SEED:
+            raise ConfigError(f"seeds {text!r}: {high} is too large; the largest seed is {_MAX_SEED}")
+        if low > high or len(out) + high - low >= _MAX_OBJECTS:  # before the range is written out
+            raise ConfigError(f"seeds {text!r}: ask for 1 to {_MAX_OBJECTS} objects, ranges from low to high")
+        out += range(low, high + 1)
     return out
 
 
@@ -97,7 +110,8 @@ def turntable(
     size: Size = 128,
     psi: Psi = 0.7,
     yaw: Annotated[
-        float | None, typer.Option(help="Swing to each side in radians; default: what training saw.")
+        float | None,
+        typer.Option(help="Swing to each side in radians; default: what training saw.", callback=_finite),
     ] = None,
     pitch: Pitch = 0.0,
     maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "rgb",
@@ -127,7 +141,7 @@ def turntable(
 
 def export(
     name: Name,
-    seed: Annotated[int, typer.Option(help="Which object.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=_MAX_SEED)] = 0,
     out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
     resolution: Annotated[int, typer.Option(help="Cells along each side of the volume.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,

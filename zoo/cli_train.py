@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import config, hub
+from .errors import ConfigError
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, e.g. data=folder data.root=DIR trainer.devices=4")
@@ -55,12 +56,12 @@ def save(
     """
     from dataclasses import replace
 
-    model = hub.load(f"file:{run}", device="cpu")
+    model, discriminator = hub.pair(f"file:{run}")
     assert model.card is not None
     command = run / "command.txt" if run.is_dir() else run.parent.parent / "command.txt"
     lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
     card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
-    hub.save(model, out, card=card, discriminator=hub.discriminator(f"file:{run}"), overwrite=overwrite)
+    hub.save(model, out, card=card, discriminator=discriminator, overwrite=overwrite)
     typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
 
 
@@ -70,11 +71,16 @@ def _run(run: config.RunConfig, dry_run: bool) -> None:
 
         typer.echo(yaml.safe_dump(config.to_dict(run), sort_keys=False), nl=False)
         return
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     from .systems.train import train as start
 
     _speak()
-    initial = hub.load(run.init, device="cpu") if run.init else None
-    folder = start(run, initial, hub.discriminator(run.init) if run.init else None)
+    try:
+        folder = start(run, *hub.initial(run))
+    except MisconfigurationException as error:
+        asked = f"trainer.accelerator={run.trainer.accelerator} trainer.devices={run.trainer.devices}"
+        raise ConfigError(f"{asked} cannot be had here; leave them out, or see zoo doctor ({error})") from error
     typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png  |  zoo turntable {folder} --out film.mp4")
 
 

@@ -1,12 +1,16 @@
-"""What a run is described by: dataclasses for the schema, OmegaConf for YAML and `key=value`, plain values everywhere else.
+"""What a run is described by: dataclasses for the schema, OmegaConf for YAML and `key=value`, plain values elsewhere.
 
-A recipe is one YAML file in `configs/`: `use:` names the group files it starts from (`generator/shadegan`, `data/heads`, ...),
-the other keys override them, and the command line overrides both. A DictConfig never leaves this file.
+A recipe is one YAML file in `configs/`: `use:` names the group files it starts from (`generator/shadegan`,
+`data/heads`, ...), the other keys override them, and the command line overrides both. A DictConfig never leaves this
+file.
 """
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +21,24 @@ from .errors import ConfigError
 
 T = TypeVar("T")
 GROUPS = ("generator", "data", "system", "trainer")
+DISTRIBUTIONS = ("gaussian", "truncated_gaussian", "uniform", "hybrid", "spherical_uniform", "fixed")
+CHOICES = {
+    "data.cache": ("auto", "always", "never"),
+    "data.on_error": ("stop", "skip"),
+    "data.resample": ("lanczos", "nearest"),
+    "data.scene.pose.distribution": DISTRIBUTIONS,
+    "trainer.compile": ("auto", "always", "never"),
+    "trainer.wandb_mode": ("offline", "online", "disabled"),
+}
+LOGGERS = ("tensorboard", "wandb")
+HEAD_SIZES = (32, 256)
 
 
 @dataclass
 class PoseConfig:
     """Distribution of the viewing angles, in radians from frontal (specs of the pi-GAN family)."""
 
-    distribution: str = "gaussian"  # gaussian | truncated_gaussian | uniform | hybrid | spherical_uniform | fixed
+    distribution: str = "gaussian"  # one of DISTRIBUTIONS
     yaw_mean: float = 0.0
     yaw_std: float = 0.3
     pitch_mean: float = 0.0
@@ -119,7 +134,7 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
-    precision: str = "32-true"
+    precision: str = "32-true"  # or bf16-mixed
     max_kimg: float = 64.0
     checkpoint_kimg: float = 2.0
     sample_kimg: float = 4.0
@@ -127,12 +142,15 @@ class TrainerConfig:
     threads: int | None = None  # CPU threads; None leaves torch's choice
     compile: str = "auto"  # auto | always | never
     loggers: list[str] = field(default_factory=list)  # tensorboard, wandb; JSONL and CSV are always written
-    wandb_mode: str = "offline"
+    wandb_mode: str = "offline"  # offline | online | disabled
 
 
 @dataclass
 class RunConfig:
-    """A whole run, as validated from recipe and command line. `generator` is checked against the method's own `Config`."""
+    """A whole run, as validated from recipe and command line.
+
+    `generator` is checked against the method's own `Config`.
+    """
 
     name: str = ""
     recipe: str = ""  # what the run was made from
@@ -204,6 +222,11 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str) -> T:
         key = getattr(error, "full_key", None)
         place = ".".join(part for part in (where, key) if part) or "configuration"
         raise ConfigError(f"{place}: {text}") from None
+    except (TypeError, ValueError) as error:  # of values that do not even have the shape of the schema
+        text = " ".join(str(error).split())
+        raise ConfigError(
+            f"{where or 'configuration'}: {text}; a list is given whole, e.g. system.stages=[{{size: 32, batch: 8}}]"
+        ) from None
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:
@@ -211,11 +234,13 @@ def generator_config(name: str, values: Mapping[str, Any]) -> Any:
     return structured(registry.resolve(name).Config, values, "generator")
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mappings inside mappings alike; neither is changed."""
+    out = dict(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(base.get(key), dict)
-        base[key] = _merge(base[key], value) if both else value
-    return base
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else value
+    return out
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -255,7 +280,7 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """A run from a recipe name, a method name or the path of a YAML file, plus `key=value` overrides.
 
     Raises:
-        ConfigError: unknown names or keys, wrong types; always with the full key.
+        ConfigError: unknown names or keys, wrong types, values that cannot work; always with the full key.
     """
     if recipe in names():
         values = _read(resources.configs() / f"{recipe}.yaml")
@@ -277,13 +302,68 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe}
     for kind, name in uses.items():
         merged[kind] = _group_file(kind, name)
-    run = structured(RunConfig, _merge(_merge(merged, values), over), "")
+    run = structured(RunConfig, merge(merge(merged, values), over), "")
     if "name" not in run.generator:
         raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
     own = {k: v for k, v in run.generator.items() if k != "name"}
     own.setdefault("scene", to_dict(run.data.scene))
     run.generator = {"name": run.generator["name"], **to_dict(generator_config(run.generator["name"], own))}
+    validate(run)
     return run
+
+
+def validate(run: RunConfig) -> None:
+    """Refuse values of the right type that training could not work with, NaN among them.
+
+    Raises:
+        ConfigError: names the key, its value and what to write.
+    """
+
+    def need(ok: bool, key: str, value: Any, fix: str) -> None:
+        if not ok:
+            raise ConfigError(f"{key}={value}: {fix}")
+
+    def lookup(key: str) -> Any:
+        return functools.reduce(getattr, key.split("."), run)
+
+    for key in ("seed", "data.seed", "system.r1"):
+        need(lookup(key) >= 0, key, lookup(key), "use 0 or more")
+    for key in ("system.r1_every", "trainer.devices", "trainer.threads"):
+        need(lookup(key) is None or lookup(key) >= 1, key, lookup(key), "use 1 or more")
+    for key in ("system.ema_kimg", "trainer.max_kimg", "trainer.checkpoint_kimg"):
+        need(0 < lookup(key) < math.inf, key, lookup(key), "use a finite number above 0")
+    for key, known in CHOICES.items():
+        need(lookup(key) in known, key, lookup(key), f"use one of {', '.join(known)}")
+    for name in run.trainer.loggers:
+        need(name in LOGGERS, "trainer.loggers", name, f"known are {', '.join(LOGGERS)}")
+    precision = run.trainer.precision
+    fix = "use 32-true or bf16-mixed; 16-bit floats do not carry the adversarial gradients here"
+    need(precision in ("32-true", "bf16-mixed"), "trainer.precision", precision, fix)
+
+    stages = run.system.stages
+    need(bool(stages), "system.stages", stages, "give at least one, e.g. system.stages=[{size: 32, batch: 8}]")
+    starts = [stage.kimg for stage in stages]
+    rising = starts[0] == 0 and all(a < b < math.inf for a, b in itertools.pairwise(starts))
+    need(rising, "system.stages", f"kimg {starts}", "the first stage starts at kimg 0, each other one later")
+    for i, stage in enumerate(stages):
+        key = f"system.stages[{i}]"
+        need(stage.size >= 16 and stage.size.bit_count() == 1, f"{key}.size", stage.size, "use 16, 32, 64, 128, ...")
+        fix = f"a stage larger than data.size={run.data.size} trains on upsampled images; raise data.size"
+        need(stage.size <= run.data.size, f"{key}.size", stage.size, fix)
+        need(stage.batch >= 1, f"{key}.batch", stage.batch, "use 1 or more")
+        for name, rate in (("lr_g", stage.lr_g), ("lr_d", stage.lr_d)):
+            need(0 < rate < math.inf, f"{key}.{name}", rate, "use a finite number above 0, e.g. 3e-4")
+
+    light = run.data.scene.light
+    need(len(light.mean) == 4, "data.scene.light.mean", light.mean, "give 4 numbers: ambient, diffuse, x, y")
+    need([len(row) for row in light.cov] == [4] * 4, "data.scene.light.cov", light.cov, "give 4 rows of 4 numbers")
+    if run.data.name == "heads":
+        low, high = HEAD_SIZES
+        need(low <= run.data.size <= high, "data.size", run.data.size, f"the heads are drawn at {low} to {high} pixels")
+        own = structured(SceneConfig, _group_file("data", "heads")["scene"], "data.scene")
+        if changed := [k for k, v in to_dict(run.data.scene).items() if v != to_dict(own)[k]]:
+            fix = "the embedded heads are rendered with their own cameras and lights; leave data.scene as it is"
+            need(False, f"data.scene.{changed[0]}", getattr(run.data.scene, changed[0]), fix)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -5,6 +5,14 @@ class ZooError(Exception):
     """Base of every deliberate error. The command line prints its message alone; `--debug` adds the trace."""
 
 
+class Interrupted(ZooError):
+    """Stopped on request, with everything saved; `signal` is the number of what stopped it."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class ConfigError(ZooError):
     """An unknown key, a wrong type or an impossible combination in a configuration."""
 

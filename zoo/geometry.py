@@ -1,8 +1,9 @@
 """The frame everything shares: cameras, lights, what a render holds, and depth <-> points <-> normals.
 
-World: right-handed, Y up, object at the origin, its face towards +Z. A camera sits on a sphere around the origin and looks at
-it. Camera axes: x right, y up, looking along -z (OpenGL). Angles in radians, `fov` in degrees. Depth is the distance along the
-optical axis, not along the ray. Normals are unit vectors in the camera frame, towards the viewer (positive z).
+World: right-handed, Y up, object at the origin, its face towards +Z. A camera sits on a sphere around the origin and
+looks at it. Camera axes: x right, y up, looking along -z (OpenGL). Angles in radians, `fov` in degrees. Depth is the
+distance along the optical axis, not along the ray. Normals are unit vectors in the camera frame, towards the viewer
+(positive z).
 docs/conventions.md has the same on one page.
 """
 
@@ -61,8 +62,8 @@ class Camera:
     ) -> "Camera":
         """Cameras on a sphere of `radius`, looking at the origin; yaw = pitch = 0 is straight in front, on +Z.
 
-        `yaw` and `pitch` are scalars or (B,) in radians. Positive yaw turns the head to its left (the camera moves towards -X);
-        positive pitch raises its chin (the camera moves down). pi-GAN's own angles are these plus pi/2.
+        `yaw` and `pitch` are scalars or (B,) in radians. Positive yaw turns the head to its left (the camera moves
+        towards -X); positive pitch raises its chin (the camera moves down). pi-GAN's own angles are these plus pi/2.
         """
         if device is None:
             device = next((a.device for a in (yaw, pitch) if isinstance(a, Tensor)), None)
@@ -115,8 +116,8 @@ class Camera:
         return torch.nn.functional.normalize(torch.stack([x, y, z], -1).reshape(-1, 3), dim=-1)
 
     def rays(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Origins (B, N, 3) and unit directions (B, N, 3) in the world, and (N,) the cosine that turns a distance along the
-        ray into depth along the optical axis; N = H * W."""
+        """Origins (B, N, 3) and unit directions (B, N, 3) in the world, and (N,) the cosine that turns a distance along
+        the ray into depth along the optical axis; N = H * W."""
         grid = self.pixel_grid()
         directions = grid @ self.cam2world[:, :3, :3].transpose(1, 2)
         origins = self.cam2world[:, None, :3, 3].expand_as(directions)
@@ -128,8 +129,8 @@ class Camera:
         return (points - origin) @ rotation
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points (B, M, 3) as pixel coordinates (B, M, 2), x right and y down with 0 at the centre of the top left
-        pixel, and depth (B, M) along the optical axis. Points behind the camera get a negative depth."""
+        """World points (B, M, 3) as pixel coordinates (B, M, 2), x right and y down with 0 at the centre of the top
+        left pixel, and depth (B, M) along the optical axis. Points behind the camera get a negative depth."""
         local = self.to_camera(points)
         depth = -local[..., 2]
         focal = 1.0 / math.tan(math.radians(self.fov) / 2)
@@ -144,8 +145,9 @@ class Light:
     """A batch of B ambient-plus-directional lights, fixed to the object (they stay when the camera moves).
 
     Attributes:
-        params: (B, 4) = (a, d, dx, dy), Unsup3d's parametrisation, each about -1..1: ambient strength a/2 + 1/2, diffuse
-            strength d/2 + 1/2, direction towards the light (dx, dy, 1) in the world frame, before normalisation.
+        params: (B, 4) = (a, d, dx, dy), Unsup3d's parametrisation, each about -1..1: ambient strength a/2 + 1/2,
+            diffuse strength d/2 + 1/2, direction towards the light (dx, dy, 1) in the world frame, before
+            normalisation.
     """
 
     params: Tensor
@@ -243,7 +245,7 @@ class Render:
 
 def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:
     """Back-project (B, 1, H, W) depth along the optical axis to camera-frame points (B, 3, H, W), looking along -z."""
-    b, _, h, w = depth.shape
+    _b, _, h, w = depth.shape
     if (h, w) != (camera.size, camera.size):
         raise ValueError(f"depth is {h} x {w} px, the camera {camera.size} px")
     grid = camera.pixel_grid().T.reshape(1, 3, h, w)
@@ -251,7 +253,7 @@ def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:
 
 
 def depth_to_normal(depth: Tensor, camera: Camera) -> Tensor:
-    """(B, 3, H, W) unit normals in the camera frame, towards the viewer, from (B, 1, H, W) depth along the optical axis.
+    """(B, 3, H, W) unit normals, camera frame, towards the viewer, from (B, 1, H, W) depth along the optical axis.
 
     Tangents are central differences of the back-projected points, so the outermost pixels repeat their neighbours.
     """

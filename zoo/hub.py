@@ -17,6 +17,7 @@ from .cards import CARD, CONFIG, WEIGHTS, Card
 from .errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from .evaluation.protocols import Predictor, Row
@@ -82,7 +83,7 @@ def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrid
 def _construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "Generator":
     own = {k: v for k, v in values.items() if k != "name"}
     name = str(values.get("name", ""))
-    model: Generator = registry.resolve(name)(config.generator_config(name, _merged(own, overrides)))
+    model: Generator = registry.resolve(name)(config.generator_config(name, config.merge(own, overrides)))
     model.name = name
     return model
 
@@ -91,14 +92,6 @@ def _values(name: str) -> dict[str, Any]:
     if name in registry.names() and name not in config.group("generator"):
         return {"name": name}  # a plug-in brings a class only
     return config.load_run(name).generator
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _merged(out[key], value) if both else value
-    return out
 
 
 def load(name: str, *, device: str = "auto", pretrained: bool = True, **overrides: Any) -> "Generator":
@@ -112,7 +105,7 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
         overrides: fields of the Config that leave the weights' shapes alone, e.g. `steps=24`.
 
     Raises:
-        ConfigError: unknown name or field; the nearest names are offered.
+        ConfigError: unknown name or field, the nearest are offered; a device that is not there.
         WeightsError: missing or damaged file, wrong hash, weights that do not fit or are not finite.
     """
     import torch
@@ -123,7 +116,7 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
         if name in registry.names() and not any(n.startswith(f"{name}.") for n in _shipped()):
             return build(name, **overrides)
         return build(weights.read_weights(_locate(name)).config, **overrides)
-    place = _locate(name)
+    place, chosen = _locate(name), _device(device)
     stored = weights.read_weights(place)
     if stored.card is None and place.parent == resources.checkpoints():
         raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
@@ -133,8 +126,18 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
     model.card = stored.card
     if stored.card is not None and stored.card.name:
         model.name = stored.card.name
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return model.eval().requires_grad_(False).to(chosen)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):  # unknown to torch; known, but not here; torch built without it
+        raise ConfigError(f"device {name!r} is not on this machine; use cpu, or auto to take what there is") from None
 
 
 def save(
@@ -173,12 +176,9 @@ def save(
 
 
 def _method(model: "Generator") -> str:
-    method = model.name.partition(".")[0]
-    if method in registry.names():
-        return method
-    place = f"{type(model).__module__}:{type(model).__name__}"
-    for name in registry.names():
-        if registry.target(name) == place:
+    method, place = model.name.partition(".")[0], f"{type(model).__module__}:{type(model).__name__}"
+    for name in sorted(registry.names(), key=lambda name: name != method):  # of two names of one class, the model's own
+        if registry.resolve(name) is type(model):
             return name
     raise ConfigError(f"{place} is not registered: add configs/generator/<name>.yaml with 'class: {place}'")
 
@@ -195,20 +195,19 @@ def evaluate(model: "str | Generator | Predictor", benchmark: str = "heads", **o
     Returns:
         The row of the table: `SIDE` in units of 1e-2, `MAD` in degrees, `n`, `protocol` and the rest.
     """
+    return score(model, benchmark, **options).figures()
+
+
+def score(model: "str | Generator | Predictor", benchmark: str = "heads", **options: Any) -> "Row":
+    """As `evaluate`, with the row itself."""
     from .evaluation.protocols import BASELINES
-    from .evaluation.protocols import evaluate as score
+    from .evaluation.protocols import evaluate as run
 
     named = isinstance(model, str) and model not in BASELINES
     subject = load(model) if named else model  # type: ignore[arg-type]
     if isinstance(model, str):
         options.setdefault("name", model)
-    return figures(score(subject, benchmark, **options))
-
-
-def figures(row: "Row") -> dict[str, Any]:
-    """A row of the evaluation as plain values with SIDE in the papers' unit, 1e-2."""
-    values: dict[str, Any] = row.as_dict()
-    return values | {key: 100 * values[key] for key in ("SIDE", "SIDE_std")}
+    return run(subject, benchmark, **options)
 
 
 def discriminator(name: str) -> "dict[str, Tensor] | None":
@@ -216,6 +215,36 @@ def discriminator(name: str) -> "dict[str, Tensor] | None":
     from . import weights
 
     return weights.discriminator_state(_locate(name))
+
+
+def pair(name: str) -> "tuple[Generator, dict[str, Tensor] | None]":
+    """A generator and the discriminator trained beside it, on the CPU; of a run, both from the same checkpoint."""
+    from . import weights
+
+    place = f"file:{weights.newest(_locate(name))}"
+    return load(place, device="cpu"), discriminator(place)
+
+
+def initial(run: config.RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None]":
+    """What a run starts from, as `pair` gives it; nothing without `init`, or if it goes on from its own checkpoint.
+
+    Raises:
+        WeightsError: the run's generator is not of the architecture of the weights.
+    """
+    from .systems.checkpoint_io import latest
+    from .systems.train import run_folder
+
+    goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
+    if run.init is None or goes_on:
+        return None, None
+    model, beside = pair(run.init)
+    own, given = _construct(run.generator, {}).state_dict(), model.state_dict()
+    for key in [*own, *given]:
+        ours, theirs = (tuple(s[key].shape) if key in s else "nothing" for s in (own, given))
+        if ours != theirs:
+            fix = "use the same generator settings as the weights"
+            raise WeightsError(f"init={run.init}: {key} is {theirs} there and {ours} in this run; {fix}")
+    return model, beside
 
 
 def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
@@ -233,11 +262,15 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
         raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
     architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
     run = config.load_run(known.recipe, overrides)
-    chosen = config.parse_overrides(overrides).get("generator", {})
-    run.generator = _merged(run.generator, {k: v for k, v in architecture.items() if k not in chosen})
-    run.system.start_kimg = known.kimg
-    run.init, run.name = name, f"{Path(name).name}-finetune"
-    if not any(o.startswith("system.stages") for o in overrides):
+    given = config.parse_overrides(overrides)
+    generator, system = given.get("generator", {}), given.get("system", {})
+    run.generator = config.merge(run.generator, {k: v for k, v in architecture.items() if k not in generator})
+    run.init = name
+    if "name" not in given:
+        run.name = f"{Path(name).name}-finetune"
+    if "start_kimg" not in system:
+        run.system.start_kimg = known.kimg
+    if "stages" not in system:
         last = run.system.stages[-1]
         run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]
     return run

@@ -36,7 +36,7 @@ def show_depth(depth: Tensor, mask: Tensor, span: tuple[float, float] | None = N
 
 
 def show_normal(normal: Tensor, mask: Tensor) -> Tensor:
-    """Unit normals (B,3,H,W) as colours: red to the right, green up, blue towards the viewer, mid grey outside the mask."""
+    """Unit normals (B,3,H,W) as colours: red to the right, green up, blue to the viewer, mid grey outside the mask."""
     return torch.where(mask, normal / 2 + 0.5, 0.5)
 
 

@@ -1,7 +1,7 @@
 """Names of the methods and where their classes live. Nothing heavy is imported until a class is asked for.
 
-A method is known by its file `configs/generator/<name>.yaml`, whose line `class: module:Class` names the code. A package of
-somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`).
+A method is known by its file `configs/generator/<name>.yaml`, whose line `class: module:Class` names the code. A
+package of somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`).
 """
 
 import difflib
@@ -9,6 +9,7 @@ import importlib
 import re
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from typing import Any
 
 from . import resources
 from .errors import ConfigError
@@ -40,7 +41,7 @@ def target(name: str) -> str:
     raise ConfigError(unknown("method", name, names()))
 
 
-def resolve(name: str) -> type:
+def resolve(name: str) -> type[Any]:
     """The generator class registered under `name`."""
     module, _, attribute = target(name).partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -41,8 +41,7 @@ def read_weights(place: Path) -> Stored:
     Raises:
         WeightsError: missing, too big, damaged, not what the card says, or not a format that is safe to read.
     """
-    if place.is_dir() and not (place / WEIGHTS).exists() and (place / "checkpoints").is_dir():
-        return _from_run(place)
+    place = newest(place)
     if place.suffix == ".ckpt":
         return _from_checkpoint(place)
     folder, path = (place, place / WEIGHTS) if place.is_dir() else (place.parent, place)
@@ -122,13 +121,20 @@ def _compare_config(path: Path, config: dict[str, Any]) -> None:
         raise WeightsError(f"{path} is not the config these weights were saved with; delete it or get both again")
 
 
-def _from_run(folder: Path) -> Stored:
+def newest(place: Path) -> Path:
+    """The newest intact checkpoint of a run that may still go on; any other place as it is.
+
+    Raises:
+        WeightsError: the run has none yet.
+    """
+    if not place.is_dir() or (place / WEIGHTS).exists() or not (place / "checkpoints").is_dir():
+        return place
     from .systems.checkpoint_io import latest
 
-    newest = latest(folder / "checkpoints")
-    if newest is None:
-        raise WeightsError(f"{folder}: no intact checkpoint in this run yet")
-    return _from_checkpoint(newest)
+    found = latest(place / "checkpoints")
+    if found is None:
+        raise WeightsError(f"{place}: no intact checkpoint in this run yet")
+    return found
 
 
 def _from_checkpoint(path: Path) -> Stored:
@@ -144,10 +150,10 @@ def _from_checkpoint(path: Path) -> Stored:
             name=str(config["name"]),
             data=str(run["data"]["name"]),
             recipe=str(run["recipe"]),
-            kimg=float(checkpoint["zoo"]["kimg"]),
+            kimg=float(run["system"].get("start_kimg", 0)) + float(checkpoint["zoo"]["kimg"]),
             seed=int(run["seed"]),
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
     if "${" in json.dumps(config, default=str):
         raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
@@ -160,11 +166,11 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     Raises:
         WeightsError: damaged, or not what the card says.
     """
-    from .systems.checkpoint_io import latest, read_checkpoint
+    place = newest(place)
+    if place.suffix == ".ckpt":
+        from .systems.checkpoint_io import read_checkpoint
 
-    if place.suffix == ".ckpt" or (place / "checkpoints").is_dir():
-        path = place if place.suffix == ".ckpt" else latest(place / "checkpoints")
-        return None if path is None else _under("discriminator.", read_checkpoint(path)["state_dict"])
+        return _under("discriminator.", read_checkpoint(place)["state_dict"])
     folder = place if place.is_dir() else place.parent
     card = cards.read(_inside(folder, folder / CARD)) if (folder / CARD).is_file() else None
     if card is None or not card.discriminator_sha256:

@@ -38,7 +38,7 @@ def test_shapes_ranges_and_types(generator: Generator) -> None:
     assert scene.near * 0.98 <= out.depth.min()
     assert out.depth.max() <= scene.far
     assert out.mask is not None
-    assert 0 <= out.mask.min()
+    assert out.mask.min() >= 0
     assert out.mask.max() <= 1 + 1e-5
     if out.normal is not None:
         length = out.normal.norm(dim=1)

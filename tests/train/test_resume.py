@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zoo.config import load_run
-from zoo.errors import ConfigError, WeightsError
+from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.systems.checkpoint_io import checkpoints, latest, read_checkpoint
 from zoo.systems.train import run_folder, train
 
@@ -57,7 +57,7 @@ def test_sigkill_and_resume_equals_the_uninterrupted_run(tiny) -> None:
     folder = run_folder(load_run("shadegan", overrides))
     process = subprocess.Popen([*COMMAND, "shadegan", *overrides], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300
-    while not checkpoints(folder / "checkpoints") and time.monotonic() < deadline:
+    while latest(folder / "checkpoints") is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -79,6 +79,8 @@ def test_sigterm_saves_and_says_how_to_go_on(tiny) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert "resume=auto" in errors
+    assert "Traceback" not in errors
+    assert process.returncode == 128 + signal.SIGTERM
     assert latest(folder / "checkpoints") is not None
 
 
@@ -94,9 +96,11 @@ def test_a_damaged_checkpoint_is_passed_over(tiny) -> None:
     newest.write_bytes(newest.read_bytes()[:-100])
     (folder / ".images000000099.ckpt.abc.tmp").write_bytes(b"half")
     assert latest(folder) == older
-    assert not list(folder.glob(".*.tmp"))
     with pytest.raises(WeightsError, match="damaged"):
         read_checkpoint(newest)
+    train(load_run("pigan", tiny("trainer.max_kimg=0.048", "resume=auto")))
+    assert not list(folder.glob(".*.tmp"))
+    assert latest(folder).name == "images000000048.ckpt"
 
 
 def test_growing_changes_size_and_batch(tiny) -> None:
@@ -106,3 +110,33 @@ def test_growing_changes_size_and_batch(tiny) -> None:
     assert '"size": 16' in text
     assert '"size": 32' in text
     assert '"alpha": 0.25' in text
+
+
+def test_stale_checkpoints_do_not_win(tiny) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032"))) / "checkpoints"
+    older = checkpoints(folder)[0]
+    train(load_run("pigan", tiny("trainer.max_kimg=0.024", f"resume={older}")))
+    assert latest(folder).name == "images000000024.ckpt"
+    assert [p.name for p in folder.glob("*.stale")] == ["images000000032.stale"]
+
+
+def test_operational_settings_do_not_move_a_run(tiny) -> None:
+    plain = run_folder(load_run("pigan", tiny()))
+    assert run_folder(load_run("pigan", tiny("data.workers=2", "trainer.max_kimg=7"))) == plain
+    assert run_folder(load_run("pigan", tiny("generator.steps=7"))) != plain
+
+
+def test_weights_that_are_not_numbers_are_never_saved(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.losses.generator_loss", lambda score, keep: score.mean() * float("nan"))
+    run = load_run("pigan", tiny("trainer.max_kimg=0.032"))
+    with pytest.raises(ZooError, match="not finite"):
+        train(run)
+    assert not checkpoints(run_folder(run) / "checkpoints")
+
+
+def test_two_processes_learn_together(tiny) -> None:
+    overrides = tiny("trainer.max_kimg=0.032", "trainer.devices=2")
+    done = subprocess.run([*COMMAND, "pigan", *overrides], capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(load_run("pigan", overrides))
+    assert read_checkpoint(latest(folder / "checkpoints"))["zoo"]["kimg"] == pytest.approx(0.032)

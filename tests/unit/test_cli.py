@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 import zoo
-from zoo import cli, config, resources
+from zoo import cli, cli_train, config, resources
 from zoo.cards import Card, Metric
 from zoo.cli_media import seeds_of
 from zoo.errors import ConfigError
@@ -93,6 +93,34 @@ def test_errors_are_one_line_with_a_way_out(capsys: pytest.CaptureFixture[str]) 
     assert "unknown setting" in failed(capsys, 2, "eval", "constant", "data.rot=x")
     assert "whole number" in failed(capsys, 2, "eval", "constant", "n_test=x")
     assert "0-7" in failed(capsys, 1, "sample", "shadegan", "--seeds", "a-b")
+
+
+def test_devices_that_are_not_there_are_one_line(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'foo' is not on this machine" in failed(capsys, 1, "sample", "shadegan", "--device", "foo")
+    assert "trainer.devices=0: use 1 or more" in failed(capsys, 1, "train", "shadegan", "trainer.devices=0")
+
+
+def test_lightnings_refusals_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from zoo.systems import train
+
+    def refuse(*_: object) -> None:
+        raise MisconfigurationException("no CUDA\nhere")
+
+    monkeypatch.setattr(train, "train", refuse)
+    monkeypatch.setattr(cli_train, "_speak", lambda: None)
+    line = failed(capsys, 1, "train", "shadegan_heads32", "trainer.accelerator=cuda", f"out={tmp_path}")
+    assert "trainer.accelerator=cuda" in line
+    assert "no CUDA here" in line
+
+
+@pytest.mark.parametrize("option", ["--psi", "--yaw", "--pitch"])
+def test_angles_and_psi_are_finite(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nan is not a finite number" in failed(capsys, 2, "sample", "shadegan", option, "nan")
+    assert "inf is not a finite number" in failed(capsys, 2, "turntable", "shadegan", option, "inf")
 
 
 def test_debug_shows_the_trace() -> None:
@@ -201,12 +229,17 @@ def test_data_check_and_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b.png" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("1,4-5", [1, 4, 5]), ("2,2", [2, 2])])
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("1,4-5", [1, 4, 5]), ("2,2", [2, 2]), (" 1 - 2 ", [1, 2])]
+)
 def test_seeds(text: str, seeds: list[int]) -> None:
     assert seeds_of(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "0-999", "1,,2", "1.5"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "3-1", "-1", "2-", "0-999", "0-99999999999999", "9223372036854775808", "9" * 5000, "²", "1,,2", "1.5"],
+)
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         seeds_of(text)

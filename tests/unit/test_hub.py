@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import zoo
-from zoo import cards, hub, resources
+from zoo import cards, config, hub, resources
 from zoo.cards import Card, Metric
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
+from zoo.systems.checkpoint_io import AtomicCheckpointIO
+from zoo.systems.train import run_folder
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
@@ -185,6 +187,73 @@ def test_models_of_a_class_that_nobody_registered_are_not_saved(tmp_path: Path) 
         zoo.save(Mine(tiny().config), tmp_path)
 
 
+def test_a_model_is_saved_under_its_class_whatever_it_is_called(tmp_path: Path) -> None:
+    model = tiny("pigan")
+    model.name = "shadegan.mine"
+    zoo.save(model, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["name"] == "pigan"
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str, shelf: Path) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}' is not on this machine; use cpu"):
+        zoo.load("shadegan", device=device)
+
+
+def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> config.RunConfig:
+    """The folder of a run whose weights are all equal to the number of the checkpoint: 1, 2, ..."""
+    run = config.load_run("shadegan", [*(f"generator.{k}={v}" for k, v in TINY.items()), *overrides])
+    tensors = zoo.build(run.generator).state_dict()
+    for number, seen in enumerate(images, 1):
+        state = {f"ema.average.{k}": torch.full_like(v, number) for k, v in tensors.items()}
+        checkpoint = {"zoo": {"config": config.to_dict(run), "kimg": seen / 1000}}
+        checkpoint["state_dict"] = {**state, "discriminator.step": torch.tensor(number)}
+        AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "checkpoints" / f"images{seen:08d}.ckpt")
+    return run
+
+
+def test_the_card_of_a_run_counts_the_images_before_it(tmp_path: Path) -> None:
+    write_run(tmp_path, "system.start_kimg=72")
+    card = zoo.load(f"file:{tmp_path}").card
+    assert card is not None
+    assert card.kimg == 74
+
+
+def test_a_pair_is_of_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path)
+    load = hub.load
+
+    def slow(*args: object, **options: object) -> Generator:
+        model = load(*args, **options)  # type: ignore[arg-type]
+        write_run(tmp_path, images=(1000, 2000, 3000))  # the run goes on meanwhile
+        return model
+
+    monkeypatch.setattr(hub, "load", slow)
+    model, discriminator = hub.pair(f"file:{tmp_path}")
+    assert discriminator is not None
+    assert int(discriminator["step"]) == 2
+    assert all(bool((v == 2).all()) for v in model.state_dict().values())
+
+
+def test_init_must_have_the_architecture_of_the_run(shelf: Path) -> None:
+    own = [f"generator.{k}={v}" for k, v in TINY.items()]
+    model, discriminator = hub.initial(config.load_run("shadegan", [*own, "init=shadegan.heads32"]))
+    assert model is not None
+    assert same(model, tiny(seed=1))
+    assert discriminator is None
+    with pytest.raises(WeightsError, match=r"\(16, 3\) there and \(24, 3\) .*same generator settings") as caught:
+        hub.initial(config.load_run("shadegan", [*own, "init=shadegan.heads32", "generator.hidden_dim=24"]))
+    assert "\n" not in str(caught.value)
+
+
+def test_init_is_not_read_by_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = config.load_run("shadegan", ["init=file:gone", "resume=auto", f"out={tmp_path}"])
+    with pytest.raises(WeightsError, match="gone"):
+        hub.initial(run)
+    write_run(run_folder(run))
+    assert hub.initial(run) == (None, None)
+
+
 def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
     run = hub.finetune("shadegan.heads32", ["trainer.max_kimg=2"])
     recipe = hub.config.load_run("shadegan_heads32")
@@ -193,6 +262,9 @@ def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
     assert run.generator["hidden_dim"] == 16
     assert run.system.stages[0].lr_g == pytest.approx(recipe.system.stages[-1].lr_g / 3)
     assert len(run.system.stages) == 1
+    assert run.name == "shadegan.heads32-finetune"
+    own = hub.finetune("shadegan.heads32", ["name=mine", "system.start_kimg=3"])
+    assert (own.name, own.system.start_kimg) == ("mine", 3)
     with pytest.raises(WeightsError, match="names no recipe"):
         hub.finetune("pigan")
 

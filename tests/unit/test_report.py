@@ -13,7 +13,7 @@ from rich.console import Console
 
 from zoo import files
 from zoo.errors import ConfigError
-from zoo.evaluation import PROTOCOLS, Comparison, Row, compare, json_rows, text_table, write_report
+from zoo.evaluation import PROTOCOLS, Comparison, Row, compare, text_table, write_report
 from zoo.evaluation import comparison as comparing
 from zoo.evaluation.pictures import Sheet, show_error
 from zoo.evaluation.report import page
@@ -107,8 +107,8 @@ def test_written_files_have_ordinary_rights(tmp_path: Path) -> None:
     assert os.stat(written).st_mode == os.stat(plain).st_mode
 
 
-def test_rows_as_json_and_as_text() -> None:
-    rows = [json.loads(line) for line in json_rows(ROWS).splitlines()]
+def test_rows_as_plain_values_and_as_text() -> None:
+    rows = [json.loads(json.dumps(row.figures())) for row in ROWS]
     assert rows[1]["SIDE"] == pytest.approx(0.512)
     assert {"name", "SIDE", "MAD", "n", "protocol", "kind"} <= set(rows[0])
     console = Console(width=120, record=True, file=io.StringIO())

@@ -119,7 +119,9 @@ def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     skin, count = skin.reshape(-1, 4), len(skin_ids)
     neck, *holes = sorted(_border_loops(skin), key=len, reverse=True)
     verts[skin_ids[neck], 1] = _cut_height(verts[skin_ids[neck], 2])
-    quads, fill, drop = [skin], [], []
+    quads = [skin]
+    fill: list[np.ndarray] = []
+    drop: list[np.ndarray] = []
     for loop, rings in ((neck, NECK_RINGS), *((hole, ()) for hole in holes)):
         cap_quads, rows, falls = _cap(loop, rings, count, count + sum(map(len, fill)))
         quads.append(cap_quads)
@@ -163,7 +165,10 @@ def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
 def _read_obj(text: str) -> tuple[np.ndarray, dict[str, list], np.ndarray]:
     """Vertices (V, 3), quads per group as (vertex, texture) index pairs, texture coordinates (T, 2)."""
-    verts, texture, groups, current = [], [], {}, []
+    verts: list[list[float]] = []
+    texture: list[list[float]] = []
+    groups: dict[str, list] = {}
+    current: list = []
     for line in text.splitlines():
         head, *rest = line.split() or [""]
         if head == "v":

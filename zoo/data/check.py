@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..errors import DataError
 from .layouts import SPLITS
+from .progress import track
 from .sources import ImageSource, layout
 from .store import open_files
 from .transforms import BadImage
@@ -76,7 +75,7 @@ def check(
         report.problems["folder cannot be listed"] = [files.where(path) for path in files.unreadable]
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         found = pool.map(problem, range(len(source)))
-        for error in tqdm(found, total=len(source), desc="checking", unit="image", disable=None):
+        for error in track(found, "checking", len(source)):
             if error is not None:
                 report.problems.setdefault(error.kind, []).append(str(error))
     if not any(splits.values()):

@@ -10,11 +10,11 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
 from .cache import MemoryCache, on_disk
+from .progress import track
 from .sources import HeadSource, ImageSource, NoSplit, open_source
 from .stream import Batch, Stream, StreamLoader
 
@@ -182,9 +182,8 @@ class _Direct:
 
 
 def _render(source: HeadSource, chunk: int = 50) -> Tensor:
-    starts = range(0, len(source), chunk)
-    bar = tqdm(starts, desc="rendering heads", unit_scale=chunk, unit="image", disable=None)
-    return torch.cat([source.read_batch(list(range(s, min(s + chunk, len(source))))) for s in bar])
+    starts = track(range(0, len(source), chunk), "rendering heads")
+    return torch.cat([source.read_batch(list(range(s, min(s + chunk, len(source))))) for s in starts])
 
 
 def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:

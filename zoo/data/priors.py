@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..config import LightConfig, PoseConfig
+from ..config import DISTRIBUTIONS, LightConfig, PoseConfig, to_dict
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
-
-DISTRIBUTIONS = ("gaussian", "truncated_gaussian", "uniform", "hybrid", "spherical_uniform", "fixed")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class PosePrior:
 
 def pose_prior(config: PoseConfig) -> PosePrior:
     """The distribution a configuration describes. Raises ConfigError."""
-    return PosePrior(config.distribution, config.yaw_mean, config.yaw_std, config.pitch_mean, config.pitch_std)
+    return PosePrior(**to_dict(config))
 
 
 class LightPrior:

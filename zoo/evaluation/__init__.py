@@ -2,7 +2,7 @@
 
 from .comparison import Comparison, compare
 from .protocols import BASELINES, PROTOCOLS, Benchmark, Protocol, Row, evaluate, protocol
-from .report import json_rows, text_table, write_report
+from .report import text_table, write_report
 
 __all__ = [
     "BASELINES",
@@ -13,7 +13,6 @@ __all__ = [
     "Row",
     "compare",
     "evaluate",
-    "json_rows",
     "protocol",
     "text_table",
     "write_report",

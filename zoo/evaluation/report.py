@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -49,11 +48,6 @@ def text_table(rows: Sequence[Row]) -> Table:
             table.add_section()
         table.add_row(*_cells(row), row.protocol)
     return table
-
-
-def json_rows(rows: Sequence[Row]) -> str:
-    """Rows as JSON, one object in each line; SIDE in units of 1e-2, MAD in degrees."""
-    return "".join(json.dumps(row.figures()) + "\n" for row in rows)
 
 
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:

@@ -44,8 +44,8 @@ class Latents:
 class Generator(nn.Module):
     """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
 
-    A sub-class has a dataclass `Config` with every architecture number, `z_dim` and a `scene` among them, and implements
-    `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`.
+    A sub-class has a dataclass `Config` with every architecture number, `z_dim` and a `scene` among them, and
+    implements `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`.
     """
 
     Config: ClassVar[type]
@@ -98,7 +98,7 @@ class Generator(nn.Module):
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-        z = torch.stack([torch.randn(self.config.z_dim, generator=source) for _ in range(n)])
+        z = torch.stack([torch.randn(self.config.z_dim, generator=source, device=source.device) for _ in range(n)])
         return Latents(z.to(self.device), psi)
 
     def cameras(self, n: int, seed: int | torch.Generator = 0, size: int = 64) -> Camera:

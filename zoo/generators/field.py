@@ -1,4 +1,7 @@
-"""The part that the radiance-field generators share: FiLM codes, truncation, marching cubes. The methods are in their own files."""
+"""The part that the radiance-field generators share: FiLM codes, truncation, marching cubes.
+
+The methods are in their own files.
+"""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -8,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..config import SceneConfig
-from ..geometry import Camera, Light
+from ..geometry import Camera
 from ..networks.siren import FieldOut, FiLMSiren
 from ..renderers.p3d import pytorch3d
-from ..renderers.volume import Field, Sampling
+from ..renderers.volume import Field, RayMaps, Sampling, render_rays
 from .base import Generator, Latents
 
 if TYPE_CHECKING:
@@ -59,11 +62,13 @@ class FieldGenerator(Generator):
             outward_init_(self)
 
     def compile_field(self) -> None:
-        """Query the field through `torch.compile` from now on (one shape at a time)."""
+        """Query the field through `torch.compile` from now on, once for each shape: stages and shrinking windows."""
+        torch._dynamo.config.recompile_limit = 64
         self._query = torch.compile(self.siren.forward, dynamic=False)
 
     def code(self, latents: Latents) -> Tensor:
         """(B, 2 * width) raw frequencies and phases, truncated towards their average by psi."""
+        latents = latents.to(self.device)
         if latents.code is not None:
             return latents.code
         raw = self.siren.mapping_network(latents.z)
@@ -143,9 +148,42 @@ class FieldGenerator(Generator):
         p3d = pytorch3d()
         return p3d.structures.Meshes(verts, faces, p3d.renderer.TexturesVertex(colours))
 
-    def rays_of(self, latents: Latents, camera: Camera, light: Light | None) -> tuple[Camera, Light | None]:
-        """Camera and light repeated for every object, checked."""
-        return camera.expand(len(latents)), None if light is None else light.expand(len(latents))
+    def march(
+        self,
+        code: Tensor,
+        camera: Camera,
+        sampling: Sampling,
+        *,
+        extra: Tensor | None = None,
+        with_gradient: bool = True,
+        centre: Tensor | None = None,
+    ) -> RayMaps:
+        """Volume-render the fields of B codes, each from its camera; see `render_rays`.
+
+        Gradients are kept only if something asks for them, so that frozen weights render in small chunks.
+        """
+        inputs = [code, camera.cam2world, *self.siren.parameters(), *([] if extra is None else [extra])]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
+            origins, directions, _ = camera.rays()
+            return render_rays(
+                self.field(code, extra, with_gradient),
+                origins,
+                directions,
+                self.scene.near,
+                self.scene.far,
+                sampling,
+                density_scale=self.config.density_scale,
+                centre=centre,
+                width=self.config.hidden_dim,
+            )
+
+    def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
+        """Depth along the optical axis (B, 1, H, W).
+
+        It is the far end of the scene where less than half a ray is absorbed.
+        """
+        distance = torch.where(maps.opacity > 0.5, maps.depth, torch.full_like(maps.depth, self.scene.far))
+        return to_image(distance * camera.rays()[2][:, None], camera.size)
 
 
 def to_image(rays: Tensor, size: int) -> Tensor:
@@ -163,7 +201,8 @@ def outward_init_(generator: FieldGenerator, steps: int = 200, radius: float = 0
     """Fit a fresh field to a soft ellipsoid, so that training starts from a shape that bulges towards the camera.
 
     Runs that turn hollow do so in their first steps, when shape is still undecided and a face pressed inwards explains
-    shading as well as one that stands out. Both ShadeGAN and GOF restart from a good early model instead; this needs none.
+    shading as well as one that stands out. Both ShadeGAN and GOF restart from a good early model instead; this needs
+    none.
     """
     siren = generator.siren
     scale = generator.config.density_scale

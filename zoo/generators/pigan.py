@@ -1,12 +1,13 @@
 """pi-GAN: periodic implicit generative adversarial networks (Chan, Monteiro, Kellnhofer, Wu, Wetzstein; CVPR 2021).
 
-A latent is mapped to the frequencies and phases of a SIREN; the SIREN is a radiance field; the field is volume-rendered.
-Colour comes straight from the field, so light is baked into it: this is the baseline that ShadeGAN adds light to.
+A latent is mapped to the frequencies and phases of a SIREN; the SIREN is a radiance field; the field is
+volume-rendered. Colour comes straight from the field, so light is baked into it: this is the baseline that ShadeGAN
+adds light to.
 """
 
 from ..geometry import Camera, Light, Render
 from ..renderers.shading import unit_normals
-from ..renderers.volume import Sampling, render_rays
+from ..renderers.volume import Sampling
 from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
@@ -23,26 +24,16 @@ class PiGAN(FieldGenerator):
     def forward(
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
     ) -> Render:
-        camera, _ = self.rays_of(latents, camera, None)
+        camera = camera.to(self.device).expand(len(latents))
         sampling = sampling or self.inference()
-        origins, directions, cosine = camera.rays()
-        maps = render_rays(
-            self.field(self.code(latents), None, with_gradient=not self.training),
-            origins,
-            directions,
-            self.scene.near,
-            self.scene.far,
-            sampling,
-            density_scale=self.config.density_scale,
-            width=self.config.hidden_dim,
-        )
+        maps = self.march(self.code(latents), camera, sampling, with_gradient=not self.training)
         rgb = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
         normal = None
         if maps.gradient is not None:
             normal = camera_normals(unit_normals(maps.gradient), camera, maps.opacity)
         return Render(
             rgb=to_image(rgb * 2 - 1, camera.size),
-            depth=to_image(maps.depth * cosine[:, None], camera.size),
+            depth=self.depth_image(maps, camera),
             normal=normal,
             mask=to_image(maps.opacity, camera.size),
             aux={

@@ -1,9 +1,9 @@
 """ShadeGAN: a shading-guided generative implicit model (Pan, Xu, Loy, Theobalt, Dai; NeurIPS 2021).
 
-pi-GAN with one change that matters: the field's colour is albedo, and the image is albedo times Lambertian shading by a light
-drawn from the data's prior. A shape must then look right under many lights, not only from many views, which removes the
-ambiguity that lets a plain radiance field hide wrong geometry behind painted shadows. Normals are the gradient of the density.
-A small convolutional network can track the surface, so that few samples around it are enough.
+pi-GAN with one change that matters: the field's colour is albedo, and the image is albedo times Lambertian shading by a
+light drawn from the data's prior. A shape must then look right under many lights, not only from many views, which
+removes the ambiguity that lets a plain radiance field hide wrong geometry behind painted shadows. Normals are the
+gradient of the density. A small convolutional network can track the surface, so that few samples around it are enough.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..geometry import Camera, Light, Render
 from ..networks.surfacenet import SurfaceNet, surface_inputs
 from ..renderers.shading import lambert, unit_normals
-from ..renderers.volume import Sampling, render_rays
+from ..renderers.volume import Sampling
 from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
@@ -63,8 +63,8 @@ class ShadeGAN(FieldGenerator):
     ) -> Render:
         if light is None:
             light = Light(torch.tensor([self.scene.light.mean], device=self.device))
-        camera, light = self.rays_of(latents, camera, light)
-        assert light is not None
+        camera = camera.to(self.device).expand(len(latents))
+        light = light.to(self.device).expand(len(latents))
         sampling = sampling or self.inference()
         code = self.code(latents)
         aux: dict[str, Tensor] = {}
@@ -75,18 +75,8 @@ class ShadeGAN(FieldGenerator):
             if sampling.window > 0:
                 centre = resize(surface.detach(), camera.size).flatten(2).transpose(1, 2)
 
-        origins, directions, cosine = camera.rays()
-        maps = render_rays(
-            self.field(code, light.params if self.config.light_condition else None, with_gradient=True),
-            origins,
-            directions,
-            self.scene.near,
-            self.scene.far,
-            sampling,
-            density_scale=self.config.density_scale,
-            centre=centre,
-            width=self.config.hidden_dim,
-        )
+        condition = light.params if self.config.light_condition else None
+        maps = self.march(code, camera, sampling, extra=condition, centre=centre)
         assert maps.gradient is not None
         albedo = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
         albedo = albedo.clamp(0, 1)
@@ -101,7 +91,7 @@ class ShadeGAN(FieldGenerator):
         }
         return Render(
             rgb=to_image(rgb * 2 - 1, size),
-            depth=to_image(maps.depth * cosine[:, None], size),
+            depth=self.depth_image(maps, camera),
             normal=camera_normals(normal, camera, maps.opacity),
             mask=to_image(maps.opacity, size),
             albedo=to_image(albedo * 2 - 1, size),
@@ -123,14 +113,13 @@ class ShadeGAN(FieldGenerator):
 
     def schedule(self, kimg: float) -> Sampling:
         c = self.config
-        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
         window, steps = 0.0, c.steps
         if c.surface_tracking:
             window, steps = tracking_window(
                 kimg, c.tracking_start, c.tracking_decay, (c.window_max, c.window_min), (c.steps, c.steps_min)
             )
         ratio = light_ratio(kimg, c.light_start, c.light_ramp)
-        return Sampling(steps, c.fine_steps, True, noise, c.last_back, window, ratio)
+        return replace(super().schedule(kimg), steps=steps, window=window, light_ratio=ratio)
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         if "surface" not in render.aux:
@@ -173,7 +162,7 @@ def resize(maps: Tensor, size: int) -> Tensor:
 
 
 def surface_loss(surface: Tensor, ray_depth: Tensor, near: float, far: float) -> Tensor:
-    """L1 between the tracked surface and the (detached) volume-rendered distance, both at the tracker's size and scaled to
-    [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG weights are not ours to ship."""
+    """L1 between the tracked surface and the (detached) volume-rendered distance, both at the tracker's size and scaled
+    to [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG weights are not ours to ship."""
     target = resize(ray_depth.detach(), surface.shape[-1])
     return (surface - target).abs().mean() * 2 / (far - near)

@@ -1,14 +1,18 @@
-"""Does the surface bulge towards the viewer or away? Hollow faces are the classic failure of learning shape from images."""
+"""Does the surface bulge towards the viewer or away?
+
+Hollow faces are the classic failure of learning shape from images.
+"""
 
 import torch
 from torch import Tensor
 
 
 def depth_curvature(depth: Tensor, mask: Tensor) -> Tensor:
-    """Curvature (B,) of the best-fitting paraboloid, > 0 where the object bulges towards the viewer, < 0 where it is hollow.
+    """Curvature (B,) of the best-fitting paraboloid, > 0 where the object bulges towards the viewer, < 0 where hollow.
 
-    Least squares of depth = c0 + c1 x + c2 y + c3 (x^2 + y^2) over the mask, pixel coordinates x, y in [-1, 1]; returns c3 in
-    world units. One paraboloid per image ignores noise and small features that an average of second differences amplifies.
+    Least squares of depth = c0 + c1 x + c2 y + c3 (x^2 + y^2) over the mask, pixel coordinates x, y in [-1, 1]; returns
+    c3 in world units. One paraboloid per image ignores noise and small features that an average of second differences
+    amplifies.
 
     Args:
         depth: (B, 1, H, W) along the optical axis.

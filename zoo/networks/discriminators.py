@@ -5,7 +5,7 @@ at which the image enters, so one network serves a whole progressive-growing sch
 parameters, and at the default sizes their shapes, are those of the official checkpoints.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -38,7 +38,7 @@ class _GrowingDiscriminator(nn.Module):
     table.
     """
 
-    block: ClassVar[Callable[[int, int], nn.Module]]
+    block: ClassVar[type[nn.Module]]  # (channels in, channels out)
     official_channels: ClassVar[tuple[int, ...]]
 
     def __init__(

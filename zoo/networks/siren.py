@@ -4,7 +4,7 @@ Key names and shapes are those of the published weights, so they load without re
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,13 @@ class MappingNetwork(nn.Module):
         layers: list[nn.Module] = []
         for i in range(3):
             layers += [nn.Linear(z_dim if i == 0 else hidden_dim, hidden_dim), nn.LeakyReLU(0.2)]
-        self.network = nn.Sequential(*layers, nn.Linear(hidden_dim, 2 * width))
+        last = nn.Linear(hidden_dim, 2 * width)
+        self.network = nn.Sequential(*layers, last)
         for layer in self.network:
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
         with torch.no_grad():
-            self.network[-1].weight *= 0.25  # type: ignore[operator]
+            last.weight.mul_(0.25)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.network(z)
@@ -83,8 +84,9 @@ class FiLMSiren(nn.Module):
         )
         self.final_layer = nn.Linear(hidden_dim, 1)
         self.color_layer_sine = FiLMLayer(colour_in, hidden_dim, math.sqrt(6.0 / colour_in) / 25.0)
-        self.color_layer_linear = nn.Sequential(nn.Linear(hidden_dim, 3))
-        for head in (self.final_layer, self.color_layer_linear[0]):
+        colour = nn.Linear(hidden_dim, 3)
+        self.color_layer_linear = nn.Sequential(colour)
+        for head in (self.final_layer, colour):
             nn.init.uniform_(head.weight, -bound, bound)
         self.mapping_network = MappingNetwork(z_dim, mapping_dim, self.width)
 
@@ -98,18 +100,19 @@ class FiLMSiren(nn.Module):
             film: (B, 2 * width) raw frequencies, then raw phases.
             directions: (B, M, 3) unit ray directions, if the colour depends on them.
             extra: (B, E) condition of the colour layer, or None.
-            with_gradient: also return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p) the gradient g
-                goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. No second autograd pass, so
-                training on normals needs one backward and compiles.
+            with_gradient: also return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p) the
+                gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. No second
+                autograd pass, so training on normals needs one backward and compiles.
         """
         raw_frequency, phase = film.chunk(2, dim=-1)
-        n = len(self.network) + 1
+        layers: list[Any] = list(self.network)  # of FiLMLayer, which the type of a ModuleList cannot say
+        n = len(layers) + 1
         frequency = (raw_frequency * 15 + 30)[:, None].chunk(n, dim=-1)
         phases = phase[:, None].chunk(n, dim=-1)
 
         x = points * self.scale
         slopes: list[Tensor] = []
-        for i, film_layer in enumerate(self.network):
+        for i, film_layer in enumerate(layers):
             angle = frequency[i] * film_layer.layer(x) + phases[i]
             x = torch.sin(angle)
             if with_gradient:
@@ -119,9 +122,9 @@ class FiLMSiren(nn.Module):
         gradient = None
         if with_gradient:
             gradient = self.final_layer.weight * slopes[-1]
-            for film_layer, slope in zip(list(self.network)[:0:-1], slopes[-2::-1], strict=True):
+            for film_layer, slope in zip(layers[:0:-1], slopes[-2::-1], strict=True):
                 gradient = (gradient @ film_layer.layer.weight) * slope
-            gradient = gradient @ self.network[0].layer.weight
+            gradient = gradient @ layers[0].layer.weight
 
         inputs = [x]
         if self.use_direction:

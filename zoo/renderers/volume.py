@@ -76,7 +76,8 @@ def composite_weights(
     """Weights (B, N, K, 1) of the samples from raw density (B, N, K, 1) at sorted distances z (B, N, K).
 
     alpha = 1 - exp(-interval * act(sigma + noise)), weight = alpha * product of (1 - alpha) before it. `clamp` is the
-    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(sigma) and no interval (Xu et al. 2021).
+    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(sigma) and no interval (Xu et al.
+    2021).
     """
     raw = sigma if noise is None else sigma + noise
     if clamp == "occupancy":
@@ -158,12 +159,15 @@ def render_rays(
         density_scale: factor on the activated density.
         clamp: activation, see `composite_weights`.
         centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
-        u_jitter, u_fine: (B, N, steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of fresh ones; for tests.
-        width: width of the field, to size the chunks. Without gradients the rays are rendered in chunks that fit the cache.
+        u_jitter, u_fine: (B, N, steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of fresh ones; for
+            tests.
+        width: width of the field, to size the chunks. Without gradients the rays are rendered in chunks that fit a
+            CPU's cache, or fill a GPU.
     """
     n = origins.shape[1]
     points_per_ray = sampling.steps * len(origins)
-    chunk = n if torch.is_grad_enabled() else max(1, _CHUNK_ELEMENTS // (width * points_per_ray))
+    elements = _CHUNK_ELEMENTS * (128 if origins.is_cuda else 1)
+    chunk = n if torch.is_grad_enabled() else max(1, elements // (width * points_per_ray))
     parts = []
     for start in range(0, n, chunk):
         rows = slice(start, start + chunk)
@@ -179,7 +183,7 @@ def render_rays(
         )  # fmt: skip
     if len(parts) == 1:
         return parts[0]
-    return RayMaps(*(None if v[0] is None else torch.cat(v, 1) for v in zip(*parts, strict=True)))
+    return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*parts, strict=True))
 
 
 def _march(
@@ -193,7 +197,7 @@ def _march(
         points = origins[:, :, None] + z[..., None] * directions[:, :, None]
         along = directions[:, :, None].expand_as(points)
         out = field(points.reshape(b, n * k, 3), along.reshape(b, n * k, 3))
-        return FieldOut(*(None if v is None else v.reshape(b, n, k, -1) for v in out))
+        return FieldOut._make(None if v is None else v.reshape(b, n, k, -1) for v in out)
 
     def weigh(out: FieldOut, z: Tensor) -> Tensor:
         noise = torch.randn_like(out.sigma) * sampling.noise_std if sampling.noise_std > 0 else None
@@ -221,5 +225,5 @@ def _march(
             both = torch.cat([first, second], -2)
             return both.gather(-2, order[..., None].expand_as(both))
 
-        out = FieldOut(*(merge(a, c) for a, c in zip(fine, out, strict=True)))  # type: ignore[arg-type]
+        out = FieldOut._make(merge(a, c) for a, c in zip(fine, out, strict=True))
     return composite(out, z, weigh(out, z), near, far, sampling.last_back)

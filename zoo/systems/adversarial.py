@@ -1,12 +1,12 @@
 """Adversarial training of any generator: one LightningModule for all methods that learn from unpaired images."""
 
-import math
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from .. import losses, registry
@@ -22,9 +22,10 @@ from .ema import GeneratorEMA
 class AdversarialSystem(L.LightningModule):
     """Generator against discriminator, with lazy R1, pose regression, EMA and a curriculum over images seen.
 
-    One step uses one batch of real images: D learns from it and from generated images, then G learns through D. Progress is
-    `images_seen` (Lightning's `global_step` counts optimiser steps). The random numbers of a step are a function of the
-    seed and of `images_seen` alone, so a resumed run on a CPU repeats the uninterrupted one bit for bit.
+    One step uses one batch of real images: D learns from it and from generated images, then G learns through D.
+    Progress is `images_seen` (Lightning's `global_step` counts optimiser steps). The random numbers of a step are a
+    function of the seed and of `images_seen` alone, so a resumed run on a CPU repeats the uninterrupted one bit for
+    bit.
     """
 
     images_seen: Tensor
@@ -117,7 +118,7 @@ class AdversarialSystem(L.LightningModule):
         return render, {"pose": pose.to(self.device), "latent": z.to(self.device)}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        optimizer_d, optimizer_g = self.optimizers()  # type: ignore[misc]
+        optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
         stage, alpha = self.stage()
         for optimizer, lr in zip((optimizer_g, optimizer_d), self._learning_rates(stage), strict=True):
             for group in optimizer.param_groups:
@@ -130,20 +131,16 @@ class AdversarialSystem(L.LightningModule):
             real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
         step = self.images // (len(real) * self.trainer.world_size)
 
-        self.generator.requires_grad_(True)
         render, truth = self.generate(len(real), stage.size)
         logs = self._step_d(optimizer_d, real, render.rgb.detach(), truth, alpha, lazy=step % self.cfg.r1_every == 0)
         if not self.cfg.share_fakes:
+            del render  # its graph, before the next one is built
             render, truth = self.generate(len(real), stage.size)
         logs |= self._step_g(optimizer_g, render, truth, alpha)
 
         self.images += len(real) * self.trainer.world_size
         self.images_seen.fill_(self.images)
         self.ema.update(self.generator, len(real) * self.trainer.world_size, self.images)
-        if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-            raise ZooError(
-                f"{', '.join(bad)} became {logs[bad[0]]} at {self.kimg:.1f} kimg; resume with lower learning rates"
-            )
         if self.trainer.is_global_zero:
             self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
 
@@ -195,5 +192,11 @@ class AdversarialSystem(L.LightningModule):
     def _update(self, optimizer: Any, loss: Tensor, network: torch.nn.Module) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip)
+        try:  # before the step: weights that are not numbers must never reach a checkpoint
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip, error_if_nonfinite=True)
+        except RuntimeError:
+            raise ZooError(
+                f"the gradient of {type(network).__name__} is not finite at {self.kimg:.1f} kimg: resume=PATH of the "
+                "last checkpoint with lower learning rates (system.stages)"
+            ) from None
         optimizer.step()

@@ -16,7 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers.logger import Logger
-from PIL import Image
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class RunLogger(Logger):
     """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it.
 
-    A record averages all steps since the one before; the other loggers get the same records. Lightning's own `self.log` is
-    not used: it repeats the last value of quantities that are not there at every step.
+    A record averages all steps since the one before; the other loggers get the same records. Lightning's own `self.log`
+    is not used: it repeats the last value of quantities that are not there at every step.
 
     Args:
         folder: of the run.
@@ -123,13 +123,19 @@ class KimgProgress(L.Callback):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            disable=rank_zero_only.rank != 0,  # type: ignore[attr-defined]  # Lightning sets it on the function
         )
         self.max_kimg = max_kimg
         self._window: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
         self.bar.start()
-        self.task = self.bar.add_task(pl_module.run.name, total=self.max_kimg, completed=pl_module.kimg, speed="")
+        self.task = self.bar.add_task(
+            pl_module.run.name,
+            total=self.max_kimg,
+            completed=pl_module.kimg,  # type: ignore[arg-type]  # rich says int, and means any number
+            speed="",
+        )
         self._lines = not self.bar.console.is_terminal
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
@@ -143,6 +149,9 @@ class KimgProgress(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.bar.stop()  # Lightning tears callbacks down only after a good end
 
 
 class Every:
@@ -168,14 +177,14 @@ class KimgCheckpoint(L.Callback):
     def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger) -> None:
         self.folder, self.cfg, self.logger = folder, cfg, logger
         self.due = Every(cfg.checkpoint_kimg)
-        self.stopped_by: str | None = None
+        self.stopped_by: signal.Signals | None = None
         self._previous: dict[int, Any] = {}
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number).name
-        log.warning("%s: saving and stopping after this step", self.stopped_by)
+        self.stopped_by = signal.Signals(number)
+        log.warning("%s: saving and stopping after this step", self.stopped_by.name)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
@@ -187,9 +196,12 @@ class KimgCheckpoint(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
         over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
-        if self.due(pl_module.kimg) or over or self.stopped_by is not None:
+        stop = self.stopped_by is not None
+        if trainer.world_size > 1:  # the signal reaches the processes at different steps, or only one of them
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if self.due(pl_module.kimg) or over or stop:
             self.save(trainer, pl_module)
-        if over or self.stopped_by is not None:
+        if over or stop:
             trainer.should_stop = True
 
     def save(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:
@@ -208,12 +220,16 @@ class KimgCheckpoint(L.Callback):
             signal.signal(number, handler)
         self._previous.clear()
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
 
 class Samples(L.Callback):
     """Pictures of the averaged generator from fixed latents, and the hollow-face sentinel that reads them.
 
-    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinel logs
-    `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are pressed in.
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinel
+    logs `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
+    pressed in.
     """
 
     def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
@@ -224,12 +240,30 @@ class Samples(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
         if trainer.is_global_zero and pl_module.kimg == 0:
-            self.draw(pl_module)
+            self._look(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
         if self.due(pl_module.kimg) and trainer.is_global_zero:
-            curvature = self.draw(pl_module)
-            trainer.loggers[0].log_metrics({"curvature": curvature})
+            self._look(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"hollow": self.hollow}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.hollow = int(state_dict["hollow"])
+
+    def _look(self, trainer: L.Trainer, system: AdversarialSystem) -> None:
+        curvature = self.draw(system)
+        if not math.isfinite(curvature):
+            return  # nothing to see yet
+        trainer.loggers[0].log_metrics({"curvature": curvature})
+        self.hollow = self.hollow + 1 if curvature < 0 else 0
+        if self.hollow == self.patience:
+            log.warning(
+                "the shapes have been hollow in %d samples running (curvature %.3f at %.1f kimg): restart with "
+                "generator.outward_init=true or another seed",
+                self.hollow, curvature, system.kimg,
+            )  # fmt: skip
 
     @torch.no_grad()
     def draw(self, system: AdversarialSystem) -> float:
@@ -239,15 +273,8 @@ class Samples(L.Callback):
         latents = g.latents(self.n, seed=system.run.seed)
         views = [g(latents, g.camera(yaw, size=size)) for yaw in (0.0, -0.5, 0.5)]
         front: Render = views[0]
-        assert front.depth is not None and front.mask is not None
-        curvature = depth_curvature(front.depth, front.mask).nanmean().item()
-        self.hollow = self.hollow + 1 if curvature < 0 else 0
-        if self.hollow == self.patience:
-            log.warning(
-                "the shapes have been hollow in %d samples running (curvature %.3f at %.1f kimg): restart with "
-                "generator.outward_init=true or another seed",
-                self.hollow, curvature, system.kimg,
-            )  # fmt: skip
+        assert front.depth is not None
+        assert front.mask is not None
         inside = front.mask > 0.5
         rows = [show_image(front.rgb), show_depth(front.depth, inside)]
         if front.normal is not None:
@@ -255,7 +282,7 @@ class Samples(L.Callback):
         if front.albedo is not None:
             rows.append(show_image(front.albedo))
         rows += [show_image(view.rgb) for view in views[1:]]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        picture: Image.Image = tile(rows, scale=max(1, 96 // size))
-        picture.save(self.folder / f"{system.images:09d}.png")
-        return curvature
+        picture = io.BytesIO()
+        tile(rows, scale=max(1, 96 // size)).save(picture, "PNG")
+        atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
+        return depth_curvature(front.depth, front.mask).nanmean().item()

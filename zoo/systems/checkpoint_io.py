@@ -16,8 +16,8 @@ from ..files import atomic_write
 class AtomicCheckpointIO(CheckpointIO):
     """Writes beside the target, flushes, renames; the SHA-256 goes into a second file once the first is complete.
 
-    Lightning's own writer stages in `$TMPDIR`; where that is another file system its last step is a copy, and a kill during
-    the copy leaves half a checkpoint.
+    Lightning's own writer stages in `$TMPDIR`; where that is another file system its last step is a copy, and a kill
+    during the copy leaves half a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -27,7 +27,10 @@ class AtomicCheckpointIO(CheckpointIO):
         atomic_write(Path(path), data)
         atomic_write(_digest_file(Path(path)), hashlib.sha256(data).hexdigest())
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, **_: Any) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None, **_: Any
+    ) -> dict[str, Any]:
+        """`weights_only` changes nothing: only weights and plain values are ever read."""
         return read_checkpoint(Path(path), map_location)
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -73,7 +76,5 @@ def images_of(path: Path) -> int:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest intact checkpoint; what an interrupted write left behind is removed."""
-    for stale in folder.glob(".*.tmp"):
-        stale.unlink(missing_ok=True)
+    """The newest intact checkpoint."""
     return next((p for p in reversed(checkpoints(folder)) if is_intact(p)), None)

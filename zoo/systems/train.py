@@ -3,17 +3,21 @@
 import json
 import logging
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from .. import registry
 from ..config import RunConfig, fingerprint, to_dict
 from ..data.module import FaceData
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, Interrupted, WeightsError
 from ..files import atomic_write
 from ..generators.base import Generator
 from ..memory import keep_memory
@@ -26,9 +30,27 @@ log = logging.getLogger(__name__)
 
 def run_folder(run: RunConfig) -> Path:
     """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
-    values = to_dict(run)
-    keep = {k: values[k] for k in ("name", "seed", "init", "generator", "data", "system")}
-    return Path(run.out) / f"{run.name}-{fingerprint(keep)}"
+    plain = to_dict(RunConfig(generator=to_dict(registry.resolve(run.generator["name"]).Config())))
+    departs = _departures(to_dict(run), plain)
+    what = {k: departs.get(k) for k in ("seed", "init", "generator", "data", "system")}
+    for how in ("workers", "cache", "on_error"):
+        (what["data"] or {}).pop(how, None)
+    return Path(run.out) / f"{run.name}-{fingerprint(what)}"
+
+
+def _departures(values: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults.
+
+    So a setting that a later version adds does not rename the runs of an earlier one.
+    """
+    out = {}
+    for key, value in values.items():
+        default = plain.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value, default = _departures(value, default), {}
+        if value != default:
+            out[key] = value
+    return out
 
 
 def train(
@@ -36,7 +58,8 @@ def train(
 ) -> Path:
     """Train, or go on training, and return the run's folder.
 
-    The folder holds config.json, command.txt, environment.json, metrics.jsonl and .csv, samples/*.png, checkpoints/*.ckpt.
+    The folder holds config.json, command.txt, environment.json, metrics.jsonl and .csv, samples/*.png and
+    checkpoints/*.ckpt.
 
     Args:
         run: the configuration.
@@ -52,11 +75,16 @@ def train(
         log.info("%s has reached %g kimg already", folder, run.trainer.max_kimg)
         return folder
     keep_memory()
-    torch.set_float32_matmul_precision("high")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
-    _describe(run, folder)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # Lightning sets it on the function
+        _describe(run, folder)
 
+    if start is None:
+        (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    for later in checkpoints(folder / "checkpoints"):
+        if start is not None and images_of(later) > images_of(start):
+            later.rename(later.with_suffix(".stale"))  # damaged, or of a branch that is now given up
     system = AdversarialSystem(run, initial, fresh=start is None)
     if initial_discriminator is not None:
         system.start_discriminator(initial_discriminator)
@@ -91,7 +119,11 @@ def train(
     )
     trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
     if saver.stopped_by is not None:
-        log.warning("stopped by %s; the same command with resume=auto goes on", saver.stopped_by)
+        raise Interrupted(
+            f"stopped by {saver.stopped_by.name} at {system.kimg:g} kimg, saved; "
+            "the same command with resume=auto goes on",
+            saver.stopped_by,
+        )
     return folder
 
 
@@ -102,7 +134,12 @@ def can_compile() -> bool:
 
 def _starting_point(run: RunConfig, folder: Path) -> Path | None:
     if run.resume == "auto":
-        return latest(folder / "checkpoints")
+        for stale in (folder / "checkpoints").glob(".*.tmp"):
+            stale.unlink(missing_ok=True)  # left behind by a kill in the middle of a write
+        found = latest(folder / "checkpoints")
+        if found is None:
+            log.info("nothing to resume in %s: starting at 0", folder)
+        return found
     if run.resume != "never":
         path = Path(run.resume)
         if not path.is_file():
@@ -110,7 +147,6 @@ def _starting_point(run: RunConfig, folder: Path) -> Path | None:
         return path
     if checkpoints(folder / "checkpoints"):
         raise ConfigError(f"{folder} holds this run already: add resume=auto to go on, or out=DIR to start elsewhere")
-    (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     return None
 
 
@@ -121,7 +157,7 @@ def _describe(run: RunConfig, folder: Path) -> None:
     atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
     atomic_write(folder / "environment.json", json.dumps({**versions, "device": device}, indent=2))
     with (folder / "command.txt").open("a", encoding="utf-8") as file:
-        file.write(" ".join(["zoo", *sys.argv[1:]]) + "\n")
+        file.write(shlex.join(["zoo", *sys.argv[1:]]) + "\n")
 
 
 def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:
@@ -132,7 +168,7 @@ def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:
         elif name == "wandb":
             from lightning.pytorch.loggers import WandbLogger
 
-            out.append(WandbLogger(name=folder.name, save_dir=folder, offline=run.trainer.wandb_mode == "offline"))
+            out.append(WandbLogger(name=folder.name, save_dir=folder, offline=run.trainer.wandb_mode != "online"))
         else:
             raise ConfigError(f"trainer.loggers: unknown logger {name!r}; known: tensorboard, wandb")
     return out
