@@ -107,7 +107,7 @@ def renders(recorded: Recorded, c: Comparison) -> None:
             last_back="lastback" in case or case == "render_hier_rand",
         )
         generator = build(recorded, lock_view="lockview" in case, white_back="whiteback" in case)
-        with torch.no_grad(), given("zoo.generators.pigan", numbers):
+        with torch.no_grad(), given("zoo.generators.field", numbers):
             out = generator(Latents(recorded.tensor("in/z"), psi), camera, sampling=sampling)
         c.check(name, out.rgb, atol=RENDER_ATOL)
         c.check(f"{case}_depth", out.aux["ray_distance"][:, 0], atol=RENDER_ATOL)

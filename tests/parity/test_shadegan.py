@@ -65,7 +65,7 @@ def render(
     latents = Latents(recorded.tensor("in/z"), float(f"{psi[1]}.{psi[2]}") if psi else 1.0)
     camera = orbit(recorded.tensor("in/pose"), size)
     light = Light(recorded.tensor("in/light"))
-    with given(type(generator).__module__, draws(recorded, case)) as kept:
+    with given("zoo.generators.field", draws(recorded, case)) as kept:
         out = generator(latents, camera, light, sampling)
     maps = kept[0]
     assert maps.gradient is not None

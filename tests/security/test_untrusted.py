@@ -1,7 +1,6 @@
 """Files from strangers: always one clear error, never a crash, never code."""
 
 import json
-import os
 import pickle
 import shutil
 import struct
@@ -84,7 +83,7 @@ def test_a_truncated_file_is_found_by_its_size(folder: Path) -> None:
         (b"  <html>", "web page"),
         (b"PK\x03\x04 zip", "pickle"),
         (b"\x80\x04\x95", "pickle"),
-        (os.urandom(64), "cut short|no zoo header|pickle|web page"),
+        (bytes(range(7, 7 + 64)), "cut short|no zoo header|pickle|web page"),
     ],
 )
 def test_garbage_without_a_card_is_named_for_what_it_is(folder: Path, content: bytes, match: str) -> None:

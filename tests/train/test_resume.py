@@ -15,7 +15,7 @@ from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.systems.checkpoint_io import checkpoints, latest, read_checkpoint
 from zoo.systems.train import run_folder, train
 
-COMMAND = [sys.executable, "-c", "from zoo.cli import main; main()", "train"]
+COMMAND = [sys.executable, "-m", "zoo.cli", "train"]
 
 
 def same_state(a: Path, b: Path) -> None:

@@ -163,7 +163,7 @@ def test_sample_writes_a_sheet_that_knows_its_origin(weights: Path, capsys: pyte
     assert image.size == (64, 14 + (5 + 5) * 16)
     assert image.info["model"] == "shadegan.tiny"
     assert image.info["seed"] == "0,1,2,7"
-    assert image.info["command"].startswith("zoo ")
+    assert image.info["command"].startswith("zoo")
 
 
 def test_a_seed_is_the_same_object_alone_and_in_company(weights: Path) -> None:

@@ -8,7 +8,8 @@ import math
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -178,7 +179,6 @@ class KimgCheckpoint(L.Callback):
         self.folder, self.cfg, self.logger = folder, cfg, logger
         self.due = Every(cfg.checkpoint_kimg)
         self.stopped_by: signal.Signals | None = None
-        self._previous: dict[int, Any] = {}
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None and number == signal.SIGINT:
@@ -190,7 +190,7 @@ class KimgCheckpoint(L.Callback):
         self.due(pl_module.kimg)
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
-                self._previous[number] = signal.signal(number, self._signalled)
+                signal.signal(number, self._signalled)
             except ValueError:  # not the main thread: the caller handles signals
                 break
 
@@ -215,13 +215,16 @@ class KimgCheckpoint(L.Callback):
             for old in checkpoints(self.folder)[:-2]:
                 trainer.strategy.remove_checkpoint(old)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")
+    @contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Restores the handlers afterwards. Around the whole fit: Lightning puts its own back before callbacks end."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                with suppress(ValueError):  # not the main thread
+                    signal.signal(number, handler)
 
 
 class Samples(L.Callback):

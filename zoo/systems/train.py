@@ -117,7 +117,8 @@ def train(
             KimgProgress(run.trainer.max_kimg),
         ],
     )
-    trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
+    with saver.catching_signals():
+        trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
     if saver.stopped_by is not None:
         raise Interrupted(
             f"stopped by {saver.stopped_by.name} at {system.kimg:g} kimg, saved; "
