@@ -21,7 +21,7 @@ class PlainDiscriminator(nn.Module):
     A 32 px image passes one convolution per entry of `channels`. Larger sides get further convolutions of
     width channels[0] in front; smaller sides skip the first ones. The first convolution on the path reads RGB
     directly and halves the image, so no layer runs at full resolution. Layers are named by the image side at
-    which they act: a small network's weights are a subset of a larger one's, and `grow_from` copies them.
+    which they act: a small network's weights are a subset of a larger one's, so it can take them over.
     Works in channels_last.
 
     max_size: largest image side, 16, 32, 64 or 128. channels: widths of the 32 px network, four entries.
@@ -64,20 +64,3 @@ class PlainDiscriminator(nn.Module):
         out = self.head(x).flatten(1)
         score, pose, latent = out.split([1, POSE_DIM, self.latent_dim or 0], dim=1)
         return DiscOut(score[:, 0], latent if self.latent_dim else None, pose)
-
-    @torch.no_grad()
-    def grow_from(self, smaller: PlainDiscriminator) -> PlainDiscriminator:
-        """Copy a smaller network into this one; at alpha 0 both then judge a picture alike. Returns self.
-
-        Raises ConfigError when `smaller` is larger, or its widths or heads differ.
-        """
-        mine = self.state_dict()
-        for name, value in smaller.state_dict().items():
-            if name not in mine or mine[name].shape != value.shape:
-                here = tuple(mine[name].shape) if name in mine else "absent"
-                raise ConfigError(
-                    f"cannot grow: {name} is {tuple(value.shape)} in the smaller network and {here} here; "
-                    "build both with the same channels and latent_dim, this one with the larger max_size"
-                )
-        self.load_state_dict(smaller.state_dict(), strict=False)
-        return self

@@ -23,7 +23,7 @@ from ..generators.base import Generator
 from ..memory import keep_memory
 from .adversarial import AdversarialSystem
 from .callbacks import KimgCheckpoint, KimgProgress, RunLogger, Samples
-from .checkpoint_io import AtomicCheckpointIO, checkpoints, images_of, latest, read_checkpoint
+from .checkpoint_io import AtomicCheckpointIO, checkpoints, images_of, latest
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,7 @@ def train(
     others = _extra_loggers(run, folder)
     logger = RunLogger(folder, run.trainer.log_every, others)
     if start is not None:
-        kimg = read_checkpoint(start)["zoo"]["kimg"]
-        logger.forget_after(kimg)
+        logger.forget_after(images_of(start) / 1000)
         log.info("going on from %s", start)
     saver = KimgCheckpoint(folder / "checkpoints", run.trainer, logger)
     trainer = L.Trainer(
