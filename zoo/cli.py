@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_data, cli_media, cli_train, hub
+from . import cli_bench, cli_data, cli_media, cli_train, hub
 from .cards import Card, markdown_table
 from .errors import Interrupted, ZooError
 
@@ -193,11 +193,13 @@ def _print(table: Any) -> None:
 
 app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
+app.command()(cli_media.figure)
 app.command()(cli_media.export)
 app.command()(cli_train.train)
 app.command()(cli_train.finetune)
 app.command()(cli_train.save)
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_bench.app, name="bench")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Commands for images: heads, build-heads, check."""
+"""Commands for images: heads, build-heads, check, fit-prior."""
 
 import json
 from enum import StrEnum
@@ -25,7 +25,9 @@ def heads(
         Layout,
         typer.Option(help="synface: Unsup3d's benchmark, with depth and splits; images: PNGs alone, for data=folder."),
     ] = Layout.synface,
-    size: Annotated[int, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)] = 0,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other heads.", min=0)] = 0,
 ) -> None:
     """Write the embedded 3D heads as image files.
@@ -95,3 +97,21 @@ def check(
     typer.echo(json.dumps(asdict(report)) if as_json else str(report))
     if report.bad:
         raise typer.Exit(1)
+
+
+@app.command("fit-prior")
+def fit_prior(
+    samples: Annotated[
+        Path, typer.Argument(help=".csv or .npy, a row for each image: light a, d, dx, dy; or pose pitch, yaw.")
+    ],
+    out: Annotated[Path, typer.Option(help=".json; for lights also .npz.")],
+) -> None:
+    """Fit the light or pose prior of a data set to lights or poses that were measured on it.
+
+    Example: zoo data fit-prior lights.csv --out light.json
+    """
+    from .data.fit_prior import fit_prior as fit
+    from .data.priors import LightPrior
+
+    kind = "light" if isinstance(fit(samples, out), LightPrior) else "pose"
+    typer.echo(f"{out}\nnext: zoo train RECIPE data=DATA data.root=DIR data.scene.{kind}={out}")

@@ -1,4 +1,4 @@
-"""Commands that make something to look at: sample, turntable, export."""
+"""Commands that make something to look at: sample, turntable, figure, export."""
 
 import math
 import shlex
@@ -49,10 +49,8 @@ def seeds_of(text: str) -> list[int]:
 
 def draw(generator: "Generator", seeds: list[int], psi: float) -> "Latents":
     """One object for each seed; a seed is the same object alone and in company."""
-    import torch
-
     parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
-    return type(parts[0])(torch.cat([part.z for part in parts]), psi)
+    return type(parts[0]).cat(parts)
 
 
 def notes_of(generator: "Generator", seeds: list[int]) -> dict[str, str]:
@@ -104,7 +102,7 @@ def sample(
 def turntable(
     name: Name,
     seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "0",
-    out: Annotated[Path, typer.Option(help=".mp4, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
+    out: Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
     frames: Annotated[int, typer.Option(help="Of one swing.", min=2, max=2000)] = 60,
     fps: Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)] = 25,
     size: Size = 128,
@@ -159,3 +157,48 @@ def export(
     mesh: Any = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
     path = write(mesh, out)
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
+
+
+def figure(
+    name: Name,
+    seeds: Annotated[str, typer.Option(help="Objects, e.g. 0-5; with --interpolate from each to the next.")] = "0-5",
+    out: Annotated[Path, typer.Option(help="PNG.")] = Path("figure.png"),
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Walk from object to object.")] = False,
+    reach: Annotated[float, typer.Option(help="Outermost views, degrees to each side.", min=0, max=180)] = 90.0,
+    size: Size = 96,
+    psi: Psi = 0.7,
+    device: Device = "auto",
+) -> None:
+    """Draw the figures of the mesh GAN paper: a random view, normals, the method's own maps and five turned views.
+
+    \b
+    Examples:
+      zoo figure meshgan --seeds 0-5 --out views.png
+      zoo figure meshgan --interpolate --seeds 0-3 --reach 45 --out walk.png
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .evaluation.figures import canonical_views, interpolation
+    from .export import save_png
+    from .hub import load
+
+    chosen = seeds_of(seeds)
+    if interpolate and len(chosen) < 2:
+        raise ConfigError(f"--interpolate needs two seeds or more, got {seeds}; e.g. --seeds 0-3")
+    generator = load(name, device=device)
+    latents, angle = draw(generator, chosen, psi), math.radians(reach)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        if interpolate:
+            if latents.code is not None:
+                raise ConfigError(f"{name} draws its objects from photographs; there is nothing to interpolate")
+            steps = 7
+            task = progress.add_task("drawing", total=steps * (len(chosen) - 1))
+            image = interpolation(
+                generator, latents[:-1], latents[1:], steps=steps, yaws=(-angle, 0.0, angle), size=size,
+                advance=lambda: progress.advance(task),
+            )  # fmt: skip
+        else:
+            task = progress.add_task("drawing", total=len(chosen))
+            image = canonical_views(generator, latents, size=size, reach=angle, advance=lambda: progress.advance(task))
+    typer.echo(str(save_png(image, out, notes_of(generator, chosen))))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from . import registry, resources
 from .errors import ConfigError
+from .prior_files import read_prior
 
 T = TypeVar("T")
 GROUPS = ("generator", "data", "system", "trainer")
@@ -109,23 +110,44 @@ class DiscriminatorConfig:
 
 @dataclass
 class SystemConfig:
-    """Adversarial training: losses, optimisers, averaging."""
+    """What all training regimes share: curriculum, optimiser, averaging."""
+
+    name: str = ""
+    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    betas: list[float] = field(default_factory=lambda: [0.0, 0.9])
+    grad_clip: float = 1.0
+    ema_kimg: float = 2.0  # half-life of the generator's average
+    start_kimg: float = 0.0  # where the generator's own schedules begin; fine-tuning goes on behind them
+    hollow_patience: int = 5  # warn after this many hollow readings in a row
+
+
+@dataclass
+class AdversarialConfig(SystemConfig):
+    """Adversarial training: losses, discriminator."""
 
     name: str = "adversarial"
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
-    betas: list[float] = field(default_factory=lambda: [0.0, 0.9])
+    pose: PoseConfig | None = None  # viewpoints of generated images; None: those of the data
     r1: float = 5.0  # weight of 1/2 |grad D(real)|^2
     r1_every: int = 4  # D steps between two R1 terms; the weight is scaled up to match
     pose_weight: float = 5.0  # regression of the pose by D, on generated images
     latent_weight: float = 0.0  # regression of z by D, on generated images
-    start_kimg: float = 0.0  # where the generator's own schedules begin; fine-tuning goes on behind them
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     topk_min: float = 1.0  # least fraction of a batch G learns from
     topk_kimg: float = 0.0  # the fraction falls by 1 % each this many thousand images; 0 = never
-    grad_clip: float = 1.0
-    ema_kimg: float = 2.0  # half-life of the generator's average
-    hollow_patience: int = 5  # warn after this many hollow readings in a row
+
+
+@dataclass
+class PhotometricConfig(SystemConfig):
+    """Reconstruction of single images (Unsup3d): one optimiser, `lr_g` of the stages is its rate."""
+
+    name: str = "photometric"
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 5e-4
+    perceptual: str | None = None  # file of torchvision's VGG16 weights, for the perceptual loss; None: without it
+
+
+SYSTEMS: dict[str, type[SystemConfig]] = {"adversarial": AdversarialConfig, "photometric": PhotometricConfig}
 
 
 @dataclass
@@ -160,7 +182,7 @@ class RunConfig:
     init: str | None = None  # weights to start from, any name `zoo.load` takes
     generator: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    system: SystemConfig = field(default_factory=SystemConfig)
+    system: SystemConfig = field(default_factory=AdversarialConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -205,8 +227,10 @@ def _group_file(kind: str, name: str) -> dict[str, Any]:
     return values
 
 
-def structured(schema: type[T], values: Mapping[str, Any], where: str) -> T:
-    """`values` checked against a dataclass: unknown keys, wrong types and missing values are errors that name the key.
+def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults: T | None = None) -> T:
+    """`values` checked against a dataclass, over its defaults or those of a given instance.
+
+    Unknown keys, wrong types and missing values are errors that name the key.
 
     Raises:
         ConfigError: with OmegaConf's suggestion for a near miss.
@@ -215,7 +239,7 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str) -> T:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(values)))
+        merged = OmegaConf.merge(OmegaConf.structured(defaults or schema), OmegaConf.create(dict(values)))
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
@@ -287,7 +311,9 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     elif recipe.endswith((".yaml", ".yml")):
         values = _read(Path(recipe))
     elif recipe in registry.names():
-        values = {"use": [f"generator/{recipe}", "data/heads", "system/adversarial", "trainer/auto"]}
+        values = {
+            "use": [f"generator/{recipe}", "data/heads", f"system/{registry.resolve(recipe).system}", "trainer/auto"]
+        }
     else:
         raise ConfigError(registry.unknown("recipe", recipe, [*names(), *registry.names()]))
     uses = {str(use).partition("/")[0]: str(use).partition("/")[2] for use in values.pop("use", [])}
@@ -299,10 +325,16 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
                 values.pop("data", None)
     if unknown := sorted(set(uses) - set(GROUPS)):
         raise ConfigError(f"use: unknown group {unknown[0]!r}; groups are {', '.join(GROUPS)}")
+    for part in (values, over):
+        _read_priors(part)
     merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe}
     for kind, name in uses.items():
         merged[kind] = _group_file(kind, name)
-    run = structured(RunConfig, merge(merge(merged, values), over), "")
+    merged = merge(merge(merged, values), over)
+    regime = str((merged.get("system") or {}).get("name") or "adversarial")
+    if regime not in SYSTEMS:
+        raise ConfigError(registry.unknown("system", regime, list(SYSTEMS)))
+    run = structured(RunConfig, merged, "", RunConfig(system=SYSTEMS[regime]()))
     if "name" not in run.generator:
         raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
     own = {k: v for k, v in run.generator.items() if k != "name"}
@@ -310,6 +342,15 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     run.generator = {"name": run.generator["name"], **to_dict(generator_config(run.generator["name"], own))}
     validate(run)
     return run
+
+
+def _read_priors(values: dict[str, Any]) -> None:
+    """Put the numbers of a file in place of `data.scene.light=FILE` and `data.scene.pose=FILE`: they go with a run."""
+    data = values.get("data")
+    scene = data.get("scene") if isinstance(data, dict) else None
+    for kind in ("light", "pose"):
+        if isinstance(scene, dict) and isinstance(scene.get(kind), str):
+            scene[kind] = read_prior(kind, scene[kind])
 
 
 def validate(run: RunConfig) -> None:
@@ -326,9 +367,15 @@ def validate(run: RunConfig) -> None:
     def lookup(key: str) -> Any:
         return functools.reduce(getattr, key.split("."), run)
 
-    for key in ("seed", "data.seed", "system.r1"):
+    if method := run.generator.get("name"):
+        regime = registry.resolve(method).system
+        need(run.system.name == regime, "system", run.system.name, f"{method} trains with system={regime}")
+    for key in ("seed", "data.seed"):
         need(lookup(key) >= 0, key, lookup(key), "use 0 or more")
-    for key in ("system.r1_every", "trainer.devices", "trainer.threads"):
+    if isinstance(run.system, AdversarialConfig):
+        need(run.system.r1 >= 0, "system.r1", run.system.r1, "use 0 or more")
+        need(run.system.r1_every >= 1, "system.r1_every", run.system.r1_every, "use 1 or more")
+    for key in ("trainer.devices", "trainer.threads"):
         need(lookup(key) is None or lookup(key) >= 1, key, lookup(key), "use 1 or more")
     for key in ("system.ema_kimg", "trainer.max_kimg", "trainer.checkpoint_kimg"):
         need(0 < lookup(key) < math.inf, key, lookup(key), "use a finite number above 0")

@@ -35,7 +35,8 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     Units and centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
 
     Args:
-        meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, or none.
+        meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, a texture, or none. A
+            texture goes into a .glb whole; .obj and .ply get its colours at the vertices.
         path: target; the suffix chooses the format.
 
     Returns:
@@ -43,7 +44,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ConfigError: another suffix, or not exactly one mesh.
-        ZooError: an empty mesh, coordinates that are not finite, textures that are not per vertex.
+        ZooError: an empty mesh, coordinates that are not finite, textures of another kind.
     """
     import numpy as np
     import trimesh
@@ -66,7 +67,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
         "centre": "world origin, not re-centred",
         "bounds": json.dumps([low.round(5).tolist(), high.round(5).tolist()]),
     }
-    mesh = trimesh.Trimesh(vertices, faces, vertex_colors=_vertex_colours(meshes, path), process=False)
+    mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path), process=False)
     mesh.metadata.update(notes)
     comments = [f"{key}: {value}" for key, value in notes.items()]
     data: Any
@@ -81,13 +82,37 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     return atomic_write(path, data)
 
 
-def _vertex_colours(meshes: "Meshes", path: Path) -> "np.ndarray | None":
-    if meshes.textures is None:
+def _visual(meshes: "Meshes", path: Path) -> Any:
+    """Colours as trimesh takes them: a picture with coordinates for .glb, else 8-bit colours at the vertices."""
+    import numpy as np
+    import torch.nn.functional as F
+    from PIL import Image
+    from trimesh.visual import ColorVisuals, TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    textures: Any = meshes.textures
+    if textures is None:
         return None
-    features = getattr(meshes.textures, "verts_features_packed", None)
-    if features is None:
-        raise ZooError(f"{path}: only colours at vertices can be written, not {type(meshes.textures).__name__}")
-    return (features().detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+    kind = type(textures).__name__
+    if kind == "TexturesVertex":
+        colours = textures.verts_features_packed()
+        return ColorVisuals(vertex_colors=_bytes(colours))
+    if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
+        raise ZooError(f"{path}: only colours at vertices or a texture with one coordinate a vertex, not {kind}")
+    picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
+    if path.suffix != ".glb":
+        at = uv * uv.new_tensor([2.0, -2.0]) - uv.new_tensor([1.0, -1.0])
+        sampled = F.grid_sample(picture.permute(2, 0, 1)[None], at[None, None], align_corners=True)
+        return ColorVisuals(vertex_colors=_bytes(sampled[0, :, 0].T))
+    # A texture coordinate of ours names the centre of a texel, glTF's 0 and 1 are the outer edges of the picture.
+    side = np.array([picture.shape[1], picture.shape[0]])
+    edges = (uv.detach().cpu().double().numpy() * (side - 1) + 0.5) / side
+    image = Image.fromarray(_bytes(picture))
+    return TextureVisuals(edges, material=PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0))
+
+
+def _bytes(colours: "Tensor") -> "np.ndarray":
+    return (colours.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
 
 def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
@@ -194,7 +219,8 @@ def turntable(
     Args:
         generator: any.
         latents: B objects.
-        path: `.mp4`, `.gif`, or a folder that does not exist yet for numbered PNGs.
+        path: `.mp4`; `.webp` or `.gif` for pages that show pictures only (a GIF has 256 colours per frame, dithered);
+            or a folder that does not exist yet for numbered PNGs.
         frames: of one swing.
         size: of each picture in pixels; films are padded to even sides, which the codec wants.
         fps: frames per second.
@@ -216,8 +242,8 @@ def turntable(
     path = Path(path)
     if frames < 2:
         raise ConfigError(f"frames={frames}: a turntable needs at least 2")
-    if path.suffix not in (".mp4", ".gif", ""):
-        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .gif or a folder name")
+    if path.suffix not in _FILMS:
+        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
     if not path.suffix and path.exists():
         raise ZooError(f"{path} exists: choose a new folder for the frames")
     reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
@@ -233,11 +259,10 @@ def turntable(
                 advance()
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = {".mp4": _write_mp4, ".gif": _write_gif, "": _write_frames}[path.suffix]
     # Beside the target, so that the last step is a rename and not a copy.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         part = Path(folder) / path.name
-        writer(film(), part, fps, notes or {})
+        _FILMS[path.suffix](film(), part, fps, notes or {})
         os.replace(part, path)
     return path
 
@@ -270,13 +295,35 @@ def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str
             writer.close()
 
 
-def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+def _write_webp(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    from PIL import ExifTags
+    from PIL.Image import Exif
+
     first, *rest = list(film)
+    about = Exif()
+    about[ExifTags.Base.ImageDescription] = json.dumps({k: str(v) for k, v in notes.items()})
+    kwargs: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
+    first.save(path, quality=90, exif=about, **kwargs)  # below 90, blocks show around the objects
+
+
+def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    first, *rest = [_quantised(image) for image in film]
     comment = json.dumps({k: str(v) for k, v in notes.items()}).encode()
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment)
+
+
+def _quantised(image: "Image") -> "Image":
+    """256 colours of the frame's own, dithered: smooth maps such as normals show bands otherwise."""
+    from PIL.Image import Dither
+
+    colours = image.quantize(256, kmeans=1)
+    return image.quantize(palette=colours, dither=Dither.FLOYDSTEINBERG)
 
 
 def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
     path.mkdir()
     for index, image in enumerate(film):
         (path / f"{index:04d}.png").write_bytes(_png(image, notes))
+
+
+_FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}

@@ -1,10 +1,15 @@
-"""Adversarial losses as pure functions; every one returns a scalar mean over the batch."""
+"""Losses as pure functions: adversarial, then photometric, then how images are brought to one size for comparison.
+
+A loss is a scalar mean over the batch.
+"""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+EPS = 1e-7
 
 
 def generator_loss(score: Tensor, keep: float = 1.0) -> Tensor:
@@ -24,3 +29,66 @@ def r1_penalty(score: Tensor, images: Tensor) -> Tensor:
     """1/2 E |grad_x D(x)|^2 on real images (Mescheder et al. 2018). `images` (B, 3, H, W) must require grad."""
     (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of (B,C,H,W) weighted by a mask (B,1,H,W); 0 where the mask is empty, the plain mean without one."""
+    if mask is None:
+        return values.mean()
+    mask = mask.expand_as(values)
+    return (values * mask).sum() / mask.sum().clamp_min(EPS)
+
+
+def photometric_loss(first: Tensor, second: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:
+    """L1 distance of images, or its likelihood under a Laplace distribution (Wu et al. 2020, eq. 3).
+
+    Args:
+        first, second: (B,3,H,W).
+        mask: (B,1,H,W) in [0,1], pixels that count.
+        sigma: (B,1,H,W) > 0, spread of the error: sqrt(2) |d| / sigma + log sigma in place of |d|.
+    """
+    error = (first - second).abs()
+    if sigma is not None:
+        error = math.sqrt(2) * error / (sigma + EPS) + (sigma + EPS).log()
+    return masked_mean(error, mask)
+
+
+def step_loss(maps: Tensor) -> Tensor:
+    """Mean absolute difference of vertical neighbours plus that of horizontal ones, for maps (...,H,W).
+
+    Unsup3d's smoothness of depth, which its supplementary material calls depth smoothness.
+    """
+    return maps.diff(dim=-2).abs().mean() + maps.diff(dim=-1).abs().mean()
+
+
+def smoothness_loss(maps: Tensor) -> Tensor:
+    """Sum of the four mean absolute second differences of maps (...,H,W) (Pan et al. 2021, GAN2Shape)."""
+    down, right = maps.diff(dim=-2), maps.diff(dim=-1)
+    seconds = (right.diff(dim=-1), right.diff(dim=-2), down.diff(dim=-1), down.diff(dim=-2))
+    return torch.stack([second.abs().mean() for second in seconds]).sum()
+
+
+def latent_norm(offset: Tensor) -> Tensor:
+    """Mean square of latent offsets (B,C) (GAN2Shape: how far an inversion may leave its start)."""
+    return offset.square().mean()
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """(B,C,S,S) to another side before a comparison: area average when shrinking, bilinear when growing."""
+    if images.shape[-2] == size:
+        return images
+    mode = "area" if images.shape[-2] > size else "bilinear"
+    return F.interpolate(images, size=(size, size), mode=mode)
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """The middle (B,C,size,size) of images (B,C,S,S).
+
+    Raises:
+        ValueError: the images are smaller than `size`.
+    """
+    side = images.shape[-1]
+    if side < size:
+        raise ValueError(f"cannot crop {size} px out of images of {side} px; use a size up to {side}")
+    start = (side - size) // 2
+    return images[..., start : start + size, start : start + size]

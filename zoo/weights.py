@@ -170,7 +170,7 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     if place.suffix == ".ckpt":
         from .systems.checkpoint_io import read_checkpoint
 
-        return _under("discriminator.", read_checkpoint(place)["state_dict"])
+        return _under("discriminator.", read_checkpoint(place)["state_dict"]) or None
     folder = place if place.is_dir() else place.parent
     card = cards.read(_inside(folder, folder / CARD)) if (folder / CARD).is_file() else None
     if card is None or not card.discriminator_sha256:

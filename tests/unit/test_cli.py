@@ -61,7 +61,7 @@ def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> st
 def test_every_command_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         ["list"], ["info"], ["sample"], ["turntable"], ["export"], ["train"], ["finetune"], ["eval"], ["compare"],
-        ["data", "heads"], ["data", "build-heads"], ["data", "check"],
+        ["data", "heads"], ["data", "build-heads"], ["data", "check"], ["data", "fit-prior"],
     ]  # fmt: skip
     for command in commands:
         assert zoo_(*command, "--help") == 0
@@ -227,6 +227,13 @@ def test_data_check_and_images(capsys: pytest.CaptureFixture[str]) -> None:
     Path("faces/b.png").write_bytes(b"no picture")
     assert zoo_("data", "check", "faces") == 1
     assert "b.png" in capsys.readouterr().out
+
+
+def test_heads_are_written_at_the_size_of_their_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    for layout, image, size in (("images", "000000.png", 64), ("synface", "train/image/000000_image.png", 256)):
+        assert zoo_("data", "heads", "--n", "1", "--layout", layout, "--out", layout) == 0
+        assert capsys.readouterr().out == f"{layout}\n"
+        assert Image.open(Path(layout, image)).size == (size, size)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ FOLDER = ["data=folder", "data.root=faces"]
 
 @pytest.mark.parametrize("recipe", [*config.names(), "shadegan", "pigan"])
 def test_every_recipe_loads(recipe: str) -> None:
-    assert config.load_run(recipe).recipe == recipe
-    assert config.load_run(recipe, ["data=folder"]).data.name == "folder"
+    run = config.load_run(recipe)
+    assert run.recipe == recipe
+    assert config.load_run(recipe, ["data=folder", f"data.size={run.data.size}"]).data.name == "folder"
 
 
 @pytest.mark.parametrize("data", config.group("data"))
@@ -57,6 +58,9 @@ def test_the_defaults_are_valid() -> None:
         ("data.on_error=warn", r"data\.on_error=warn"),
         ("data.resample=cubic", r"data\.resample=cubic"),
         ("data.scene.pose.distribution=normal", r"pose\.distribution=normal: use one of gaussian"),
+        ("generator.steps=2", r"generator\.steps=2 with fine_steps=12: use 3 or more"),
+        ("generator.inference_steps=-1", r"generator\.inference_steps=-1 with fine_steps=12"),
+        ("generator.fine_steps=-1", r"generator\.fine_steps=-1: use 0 or more"),
         ("data.scene.light.mean=[0, 0]", r"light\.mean=\[0.0, 0.0\]: give 4 numbers"),
         ("data.scene.light.cov=[[1, 0, 0, 0], [1]]", "give 4 rows of 4"),
     ],
@@ -81,6 +85,13 @@ def test_the_heads_keep_their_scene_and_sizes() -> None:
     moved = DataConfig(scene=dataclasses.replace(SceneConfig(), pose=PoseConfig(yaw_std=0.4)), size=32)
     with pytest.raises(ConfigError, match="rendered with their own cameras"):
         config.validate(RunConfig(data=moved))
+
+
+def test_a_window_keeps_enough_samples() -> None:
+    tracked = ["generator.surface_tracking=true", "generator.fine_steps=0"]
+    assert config.load_run("shadegan", [*tracked, "generator.steps_min=2"]).generator["steps_min"] == 2
+    with pytest.raises(ConfigError, match=r"generator\.steps_min=1 with fine_steps=0: use 2 or more"):
+        config.load_run("shadegan", [*tracked, "generator.steps_min=1"])
 
 
 def test_small_stages_of_larger_data_are_fine() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from PIL import Image
+from PIL import ExifTags, Image, ImageFilter
 
 import zoo
 from zoo.errors import ConfigError, ZooError
-from zoo.export import grid, save_png, stack, turntable
+from zoo.export import _write_gif, grid, save_png, stack, turntable
 from zoo.generators.base import Generator
 from zoo.geometry import Render
 from zoo.renderers.p3d import pytorch3d
@@ -122,13 +122,16 @@ def test_films(generator: Generator, tmp_path: Path) -> None:
     gif = Image.open(turntable(generator, latents, tmp_path / "a.gif", 4, **kwargs))
     assert gif.n_frames == 4
     assert json.loads(gif.info["comment"]) == notes
+    webp = Image.open(turntable(generator, latents, tmp_path / "a.webp", 4, **kwargs))
+    assert webp.n_frames == 4
+    assert json.loads(webp.getexif()[ExifTags.Base.ImageDescription]) == notes
     frames = sorted(turntable(generator, latents, tmp_path / "frames", 4, **kwargs).iterdir())
     assert [p.name for p in frames] == ["0000.png", "0001.png", "0002.png", "0003.png"]
     assert Image.open(frames[0]).info == notes
     first, left, middle, right = (np.asarray(Image.open(p)).astype(int) for p in frames)
     np.testing.assert_array_equal(first, middle)  # both frontal
     assert (left != right).any()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.mp4", "frames"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.mp4", "a.webp", "frames"]
     with pytest.raises(ZooError, match="exists"):
         turntable(generator, latents, tmp_path / "frames", 4)
     with pytest.raises(ConfigError, match="at least 2"):
@@ -137,11 +140,21 @@ def test_films(generator: Generator, tmp_path: Path) -> None:
         turntable(generator, latents, tmp_path / "b.avi", 4)
 
 
+def test_gifs_keep_smooth_colours_smooth(tmp_path: Path) -> None:
+    y, x = np.mgrid[:128, :128] * 2
+    smooth = Image.fromarray(np.stack([x, y, 255 - (x + y) // 2], -1).astype(np.uint8))
+    _write_gif(iter([smooth, smooth.transpose(Image.Transpose.ROTATE_90)]), tmp_path / "a.gif", 25, {})
+    shown = Image.open(tmp_path / "a.gif").convert("RGB")
+    wide = ImageFilter.BoxBlur(3)  # what an eye sees of it from further away
+    difference = np.subtract(shown.filter(wide), smooth.filter(wide), dtype=int)
+    assert np.abs(difference).mean() < 0.5  # 0.99 without dithering
+
+
 def test_a_film_that_fails_leaves_nothing(generator: Generator, tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
-    for name in ("a.mp4", "a.gif", "frames"):
+    for name in ("a.mp4", "a.webp", "a.gif", "frames"):
         with pytest.raises(KeyboardInterrupt):
             turntable(generator, generator.latents(1), tmp_path / name, 4, size=8, advance=stop)
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from zoo.data.head_model import HeadModel
 from zoo.data.head_sampling import LIGHT_PRIOR, POSE_PRIOR, sample_heads, sample_lights, sample_poses
 from zoo.data.heads import HeadDataset, render_heads
 from zoo.geometry import Camera
-from zoo.renderers.rasterize import pixel_slopes, rasterize
+from zoo.renderers.zbuffer import pixel_slopes, rasterize
 
 SIZE = 64
 POSES = [[0.032228546485906756, -0.12730260548935438], [0.029235376019565572, -0.15736289751628155]]

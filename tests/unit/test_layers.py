@@ -8,13 +8,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "zoo"
 LEVELS = (
-    {"version", "errors", "resources", "files", "registry", "config", "memory"},
+    {"version", "errors", "resources", "files", "registry", "config", "memory", "prior_files"},
     {"geometry"},
     {"networks", "renderers", "losses", "metrics", "data", "pictures"},
     {"generators"},
     {"systems", "evaluation", "editing"},
-    {"hub", "cards", "weights", "doctor", "export", "importers"},
-    {"__init__", "cli", "cli_data", "cli_media", "cli_train", "__main__"},
+    {"hub", "cards", "weights", "doctor", "export", "importers", "bench"},
+    {"__init__", "cli", "cli_bench", "cli_data", "cli_media", "cli_train", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

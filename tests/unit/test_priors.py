@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from zoo import cli_data, config
 from zoo.config import LightConfig, PoseConfig
+from zoo.data.fit_prior import fit_prior
 from zoo.data.priors import DISTRIBUTIONS, LightPrior, PosePrior, light_prior, pose_prior
 from zoo.errors import ConfigError, DataError
 
@@ -159,3 +161,66 @@ def test_light_must_be_a_covariance() -> None:
         LightPrior.fit(torch.zeros(1, 4))
     with pytest.raises(ConfigError, match="light"):
         light_prior(LightConfig(cov=[[1.0], [1.0, 2.0]]))
+
+
+def test_fitted_files_stand_in_for_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lights = light_prior(LightConfig()).sample(500, generator()).numpy()
+    poses = draws("gaussian", yaw_mean=0.1)[:500].numpy()
+    np.savetxt(tmp_path / "lights.csv", lights, delimiter=",", header="a,d,dx,dy")
+    np.save(tmp_path / "poses.npy", poses)
+    for samples, out in (("lights.csv", "light.json"), ("lights.csv", "light.npz"), ("poses.npy", "pose.json")):
+        cli_data.fit_prior(tmp_path / samples, tmp_path / out)
+    assert "data.scene.pose=" in capsys.readouterr().out
+
+    given = [f"data.scene.{kind}={tmp_path / kind}.json" for kind in ("light", "pose")]
+    run = config.load_run("shadegan", ["data=folder", "data.root=faces", *given])
+    fitted = LightPrior.fit(torch.from_numpy(lights))
+    assert torch.allclose(light_prior(run.data.scene.light).cov, fitted.cov, atol=1e-6)
+    assert run.data.scene.pose.yaw_mean == pytest.approx(poses[:, 1].mean(), abs=1e-6)
+    assert run.data.scene.pose.pitch_std == pytest.approx(poses[:, 0].std(ddof=1), abs=1e-6)
+    assert str(tmp_path) not in str(run)  # a run and its weights carry the numbers
+    assert run.generator["scene"] == config.to_dict(run.data.scene)
+    of_npz = config.load_run("shadegan", ["data=folder", "data.root=faces", f"data.scene.light={tmp_path}/light.npz"])
+    assert of_npz.data.scene.light == run.data.scene.light
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gone.csv", None, "cannot be read"),
+        ("a.txt", "", r"\.csv or \.npy"),
+        ("a.csv", "1,2,3\n4,5,6", r"shape \(2, 3\); a light is a row of 4"),
+        ("a.csv", "a,d,dx,dy\n1,2,3,4", "starts with #"),
+        ("a.csv", "1,2\n3,nan", "row 2 is not finite"),
+        ("a.npy", "not numpy", "not a table"),
+        ("a.csv", "1,2,3,4", "N >= 2"),
+    ],
+)
+def test_tables_that_cannot_be_fitted(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises((DataError, ConfigError), match=message):
+        fit_prior(tmp_path / name, tmp_path / "prior.json")
+    assert not (tmp_path / "prior.json").exists()
+
+
+def test_prior_files_that_do_not_fit_name_the_key_or_the_file(tmp_path: Path) -> None:
+    (tmp_path / "pose.json").write_text('{"yaw": 0.3}')
+    (tmp_path / "list.json").write_text("[1]")
+    for setting, message in (
+        (f"data.scene.pose={tmp_path / 'pose.json'}", r"data\.scene\.pose\.yaw"),
+        (f"data.scene.pose={tmp_path / 'list.json'}", "not a pose prior, which is a mapping"),
+        (f"data.scene.light={tmp_path / 'list.json'}", "not a light prior"),
+        ("data.scene.light=gone.json", "gone.json: cannot be read"),
+        ("data.scene.pose=gone.json", "gone.json: cannot be read"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=message):
+            config.load_run("shadegan", ["data=folder", "data.root=faces", setting])
+
+
+def test_published_light_priors_are_converted(tmp_path: Path) -> None:
+    torch.save({"mean": torch.tensor([0.1, 0.2, 0.3, 0.4]), "cov": torch.eye(4)}, tmp_path / "official.pth")
+    fit_prior(tmp_path / "official.pth", tmp_path / "light.json")
+    setting = f"data.scene.light={tmp_path / 'light.json'}"
+    light = config.load_run("shadegan", ["data=folder", "data.root=faces", setting]).data.scene.light
+    assert light.mean == pytest.approx([0.1, 0.2, 0.3, 0.4])

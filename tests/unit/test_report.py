@@ -35,7 +35,11 @@ class Page(HTMLParser):
         self.images: list[dict[str, str | None]] = []
         self.links: list[str] = []
         self.tags: list[str] = []
+        self.text = ""
         self.feed(text)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -65,7 +69,7 @@ def test_names_and_commands_are_escaped() -> None:
 
 
 def test_figures_are_printed_as_papers_do() -> None:
-    text = page(made())
+    text = Page(page(made())).text
     assert "0.512 ± 0.100" in text
     assert "12.34 ± 1.50" in text
     assert "1 test images skipped" in text
@@ -73,10 +77,15 @@ def test_figures_are_printed_as_papers_do() -> None:
 
 def test_published_figures_stand_in_a_table_of_their_own_and_only_for_bfm() -> None:
     assert "Published figures" not in page(made())
-    text = page(made("bfm"))
+    text = Page(page(made("bfm"))).text
     ours, published = text.split("Published figures")
     assert "0.793 ± 0.140" in published
     assert "0.793" not in ours
+
+
+def test_pictures_of_models_come_before_those_of_baselines() -> None:
+    text = page(made())
+    assert "<h2>&lt;b&gt;mine&lt;/b&gt; <small>model</small>" in text.split("<h2>constant")[0]
 
 
 def test_write_report_is_whole_and_repeatable(tmp_path: Path) -> None:

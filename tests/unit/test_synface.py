@@ -47,8 +47,9 @@ def test_reader_gives_image_depth_and_mask(root):
         assert item["mask"][0, 24:40, 24:40].all()
 
 
-def test_the_same_seed_writes_the_same_pixels(root, tmp_path):
+def test_the_same_seed_writes_the_same_pixels_and_nothing_to_stdout(root, tmp_path, capsys):
     again = write_synface(tmp_path / "again", 3, splits=("test",))
+    assert capsys.readouterr().out == ""
     name = "test/image/000000_image.png"
     assert (again / name).read_bytes() == (root / name).read_bytes()
 

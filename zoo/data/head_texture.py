@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from zoo.data.head_model import EYE_TEXELS, FIELD_RANGE, IRIS_TEXELS
-from zoo.renderers.rasterize import rasterize
+from zoo.renderers.zbuffer import rasterize
 
 SKIN = 320
 UNIT = 0.0743  # one MakeHuman unit (10 cm) in the world; the sizes below are written in MakeHuman units

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from zoo.data.head_model import HeadModel, Heads, paint_head, shape_head, vertex_normals
 from zoo.data.head_sampling import FOV, LIGHT_PRIOR, POSE_PRIOR, SPLITS, sample_heads, sample_lights, sample_poses
-from zoo.renderers.rasterize import in_threads, pixel_slopes, rasterize_one
+from zoo.renderers.zbuffer import in_threads, pixel_slopes, rasterize_one
 
 __all__ = ["FOV", "LIGHT_PRIOR", "POSE_PRIOR", "HeadDataset", "Rendering", "render_heads"]
 

@@ -189,7 +189,7 @@ def _render(source: HeadSource, chunk: int = 50) -> Tensor:
 def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:
     """All that the rendered heads depend on, the model and the code that draws it included."""
     here = Path(__file__).parent
-    code = [*here.glob("head*.py"), here / "subdivide.py", here.parent / "renderers" / "rasterize.py"]
+    code = [*here.glob("head*.py"), here / "subdivide.py", here.parent / "renderers" / "zbuffer.py"]
     digest = hashlib.sha256()
     for path in sorted([*code, here / "assets" / "heads.npz"]):
         digest.update(path.read_bytes())

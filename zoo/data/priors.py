@@ -5,7 +5,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from .. import registry
 from ..config import DISTRIBUTIONS, LightConfig, PoseConfig, to_dict
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
+from ..prior_files import read_prior
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class PosePrior:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"pose.{name}={value}: a standard deviation is >= 0")
+
+    @classmethod
+    def fit(cls, poses: Tensor) -> "PosePrior":
+        """Gaussian of (N, 2) pitch and yaw in radians, N >= 2. Raises ConfigError."""
+        if poses.ndim != 2 or poses.shape[1] != 2 or len(poses) < 2:
+            raise ConfigError(f"poses must be (N, 2) with N >= 2, got {tuple(poses.shape)}")
+        (pitch_mean, yaw_mean), (pitch_std, yaw_std) = poses.double().mean(0).tolist(), poses.double().std(0).tolist()
+        return cls("gaussian", yaw_mean, yaw_std, pitch_mean, pitch_std)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, 2) float32 pitch and yaw, on the generator's device."""
@@ -131,18 +139,11 @@ class LightPrior:
             ConfigError: they are not a mean and a covariance.
         """
         path = Path(path)
+        values = _official(path) if path.suffix in (".pth", ".pt") else read_prior("light", path)
         try:
-            values = _read(path)
             mean, cov = (torch.as_tensor(values[key], dtype=torch.float32) for key in ("mean", "cov"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except KeyError as error:
-            raise DataError(f"{path}: no entry {error}; a light prior has 'mean' and 'cov'") from error
-        except DataError:
-            raise
-        except Exception as error:  # three parsers, each with errors of its own
-            reason = str(error).split("\n")[0]
-            raise DataError(f"{path}: not a light prior ({reason})") from error
+        except (TypeError, ValueError) as error:  # not numbers, or rows of different lengths
+            raise DataError(f"{path}: not a light prior ({error})") from error
         return cls(mean, cov)
 
     def save(self, path: str | Path) -> Path:
@@ -158,15 +159,17 @@ class LightPrior:
         raise DataError(f"{path}: save a light prior as .json or .npz")
 
 
-def _read(path: Path) -> Any:
-    if path.suffix == ".json":
-        return json.loads(path.read_text("utf-8"))
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    if path.suffix in (".pth", ".pt"):
-        return torch.load(path, map_location="cpu", weights_only=True)
-    raise DataError(f"{path}: a light prior is a .json, .npz or .pth file")
+def _official(path: Path) -> dict[str, Tensor]:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: values[key] for key in ("mean", "cov")}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except KeyError as error:
+        raise DataError(f"{path}: no entry {error}; a light prior has 'mean' and 'cov'") from error
+    except Exception as error:  # unpickling has many errors
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: not a light prior ({reason})") from error
 
 
 def light_prior(config: LightConfig) -> LightPrior:

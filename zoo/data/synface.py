@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.data.head_model import HeadModel
 from zoo.data.head_sampling import SPLITS, sample_heads, sample_lights, sample_poses
 from zoo.data.heads import Rendering, render_heads
+from zoo.data.progress import track
 from zoo.errors import DataError
 
 NEAR, FAR = 0.9, 1.1
@@ -67,14 +67,11 @@ def write_synface(
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     part.chmod(0o755)
     counts = {split: n if split == "train" else max(1, n // 8) for split in splits}
+    starts = [(split, start) for split, count in counts.items() for start in range(0, count, CHUNK)]
     try:
-        with Progress() as progress:
-            task = progress.add_task("synface", total=sum(counts.values()))
-            for split, count in counts.items():
-                for start in range(0, count, CHUNK):
-                    indices = np.arange(start, min(start + CHUNK, count))
-                    _write_images(part / split, indices, _render(indices, size, seed, split))
-                    progress.advance(task, len(indices))
+        for split, start in track(starts, "rendering"):
+            indices = np.arange(start, min(start + CHUNK, counts[split]))
+            _write_images(part / split, indices, _render(indices, size, seed, split))
         if out.exists():
             out.rmdir()
         os.replace(part, out)

@@ -30,7 +30,7 @@ PUBLISHED_BFM = (
 )
 # The browser itself then refuses anything that is not inside the file.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_HEADINGS = ("Method", "SIDE ×10⁻² ↓", "MAD ° ↓", "Images", "Seconds")
+_HEADINGS = ("Method", "SIDE ×10⁻²\N{NO-BREAK SPACE}↓", "MAD °\N{NO-BREAK SPACE}↓", "Images", "Seconds")
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
@@ -69,12 +69,11 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
 def page(comparison: Comparison) -> str:
     """The report as HTML text."""
     rules = comparison.protocol
-    title = f"Shape from images: {rules.name}"
     sections = [_table(comparison.rows, rules.name)]
     if rules.name.startswith("bfm"):
         sections.append(_published())
     sections.append("<h2>Protocol</h2>" + "".join(f"<p>{html.escape(text)}</p>" for text in rules.words()))
-    for row in comparison.rows:
+    for row in sorted(comparison.rows, key=lambda row: row.kind != "model"):
         sheets = "".join(_sheet(sheet, row.name) for sheet in comparison.sheets.get(row.name, []))
         sections.append(f"<h2>{html.escape(row.name)} <small>{row.kind}</small></h2>{sheets}")
     body = "".join(f"<section>{section}</section>" for section in sections)
@@ -83,8 +82,9 @@ def page(comparison: Comparison) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
-        f"<header><h1>{html.escape(title)}</h1><p>{_lead(comparison.rows)}</p></header><main>{body}</main>"
+        f"<title>Shape from images: {html.escape(rules.name)}</title><style>{CSS}</style></head><body>"
+        f"<header><h1>Shape from images: <span>{html.escape(rules.name)}</span></h1>"
+        f"<p>{_lead(comparison.rows)}</p></header><main>{body}</main>"
         f"<footer><p>Made by <code>{html.escape(comparison.command)}</code></p>"
         f"<p>{html.escape(_versions())}</p></footer>"
         "</body></html>\n"
@@ -111,7 +111,7 @@ def _table(rows: Sequence[Row], caption: str) -> str:
         rule = ' class="rule"' if before and before.kind != row.kind else ""
         note = f"<small>{html.escape(row.notes)}</small>" if row.notes else ""
         bar = f'<i class="bar {row.kind}" style="width:{100 * row.SIDE / worst:.1f}%"></i>'
-        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        cells = "".join(f"<td>{_spread(number)}</td>" for number in numbers)
         lines.append(f'<tr{rule}><th scope="row">{name}{note}{bar}</th>{cells}</tr>')
     heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
     note = "Bars show SIDE. Values are means ± standard deviation over test images."
@@ -121,9 +121,16 @@ def _table(rows: Sequence[Row], caption: str) -> str:
     )
 
 
+def _spread(cell: str) -> str:
+    """A mean whose deviation goes to a second line where the screen is narrow."""
+    mean, sign, deviation = cell.partition(" ± ")
+    return f"{mean} <span>± {deviation}</span>" if sign else cell
+
+
 def _published() -> str:
     lines = "".join(
-        f'<tr><th scope="row">{name}</th><td>{side}</td><td>{mad}</td></tr>' for name, side, mad in PUBLISHED_BFM
+        f'<tr><th scope="row">{name}</th><td>{_spread(side)}</td><td>{_spread(mad)}</td></tr>'
+        for name, side, mad in PUBLISHED_BFM
     )
     heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS[:3])
     return (

@@ -22,6 +22,8 @@ th,td{padding:.5rem .7rem;border-bottom:1px solid var(--line);text-align:right;w
 th:first-child{text-align:left;padding-left:0;white-space:normal;min-width:9rem}
 thead th{font-size:.85rem;font-weight:600;color:var(--soft)}
 tbody th{font-weight:600}
+h1 span,td span{white-space:nowrap}
+td span{color:var(--soft)}
 tbody th small{display:block}
 tr.rule>*{border-top:2px solid var(--soft)}
 .bar{display:block;height:3px;margin-top:.3rem;border-radius:2px;background:var(--baseline)}
@@ -36,7 +38,9 @@ code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:v
 padding:.15em .35em;
 border-radius:3px;overflow-wrap:anywhere}
 footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
-@media (max-width:34rem){.strips div{grid-template-columns:1fr;gap:.15rem}.strips span{text-align:left}}
+@media (max-width:34rem){.strips div{grid-template-columns:1fr;gap:.15rem}.strips span{text-align:left}
+body{padding-inline:1rem}th,td{padding:.45rem .25rem;white-space:normal}th:first-child{min-width:5rem}
+thead th{font-size:.75rem}td,tbody th{font-size:.9rem}td span{display:block;font-size:.8rem}}
 @media print{:root{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;--wash:#f3f3f3;
 --model:#2a7f78;--baseline:#999}
 body{max-width:none;padding:0;font-size:10pt}figure,tr{break-inside:avoid}h2{break-after:avoid}

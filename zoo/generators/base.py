@@ -1,5 +1,6 @@
 """What every generator promises, whatever it is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,12 @@ class Latents:
     def __getitem__(self, index: slice | Tensor) -> "Latents":
         return replace(self, z=self.z[index], code=None if self.code is None else self.code[index])
 
+    @staticmethod
+    def cat(parts: "Sequence[Latents]") -> "Latents":
+        """Several as one batch; psi is that of the first."""
+        code = None if parts[0].code is None else torch.cat([p.code for p in parts if p.code is not None])
+        return replace(parts[0], z=torch.cat([p.z for p in parts]), code=code)
+
     def to(self, device: torch.device | str) -> "Latents":
         """The same codes on another device."""
         return replace(self, z=self.z.to(device), code=None if self.code is None else self.code.to(device))
@@ -49,6 +56,8 @@ class Generator(nn.Module):
     """
 
     Config: ClassVar[type]
+    mapping: nn.Module  # z to the code that `forward` uses
+    system: ClassVar[str] = "adversarial"  # the training regime, a name of configs/system/
     uses_light: ClassVar[bool] = False
     card: "Card | None" = None
     name: str = ""
@@ -57,6 +66,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.scene: SceneConfig = config.scene
+        self._average: tuple[int, Tensor] | None = None
 
     @classmethod
     def tiny(cls) -> Any:
@@ -87,6 +97,35 @@ class Generator(nn.Module):
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         """Named scalar losses of the method itself, added to the adversarial loss during training."""
         return {}
+
+    def monitors(self, render: Render) -> dict[str, float]:
+        """Named numbers about a training batch that are worth a curve."""
+        return {}
+
+    def own_maps(self, latents: Latents) -> dict[str, Tensor]:
+        """Named pictures (B, 3, R, R) in [-1, 1] that the method makes on its way to an image, such as a texture."""
+        return {}
+
+    def code(self, latents: Latents) -> Tensor:
+        """The network's own inner code (B, ...), truncated towards its average by psi."""
+        latents = latents.to(self.device)
+        if latents.code is not None:
+            return latents.code
+        raw = self.mapping(latents.z)
+        if latents.psi == 1:
+            return raw
+        average = self.average_code()
+        return average + latents.psi * (raw - average)
+
+    def average_code(self) -> Tensor:
+        """(1, ...) mean code of 10,000 fixed latents; kept until the mapping network changes."""
+        version = sum(p._version for p in self.mapping.parameters())
+        if self._average is None or self._average[0] != version or self._average[1].device != self.device:
+            with torch.no_grad():
+                z = torch.randn(10_000, self.config.z_dim, generator=torch.Generator().manual_seed(0))
+                codes = self.mapping(z.to(self.device))
+            self._average = (version, codes.mean(0, keepdim=True))
+        return self._average[1]
 
     @property
     def device(self) -> torch.device:

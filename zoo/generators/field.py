@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import SceneConfig
+from ..errors import ConfigError
 from ..geometry import Camera
 from ..networks.siren import FieldOut, FiLMSiren
 from ..renderers.p3d import pytorch3d
-from ..renderers.volume import Field, RayMaps, Sampling, render_rays
+from ..renderers.volume import Field, RayMaps, Sampling, least_steps, render_rays
 from .base import Generator, Latents
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ class FieldConfig:
     mesh_level: float = 35.0  # density at the surface, per world unit
     scene: SceneConfig = field(default_factory=SceneConfig)
 
+    def __post_init__(self) -> None:
+        if self.fine_steps < 0:
+            raise ConfigError(f"generator.fine_steps={self.fine_steps}: use 0 or more")
+        self._need_steps("steps")
+        if self.inference_steps != 0:
+            self._need_steps("inference_steps")
+
+    def _need_steps(self, key: str) -> None:
+        value, least = getattr(self, key), least_steps(self.fine_steps)
+        if value < least:
+            raise ConfigError(f"generator.{key}={value} with fine_steps={self.fine_steps}: use {least} or more")
+
 
 class FieldGenerator(Generator):
     """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width)."""
@@ -54,7 +67,6 @@ class FieldGenerator(Generator):
         self.siren = FiLMSiren(
             config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
         )
-        self._average: tuple[int, Tensor] | None = None
         self._query = self.siren.forward
 
     def initialise(self) -> None:
@@ -66,26 +78,9 @@ class FieldGenerator(Generator):
         torch._dynamo.config.recompile_limit = 64
         self._query = torch.compile(self.siren.forward, dynamic=False)
 
-    def code(self, latents: Latents) -> Tensor:
-        """(B, 2 * width) raw frequencies and phases, truncated towards their average by psi."""
-        latents = latents.to(self.device)
-        if latents.code is not None:
-            return latents.code
-        raw = self.siren.mapping_network(latents.z)
-        if latents.psi == 1:
-            return raw
-        average = self.average_code()
-        return average + latents.psi * (raw - average)
-
-    def average_code(self) -> Tensor:
-        """(1, 2 * width) mean code of 10,000 fixed latents; kept until the mapping network changes."""
-        version = sum(p._version for p in self.siren.mapping_network.parameters())
-        if self._average is None or self._average[0] != version or self._average[1].device != self.device:
-            with torch.no_grad():
-                z = torch.randn(10_000, self.config.z_dim, generator=torch.Generator().manual_seed(0))
-                codes = self.siren.mapping_network(z.to(self.device))
-            self._average = (version, codes.mean(0, keepdim=True))
-        return self._average[1]
+    @property
+    def mapping(self) -> nn.Module:  # type: ignore[override]  # the siren owns it, under the published keys
+        return self.siren.mapping_network
 
     def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
         """The field of B objects as a function of points and directions."""

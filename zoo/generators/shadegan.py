@@ -40,6 +40,11 @@ class ShadeGANConfig(FieldConfig):
     surface_size: int = 128
     surface_features: int = 16
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.surface_tracking:
+            self._need_steps("steps_min")
+
 
 class ShadeGAN(FieldGenerator):
     """ShadeGAN's generator. Without a light, the mean of the prior shines."""

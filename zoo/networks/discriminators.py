@@ -25,6 +25,7 @@ from .disc_blocks import (
     check_max_size,
 )
 from .plain_discriminator import PlainDiscriminator
+from .stylegan2 import StyleDiscriminator
 
 LIGHT_DIM = 4
 
@@ -177,6 +178,7 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "ccs": CCSDiscriminator,
     "ccs_encoder": CCSEncoderDiscriminator,
     "plain": PlainDiscriminator,
+    "style": StyleDiscriminator,
 }
 
 

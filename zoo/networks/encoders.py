@@ -1,15 +1,36 @@
-"""Convolutional encoder-decoders of the photometric methods and of the depth probe."""
+"""Convolutional encoders and encoder-decoders of the photometric methods and of the depth probe.
 
-import math
+Wu et al. 2020, supplementary material. Every network is one `nn.Sequential` called `network`, so that the keys of the
+official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Shape, one level more); 32 px has one
+level less.
+"""
 
 from torch import Tensor, nn
 
 
+def levels(size: int) -> int:
+    """How many times a photograph is halved until 4x4 pixels are left.
+
+    Args:
+        size: image side in pixels.
+
+    Raises:
+        ValueError: `size` is not a power of two >= 32.
+    """
+    if size < 32 or size & (size - 1):
+        raise ValueError(f"size must be a power of two and at least 32, got {size}")
+    return size.bit_length() - 3
+
+
+def check_image(image: Tensor, cin: int, size: int) -> None:
+    """Raise ValueError unless `image` is (B,cin,size,size)."""
+    if image.shape[1:] != (cin, size, size):
+        expected = f"(B,{cin},{size},{size})"
+        raise ValueError(f"image must be {expected} for this network, got {tuple(image.shape)}")
+
+
 class EDDeconv(nn.Module):
     """Image to map of the same size through a 1x1 bottleneck: the depth and albedo network of Unsup3d.
-
-    Wu et al. 2020, supplementary material; GAN2Shape uses the same with one more level at 128 px. Everything is
-    one `nn.Sequential` called `network`, so that the keys of the official checkpoints fit.
 
     Args:
         cin: channels of the image.
@@ -17,11 +38,11 @@ class EDDeconv(nn.Module):
         nf: width at the first level; it doubles with each of them.
         zdim: width of the bottleneck.
         groups: group-norm groups at width `nf`; they double with the width.
-        size: image side in pixels, a power of two, at least 64.
+        size: image side in pixels, a power of two, at least 32.
         tanh: end with a tanh (albedo) or without (depth).
 
     Raises:
-        ValueError: `size` is not a power of two >= 64, or `nf` is not a multiple of `groups`.
+        ValueError: `size` is not a power of two >= 32, or `nf` is not a multiple of `groups`.
     """
 
     def __init__(
@@ -36,14 +57,11 @@ class EDDeconv(nn.Module):
         tanh: bool = False,
     ) -> None:
         super().__init__()
-        levels = round(math.log2(size)) - 2 if size > 0 else 0
-        if levels < 4 or 2 ** (levels + 2) != size:
-            raise ValueError(f"size must be a power of two and at least 64, got {size}")
         if nf % groups:
             raise ValueError(f"nf must be a multiple of groups, got nf={nf}, groups={groups}")
         self.size = size
         self.cin = cin
-        widths = [nf * 2**level for level in range(levels)]
+        widths = [nf * 2**level for level in range(levels(size))]
 
         def norm(width: int) -> nn.Module:
             return nn.GroupNorm(groups * width // nf, width)
@@ -84,7 +102,41 @@ class EDDeconv(nn.Module):
         Raises:
             ValueError: the image has another number of channels or another size.
         """
-        if image.shape[1:] != (self.cin, self.size, self.size):
-            expected = f"(B,{self.cin},{self.size},{self.size})"
-            raise ValueError(f"image must be {expected} for this network, got {tuple(image.shape)}")
+        check_image(image, self.cin, self.size)
         return self.network(image)
+
+
+class Encoder(nn.Module):
+    """Image to a short vector in [-1,1]: the viewpoint and light network of Unsup3d.
+
+    Args:
+        cin: channels of the image.
+        cout: length of the vector: 6 for a viewpoint, 4 for a light.
+        nf: width at the first level; it doubles with each of them.
+        size: image side in pixels, a power of two, at least 32.
+
+    Raises:
+        ValueError: `size` is not a power of two >= 32.
+    """
+
+    def __init__(self, cin: int = 3, cout: int = 6, *, nf: int = 32, size: int = 64) -> None:
+        super().__init__()
+        self.size = size
+        self.cin = cin
+        widths = [nf * 2**level for level in range(levels(size))]
+        layers: list[nn.Module] = []
+        for inner, outer in zip([cin, *widths], widths, strict=False):
+            layers += [nn.Conv2d(inner, outer, 4, 2, 1, bias=False), nn.ReLU(inplace=True)]
+        top = widths[-1]
+        layers += [nn.Conv2d(top, top, 4, bias=False), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(top, cout, 1, bias=False), nn.Tanh()]
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B,cin,S,S) in [-1,1] to (B,cout) in [-1,1].
+
+        Raises:
+            ValueError: the image has another number of channels or another size.
+        """
+        check_image(image, self.cin, self.size)
+        return self.network(image).flatten(1)

@@ -1,215 +1,236 @@
-"""A z-buffer rasteriser for the CPU: triangles in camera space in, one visible face per pixel out.
+"""Mesh rasterization with exact gradients of depth and barycentric coordinates: PyTorch3D's `Fragments`, fast on a CPU.
 
-Which pixels a triangle covers is decided on its projection, snapped to 1/16384 of a pixel: there every edge function
-is exact in float64, so the triangles around an edge or a vertex share out its pixels with no gap and no overlap.
-Depth and barycentric coordinates come from the unsnapped planes through the camera and the triangle's edges: a ray's
-products with the three planes, divided by their sum, are perspective-correct as they stand. The same products decide
-coverage for the few triangles that cross the near plane and have no projection.
-
-All arithmetic runs in a fixed order without fused or reordered operations, so every machine gets the same bits.
+PyTorch3D's CPU kernel compares every pixel with every face. Here a compiled z-buffer visits each face's own pixels
+and runs over the batch in threads; its backward pass is compiled as well. On a GPU, PyTorch3D's kernel finds the faces
+and the rest is plain torch.
 """
 
-from __future__ import annotations
-
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numba import njit
+import torch
+from torch import Tensor
 
-BACKGROUND = -1
+from .p3d import pytorch3d
+from .raster_kernels import draw, draw_backward
+from .zbuffer import in_threads
 
+if TYPE_CHECKING:
+    from pytorch3d.renderer.mesh.rasterizer import Fragments
+    from pytorch3d.structures import Meshes
 
-class Fragments(NamedTuple):
-    """What the camera sees; B images of H x W pixels, row 0 at the top.
-
-    face: (B, H, W) int32, index into ``faces``, or -1 where there is nothing.
-    depth: (B, H, W) float32, distance along the optical axis in world units, 0 where there is nothing.
-    bary: (B, H, W, 3) float32, perspective-correct weights of the three corners, summing to 1, 0 where there is
-    nothing.
-    """
-
-    face: np.ndarray
-    depth: np.ndarray
-    bary: np.ndarray
-
-
-def pixel_slopes(size: int, fov: float, centres: str = "corner", supersample: int = 1) -> np.ndarray:
-    """(size * supersample,) float64 ascending slopes x / -z of the pixel centres of a square camera.
-
-    fov: full angle in degrees. centres: "corner" puts the first and last pixel centre on the edge of the frustum,
-    "half" puts them half a pixel inside. With ``supersample`` = n each pixel is split into n equal parts; the mean
-    over the parts of a pixel is that pixel's box-filtered value under either rule.
-    Raises ValueError for an unknown rule or a size below 2.
-    """
-    if centres not in ("corner", "half"):
-        raise ValueError(f"pixel_slopes: centres={centres!r} is not a pixel rule; use 'corner' or 'half'")
-    if size < 2:
-        raise ValueError(f"pixel_slopes: size={size} is too small; use 2 or more")
-    # Rounding makes the one transcendental function here the same number on every machine.
-    half_width = round(float(np.tan(np.deg2rad(fov) / 2)), 9)
-    first, step = (-1.0, 2.0 / (size - 1)) if centres == "corner" else (1.0 / size - 1.0, 2.0 / size)
-    parts = (np.arange(size * supersample) + 0.5) / supersample - 0.5
-    return half_width * (first + step * parts)
+# In squared NDC, PyTorch3D's kernel draws this far around a face: without it, pixels exactly on an edge stay empty.
+_HAIR = 1e-13
 
 
 def rasterize(
-    verts: np.ndarray,
-    faces: np.ndarray,
-    slopes_x: np.ndarray,
-    slopes_y: np.ndarray,
+    meshes: "Meshes",
+    image_size: int | tuple[int, int],
     *,
-    near: float = 1e-3,
+    faces_per_pixel: int = 1,
     cull_backfaces: bool = False,
-) -> Fragments:
-    """Find the nearest triangle on every pixel ray.
+    z_near: float = 1e-3,
+) -> "Fragments":
+    """Find the nearest faces on every pixel of N meshes, and where on them the pixel lies.
 
-    verts: (B, V, 3) in camera axes (x right, y up, looking along -z), world units.
-    faces: (F, 3) integers below V; counter-clockwise seen from outside.
-    slopes_x, slopes_y: (W,), (H,) evenly spaced, ascending x / -z and y / -z of the pixel centres [`pixel_slopes`].
-    near: surface closer than this along the axis is not drawn. cull_backfaces: skip faces seen from behind.
-    Raises ValueError for arrays of another shape, or for faces that point outside the vertices.
+    Depth, weights and distances are differentiable with respect to the vertices, once; which face a pixel shows is
+    held fixed, so silhouettes carry no gradient. Runs outside autocast.
+
+    Args:
+        meshes: N meshes of any sizes, vertices as PyTorch3D's `rasterize_meshes` takes them: x, y in NDC (+x left,
+            +y up, [-1, 1] over the shorter side of the image) and z in view space. float32 or float64; half
+            precision is raised to float32.
+        image_size: pixels of a square image, or (height, width).
+        faces_per_pixel: K, how many faces to keep, nearest first; of equally near ones the lower index.
+        cull_backfaces: leave out faces whose corners run clockwise in the image.
+        z_near: view-space z from which surface is drawn, above 0; faces that reach nearer, or behind the camera,
+            are cut there.
+
+    Returns:
+        PyTorch3D's Fragments, of the vertices' dtype. Where fewer than K faces are hit, all of it is -1.
+        pix_to_face: (N, H, W, K) int64 index into the packed faces. At an edge or a vertex that faces share, one of
+            them gets the pixel; on a GPU with K > 1, all of them may.
+        zbuf: (N, H, W, K) view-space z.
+        bary_coords: (N, H, W, K, 3) perspective-correct weights of the corners, 0 to 1, summing to 1.
+        dists: (N, H, W, K) minus the squared distance in NDC to the face's boundary. For a face that reaches behind
+            the camera it is of no use: its boundary is then not the one between its corners' x and y.
+
+    Raises:
+        ValueError: no meshes, a vertex that is not finite, a face that points outside its mesh's vertices, an
+            argument out of range, or a device other than a CPU or a CUDA GPU.
+        ZooError: on a GPU where PyTorch3D's native part does not load.
     """
-    if verts.ndim != 3 or verts.shape[-1] != 3:
-        raise ValueError(f"rasterize: verts has shape {verts.shape}; give (B, V, 3)")
-    if faces.ndim != 2 or faces.shape[-1] != 3:
-        raise ValueError(f"rasterize: faces has shape {faces.shape}; give (F, 3)")
-    if len(faces) and not (faces.min() >= 0 and faces.max() < verts.shape[1]):
-        raise ValueError(
-            f"rasterize: faces point outside the {verts.shape[1]} vertices; range {faces.min()}..{faces.max()}"
-        )
-    if min(len(slopes_x), len(slopes_y)) < 2:
-        raise ValueError(f"rasterize: image is {len(slopes_y)} x {len(slopes_x)} pixels; 2 x 2 is the smallest")
-    batch, height, width = len(verts), len(slopes_y), len(slopes_x)
-    out = Fragments(
-        np.full((batch, height, width), BACKGROUND, np.int32),
-        np.zeros((batch, height, width), np.float32),
-        np.zeros((batch, height, width, 3), np.float32),
+    size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
+    if len(meshes) == 0:
+        raise ValueError("rasterize: the batch has 0 meshes; give 1 or more")
+    if min(size) < 1:
+        raise ValueError(f"rasterize: image_size={image_size!r} is empty; use 1 pixel or more each way")
+    if faces_per_pixel < 1:
+        raise ValueError(f"rasterize: faces_per_pixel={faces_per_pixel} keeps nothing; use 1 or more")
+    if not 0 < z_near < float("inf"):
+        raise ValueError(f"rasterize: z_near={z_near} is not a distance; use a positive number such as 1e-3")
+    verts, faces = meshes.verts_packed(), meshes.faces_packed()
+    if verts.dtype not in (torch.float32, torch.float64):
+        verts = verts.float()
+    settings = (size, faces_per_pixel, bool(cull_backfaces), float(z_near))
+    if verts.device.type == "cpu":
+        out = _Draw.apply(verts, faces, _parts(meshes), *settings)
+    elif verts.is_cuda:
+        _check(meshes)
+        with torch.autocast("cuda", enabled=False):
+            pix_to_face = _visible(meshes, *settings)
+            out = (pix_to_face, *_interpolate(verts, faces, pix_to_face))
+    else:
+        raise ValueError(f"rasterize: no rasterizer for device {verts.device}; move the meshes to cpu or cuda")
+    return pytorch3d().renderer.mesh.rasterizer.Fragments(*out)
+
+
+def _parts(meshes: "Meshes") -> list[tuple[slice, slice]]:
+    """Each mesh's rows of the packed vertices and of the packed faces."""
+    parts, v, f = [], 0, 0
+    for verts, faces in zip(meshes.verts_list(), meshes.faces_list(), strict=True):
+        parts.append((slice(v, v + len(verts)), slice(f, f + len(faces))))
+        v, f = v + len(verts), f + len(faces)
+    return parts
+
+
+def _bad_vertex(mesh: int, index: int, vertex: Any) -> NoReturn:
+    x, y, z = (f"{float(value):g}" for value in vertex)
+    raise ValueError(
+        f"rasterize: vertex {index} of mesh {mesh} is ({x}, {y}, {z}); make it finite (a vertex in the plane of the "
+        "camera has no projection, and NaN often comes from a diverged network)"
     )
-    verts, faces = np.ascontiguousarray(verts, np.float64), np.ascontiguousarray(faces, np.int32)
-    slopes = np.asarray(slopes_x, np.float64), np.asarray(slopes_y, np.float64)
-
-    def draw(i: int) -> None:
-        rasterize_one(verts[i], faces, *slopes, near, cull_backfaces, *(array[i] for array in out))
-
-    in_threads(draw, batch)
-    return out
 
 
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """Call ``work(i)`` for i in 0..count-1 on all processors; it pays where ``work`` is compiled with nogil.
+def _bad_face(mesh: int, index: int, face: Any, vertices: int) -> NoReturn:
+    raise ValueError(
+        f"rasterize: face {index} of mesh {mesh} is ({', '.join(str(int(i)) for i in face)}); the mesh has {vertices} "
+        f"vertices, so use 0 to {vertices - 1}"
+    )
 
-    Plain threads, because numba's own pool breaks forked data workers and changes torch's number of threads. One call
-    runs in the calling thread. The first exception is raised again here.
-    """
-    if count == 1:
-        work(0)
+
+def _check(meshes: "Meshes") -> None:
+    """Raise ValueError for the first bad vertex or face, before a kernel reads past the end of an array."""
+    verts, faces = meshes.verts_packed(), meshes.faces_packed()
+    owner = meshes.faces_packed_to_mesh_idx()
+    local = faces - meshes.mesh_to_verts_packed_first_idx()[owner, None]
+    infinite = ~verts.isfinite().all(-1)
+    outside = ((local < 0) | (local >= meshes.num_verts_per_mesh()[owner, None])).any(-1)
+    if not bool(infinite.any() | outside.any()):
         return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, range(count)))
+    for mesh, (rows, cells) in enumerate(_parts(meshes)):
+        for index in infinite[rows].nonzero()[:1, 0].tolist():
+            _bad_vertex(mesh, index, verts[rows][index])
+        for index in outside[cells].nonzero()[:1, 0].tolist():
+            _bad_face(mesh, index, local[cells][index], rows.stop - rows.start)
 
 
-@njit(cache=True, nogil=True)
-def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragma: no cover - compiled
-    """One image of `rasterize`, for callers that are compiled themselves; ``face`` must come filled with -1."""
-    height, width = face.shape
-    zbuf = np.full((height, width), np.inf)
-    edge, cover = np.empty((3, 3)), np.empty((3, 3))
-    for f in range(len(faces)):
-        a, b, c = verts[faces[f, 0]], verts[faces[f, 1]], verts[faces[f, 2]]
-        _edge_plane(b, c, edge[0])
-        _edge_plane(c, a, edge[1])
-        _edge_plane(a, b, edge[2])
-        # Six times the signed volume of the tetrahedron (camera, a, b, c): negative when the front side is seen.
-        volume = a[0] * edge[0, 0] + a[1] * edge[0, 1] + a[2] * edge[0, 2]
-        if volume == 0.0 or (cull and volume > 0.0):
-            continue
-        left, right, low, high = _coverage(a, b, c, edge, volume, xs, ys, near, cover)
-        for j in range(low, high + 1):
-            row, y = height - 1 - j, ys[j]
-            for col in range(left, right + 1):
-                if not (_inside(cover[0], col, j) and _inside(cover[1], col, j) and _inside(cover[2], col, j)):
-                    continue
-                x = xs[col]
-                # Snapping may let in a ray that misses by a hair; its weights stay on the triangle.
-                w0 = max((edge[0, 0] * x + edge[0, 1] * y - edge[0, 2]) / volume, 0.0)
-                w1 = max((edge[1, 0] * x + edge[1, 1] * y - edge[1, 2]) / volume, 0.0)
-                w2 = max((edge[2, 0] * x + edge[2, 1] * y - edge[2, 2]) / volume, 0.0)
-                total = w0 + w1 + w2
-                if total <= 0.0:
-                    continue
-                z = 1.0 / total
-                if z < near or z >= zbuf[row, col]:
-                    continue
-                zbuf[row, col] = z
-                face[row, col] = f
-                depth[row, col] = z
-                bary[row, col, 0] = w0 * z
-                bary[row, col, 1] = w1 * z
-                bary[row, col, 2] = w2 * z
+class _Draw(torch.autograd.Function):
+    """The compiled kernels, forward and backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, verts: Tensor, faces: Tensor, parts: list[tuple[slice, slice]], size: tuple[int, int],
+        layers: int, cull: bool, near: float,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        shape = (len(parts), *size, layers)
+        pix_to_face = torch.empty(shape, dtype=torch.int64)
+        zbuf, bary, dists = verts.new_empty(shape), verts.new_empty((*shape, 3)), verts.new_empty(shape)
+        points, cells = verts.detach().contiguous().numpy(), faces.contiguous().numpy()
+        images = [array.numpy() for array in (pix_to_face, zbuf, bary, dists)]
+        state = np.zeros(len(parts), np.int64)
+
+        def work(i: int) -> None:
+            rows, own = parts[i]
+            state[i] = draw(points[rows], cells[own], rows.start, own.start, near, cull, *(out[i] for out in images))
+
+        in_threads(work, len(parts), torch.get_num_threads())
+        for mesh, code in enumerate(state.tolist()):
+            rows, own = parts[mesh]
+            if code > 0:
+                _bad_vertex(mesh, code - 1, points[rows][code - 1])
+            if code < 0:
+                _bad_face(mesh, -1 - code, cells[own][-1 - code] - rows.start, rows.stop - rows.start)
+        ctx.save_for_backward(verts, faces, pix_to_face)
+        ctx.parts = parts
+        ctx.mark_non_differentiable(pix_to_face)
+        ctx.set_materialize_grads(False)
+        return pix_to_face, zbuf, bary, dists
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, _: None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        verts, faces, pix_to_face = ctx.saved_tensors
+        points, cells = verts.detach().contiguous().numpy(), faces.contiguous().numpy()
+        images = [pix_to_face.numpy()]
+        for gradient, channels in zip(grads, ((), (3,), ()), strict=True):
+            # Zeros from numpy cost nothing until they are read; torch would start its threads to write them.
+            images.append(
+                np.zeros((*pix_to_face.shape, *channels), points.dtype)
+                if gradient is None
+                else gradient.contiguous().numpy()
+            )
+        total = verts.new_empty(verts.shape)
+        grad = total.numpy()
+
+        def work(i: int) -> None:
+            rows, own = ctx.parts[i]
+            draw_backward(points[rows], cells[own], rows.start, own.start, grad[rows], *(g[i] for g in images))
+
+        in_threads(work, len(ctx.parts), torch.get_num_threads())
+        return (total, *[None] * 6)
 
 
-@njit(cache=True)
-def _edge_plane(p, q, out):  # pragma: no cover - compiled
-    """Normal of the plane through the camera and the edge p-q."""
-    out[0] = p[1] * q[2] - p[2] * q[1]
-    out[1] = p[2] * q[0] - p[0] * q[2]
-    out[2] = p[0] * q[1] - p[1] * q[0]
+def _visible(meshes: "Meshes", size: tuple[int, int], layers: int, cull: bool, near: float) -> Tensor:
+    """``pix_to_face`` from PyTorch3D's kernel, no gradient."""
+    if len(meshes.faces_packed()) == 0:
+        return torch.full((len(meshes), *size, layers), -1, device=meshes.device)
+    meshes = meshes.detach()
+    if bool((meshes.verts_packed()[:, 2] < near).any()):
+        # PyTorch3D would cut the faces into new ones first, and fails on some batches; these are rare.
+        there = meshes.cpu()
+        out = _Draw.apply(there.verts_packed().float(), there.faces_packed(), _parts(there), size, layers, cull, near)
+        return out[0].to(meshes.device)
+    if meshes.verts_packed().dtype != torch.float32:
+        meshes = meshes.update_padded(meshes.verts_padded().float())
+    return pytorch3d().renderer.mesh.rasterize_meshes(
+        meshes,
+        image_size=size,
+        blur_radius=_HAIR,
+        faces_per_pixel=layers,
+        # The default drops faces when more than 10,000 crowd into one bin.
+        max_faces_per_bin=int(meshes.num_faces_per_mesh().max()),
+        perspective_correct=True,
+        cull_backfaces=cull,
+    )[0]
 
 
-@njit(cache=True)
-def _inside(line, col, j):  # pragma: no cover - compiled
-    """Whether a pixel lies on the inner side of an edge; of two triangles that share an edge one owns its pixels."""
-    side = line[0] * col + line[1] * j + line[2]
-    if side != 0.0:
-        return side > 0.0
-    return line[0] > 0.0 or (line[0] == 0.0 and line[1] > 0.0)
+def _interpolate(verts: Tensor, faces: Tensor, pix_to_face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``zbuf``, ``bary_coords`` and ``dists`` of known faces, in plain torch: what the kernels compute."""
+    _, height, width, layers = pix_to_face.shape
+    hit = (pix_to_face.reshape(-1) >= 0).nonzero()[:, 0]
+    corners = faces.index_select(0, pix_to_face.reshape(-1)[hit]).reshape(-1)
+    xyz = verts.index_select(0, corners).reshape(-1, 3, 3)
+    pixel = hit // layers
+    col, row = pixel % width, pixel // width % height
+    centre = torch.stack([width - 1 - 2 * col, height - 1 - 2 * row], -1).to(verts.dtype) / min(height, width)
+    (x, y), z = (xyz[..., :2] - centre[:, None]).unbind(-1), xyz[..., 2]
+    x1, y1, z1 = (value.roll(-1, 1) for value in (x, y, z))
+    x2, y2, z2 = (value.roll(-2, 1) for value in (x, y, z))
+    area = x1 * y2 - y1 * x2
+    flipped = area.detach().sum(-1) * z.detach().prod(-1) < 0
+    share = area * z1 * z2 * torch.where(flipped, -1, 1)[:, None]
+    # A weight that is raised to 0 still passes its gradient on: a pixel on an edge is an inner one.
+    share = share + (share.clamp(min=0) - share).detach()
+    weights = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(verts.dtype).tiny)
+    depth = (weights * z).sum(-1)
+    along_x, along_y = x2 - x1, y2 - y1
+    length = (along_x**2 + along_y**2).detach().clamp(min=torch.finfo(verts.dtype).tiny)
+    t = (-(x1 * along_x + y1 * along_y).detach() / length).clamp(0, 1)
+    distance = ((x1 + t * along_x) ** 2 + (y1 + t * along_y) ** 2).min(-1).values
 
+    def spread(values: Tensor) -> Tensor:
+        empty = values.new_full((pix_to_face.numel(), *values.shape[1:]), -1)
+        return empty.index_copy(0, hit, values).reshape(*pix_to_face.shape, *values.shape[1:])
 
-@njit(cache=True)
-def _coverage(a, b, c, edge, volume, xs, ys, near, cover):  # pragma: no cover - compiled
-    """Fill ``cover`` with the edge functions over (column, row from below, 1), positive inside.
-
-    Returns the columns and rows that the triangle can touch, both ends included: left, right, low, high.
-    """
-    nearest, farthest = min(-a[2], -b[2], -c[2]), max(-a[2], -b[2], -c[2])
-    step_x, step_y = xs[1] - xs[0], ys[1] - ys[0]
-    if farthest < near:
-        return 1, 0, 1, 0
-    if nearest < near:
-        for k in range(3):
-            cover[k, 0] = edge[k, 0] * step_x / volume
-            cover[k, 1] = edge[k, 1] * step_y / volume
-            cover[k, 2] = (edge[k, 0] * xs[0] + edge[k, 1] * ys[0] - edge[k, 2]) / volume
-        return 0, len(xs) - 1, 0, len(ys) - 1
-    ax, ay = _snap(-a[0] / a[2], xs[0], step_x), _snap(-a[1] / a[2], ys[0], step_y)
-    bx, by = _snap(-b[0] / b[2], xs[0], step_x), _snap(-b[1] / b[2], ys[0], step_y)
-    cx, cy = _snap(-c[0] / c[2], xs[0], step_x), _snap(-c[1] / c[2], ys[0], step_y)
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    if area == 0.0:
-        return 1, 0, 1, 0
-    side = 1.0 if area > 0.0 else -1.0
-    _edge_line(bx, by, cx, cy, side, cover[0])
-    _edge_line(cx, cy, ax, ay, side, cover[1])
-    _edge_line(ax, ay, bx, by, side, cover[2])
-    left, right = max(np.ceil(min(ax, bx, cx)), 0.0), min(np.floor(max(ax, bx, cx)), len(xs) - 1.0)
-    low, high = max(np.ceil(min(ay, by, cy)), 0.0), min(np.floor(max(ay, by, cy)), len(ys) - 1.0)
-    if left > right or low > high:
-        return 1, 0, 1, 0
-    return int(left), int(right), int(low), int(high)
-
-
-@njit(cache=True)
-def _snap(slope, first, step):  # pragma: no cover - compiled
-    """A slope as a pixel coordinate, rounded to 1/16384."""
-    return np.floor((slope - first) / step * 16384.0 + 0.5) / 16384.0
-
-
-@njit(cache=True)
-def _edge_line(px, py, qx, qy, side, out):  # pragma: no cover - compiled
-    """The line through two snapped points; swapping them negates it exactly."""
-    out[0] = (py - qy) * side
-    out[1] = (qx - px) * side
-    out[2] = (px * qy - py * qx) * side
+    return spread(depth), spread(weights), spread(-distance)

@@ -33,6 +33,9 @@ class Sampling:
         last_back: the last sample takes the weight that is left over.
         window: full width of the interval around the tracked surface, world units; 0 = the whole ray.
         light_ratio: 0 = no shading, 1 = full shading (methods with a light).
+
+    Raises:
+        ValueError: `steps` below `least_steps`, or negative `fine_steps`.
     """
 
     steps: int = 12
@@ -42,6 +45,17 @@ class Sampling:
     last_back: bool = False
     window: float = 0.0
     light_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.fine_steps < 0:
+            raise ValueError(f"fine_steps={self.fine_steps}: use 0 or more")
+        if self.steps < (least := least_steps(self.fine_steps)):
+            raise ValueError(f"steps={self.steps} with fine_steps={self.fine_steps}: use steps of {least} or more")
+
+
+def least_steps(fine_steps: int) -> int:
+    """Fewest samples that a ray can be marched with: fine ones are drawn between the midpoints of three or more."""
+    return 3 if fine_steps > 0 else 2
 
 
 class RayMaps(NamedTuple):

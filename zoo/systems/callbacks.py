@@ -23,10 +23,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ..config import TrainerConfig
 from ..files import atomic_write
+from ..generators.base import Latents
 from ..geometry import Render
 from ..metrics.curvature import depth_curvature
 from ..pictures import show_depth, show_image, show_normal, tile
-from .adversarial import AdversarialSystem
+from .base import TrainingSystem
 from .checkpoint_io import checkpoints
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class KimgProgress(L.Callback):
         self.max_kimg = max_kimg
         self._window: list[tuple[float, float]] = []
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.bar.start()
         self.task = self.bar.add_task(
             pl_module.run.name,
@@ -139,7 +140,7 @@ class KimgProgress(L.Callback):
         )
         self._lines = not self.bar.console.is_terminal
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
         self._window = [*self._window[-50:], (time.monotonic(), pl_module.kimg)]
         (t0, k0), (t1, k1) = self._window[0], self._window[-1]
         speed = (k1 - k0) * 1000 / (t1 - t0) if t1 > t0 else math.nan
@@ -186,7 +187,7 @@ class KimgCheckpoint(L.Callback):
         self.stopped_by = signal.Signals(number)
         log.warning("%s: saving and stopping after this step", self.stopped_by.name)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
@@ -194,7 +195,7 @@ class KimgCheckpoint(L.Callback):
             except ValueError:  # not the main thread: the caller handles signals
                 break
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
         over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
         stop = self.stopped_by is not None
         if trainer.world_size > 1:  # the signal reaches the processes at different steps, or only one of them
@@ -204,7 +205,7 @@ class KimgCheckpoint(L.Callback):
         if over or stop:
             trainer.should_stop = True
 
-    def save(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:
+    def save(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:
         """Write a checkpoint now; all processes call it."""
         if trainer.is_global_zero:
             self.logger.flush(pl_module.images)
@@ -240,12 +241,12 @@ class Samples(L.Callback):
         self.due = Every(kimg)
         self.hollow = 0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: AdversarialSystem) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
         if trainer.is_global_zero and pl_module.kimg == 0:
             self._look(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: AdversarialSystem, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
         if self.due(pl_module.kimg) and trainer.is_global_zero:
             self._look(trainer, pl_module)
 
@@ -255,8 +256,11 @@ class Samples(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.hollow = int(state_dict["hollow"])
 
-    def _look(self, trainer: L.Trainer, system: AdversarialSystem) -> None:
-        curvature = self.draw(system)
+    def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
+        latents = system.shown(self.n)
+        if latents is None:
+            return
+        curvature = self.draw(system, latents)
         if not math.isfinite(curvature):
             return  # nothing to see yet
         trainer.loggers[0].log_metrics({"curvature": curvature})
@@ -269,11 +273,10 @@ class Samples(L.Callback):
             )  # fmt: skip
 
     @torch.no_grad()
-    def draw(self, system: AdversarialSystem) -> float:
+    def draw(self, system: TrainingSystem, latents: Latents) -> float:
         """Write `<kimg>.png` and return the mean curvature."""
         g = system.ema.average
         size = system.stage()[0].size
-        latents = g.latents(self.n, seed=system.run.seed)
         views = [g(latents, g.camera(yaw, size=size)) for yaw in (0.0, -0.5, 0.5)]
         front: Render = views[0]
         assert front.depth is not None

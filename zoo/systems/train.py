@@ -22,15 +22,19 @@ from ..files import atomic_write
 from ..generators.base import Generator
 from ..memory import keep_memory
 from .adversarial import AdversarialSystem
+from .base import TrainingSystem
 from .callbacks import KimgCheckpoint, KimgProgress, RunLogger, Samples
 from .checkpoint_io import AtomicCheckpointIO, checkpoints, images_of, latest
+from .photometric import PhotometricSystem
 
 log = logging.getLogger(__name__)
+SYSTEMS: dict[str, type[TrainingSystem]] = {"adversarial": AdversarialSystem, "photometric": PhotometricSystem}
 
 
 def run_folder(run: RunConfig) -> Path:
     """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
-    plain = to_dict(RunConfig(generator=to_dict(registry.resolve(run.generator["name"]).Config())))
+    own = to_dict(registry.resolve(run.generator["name"]).Config())
+    plain = to_dict(RunConfig(generator=own, system=type(run.system)()))
     departs = _departures(to_dict(run), plain)
     what = {k: departs.get(k) for k in ("seed", "init", "generator", "data", "system")}
     for how in ("workers", "cache", "on_error"):
@@ -85,8 +89,8 @@ def train(
     for later in checkpoints(folder / "checkpoints"):
         if start is not None and images_of(later) > images_of(start):
             later.rename(later.with_suffix(".stale"))  # damaged, or of a branch that is now given up
-    system = AdversarialSystem(run, initial, fresh=start is None)
-    if initial_discriminator is not None:
+    system = SYSTEMS[run.system.name](run, initial, fresh=start is None)
+    if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)
     if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile()):
         system.generator.compile_field()

@@ -1,0 +1,217 @@
+"""Unsup3D as a method: the mirrored branch, agreement of both renderers, lights, meshes, depth at other sizes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.config import SceneConfig
+from zoo.errors import ConfigError
+from zoo.generators.base import Latents
+from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig, continued
+from zoo.geometry import Light
+
+
+def tiny(**options: object) -> Unsup3D:
+    torch.manual_seed(0)
+    config = Unsup3D.tiny()
+    for key, value in options.items():
+        setattr(config, key, value)
+    return Unsup3D(config)
+
+
+def photos(model: Unsup3D, n: int = 3) -> Tensor:
+    return model.latents(n, seed=1).z.unflatten(1, (3, *[model.config.size] * 2))
+
+
+def bump(model: Unsup3D) -> Tensor:
+    """(1,1,S,S) a cap that stands out of a wall towards the camera."""
+    axis = torch.linspace(-1, 1, model.config.size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return (1.04 - 0.1 * (1 - (x**2 + y**2) / 0.5).clamp_min(0).sqrt())[None, None]
+
+
+def test_the_mirrored_branch_is_the_mirror_image() -> None:
+    model = tiny()
+    image = photos(model)
+    single, double = model.predict(image), model.predict(image, flip=True)
+    for name in ("canonical_depth", "albedo"):
+        plain, both = getattr(single, name), getattr(double, name)
+        assert torch.equal(both[:3], plain), name
+        assert torch.equal(both[3:], plain.flip(-1)), name
+    assert torch.equal(double.view[3:], single.view)
+    assert torch.equal(double.light.params[3:], single.light.params)
+    assert torch.equal(double.mask[:3], double.valid[:3] & double.valid[3:])
+    assert torch.equal(double.mask[3:], double.mask[:3])
+    assert (double.recon[~double.mask.expand_as(double.recon)] == 0).all()
+
+
+def test_ranges_and_border() -> None:
+    model = tiny(z_range=0.1, ambient=[0.2, 0.4], diffuse=[0.5, 1.0])
+    p = model.predict(photos(model))
+    c = model.config
+    assert c.min_depth < p.free_depth.min() < p.free_depth.max() < c.max_depth
+    for column in (0, 1, -2, -1):
+        torch.testing.assert_close(p.canonical_depth[..., column], torch.full((3, 1, c.size), c.border_depth))
+    assert torch.equal(p.canonical_depth[..., 2:-2], p.free_depth[..., 2:-2])
+    ends = model.light(torch.tensor([[-1.0, -1, 0, 0], [1, 1, 0.5, 0.5]]))
+    torch.testing.assert_close(ends.ambient, torch.tensor([0.2, 0.4]))
+    torch.testing.assert_close(ends.diffuse, torch.tensor([0.5, 1.0]))
+    assert ends.direction[1, 0] < 0 < ends.direction[1, 1]
+    far = model.viewpoint(torch.ones(1, 6))[0]
+    torch.testing.assert_close(far, torch.tensor([math.pi / 3] * 3 + [0.1] * 3))
+
+
+@pytest.mark.parametrize("fov", [10.0, 12.0])
+def test_zoo_cameras_see_what_the_method_sees(fov: float) -> None:
+    """The mesh renderer from the camera of a viewpoint against warp and look-up of the published method."""
+    model = tiny(aligned=True, scene=SceneConfig(fov=fov))
+    model.netD.forward = lambda image: torch.atanh((bump(model) - 1) / 0.1 * 0.99).expand(len(image), 1, -1, -1)
+    ramp = torch.linspace(-0.8, 0.8, 32)
+    albedo = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32), -ramp.expand(32, 32)])[None]
+    model.netA.forward = lambda image: albedo.expand(len(image), -1, -1, -1)
+    model.viewpoint = lambda raw: torch.tensor([[0.1, -0.3, 0.05, 0.01, -0.02, 0.0]]).expand(len(raw), 6)
+    image = photos(model, 2)
+    p = model.predict(image)
+    out = model(model.encode(image), model.map_camera.world_camera(p.view), p.light)
+    inside = p.mask & (torch.nn.functional.avg_pool2d(p.mask.float(), 3, 1, 1) > 0.99)
+    assert inside.float().mean() > 0.5
+    assert out.mask is not None
+    assert out.depth is not None
+    assert out.mask[inside].min() == 1
+    # The one averages four samples and the other takes the centre; they differ along the rim of the cap and the border.
+    assert (out.depth - p.depth)[inside].abs().quantile(0.95) < 2e-3
+    assert (out.rgb - p.recon)[inside.expand_as(out.rgb)].abs().median() < 3e-3
+
+
+def test_light_and_normals_in_the_world() -> None:
+    model = tiny().eval()
+    code = torch.cat([bump(model), torch.ones(1, 3, 32, 32)], 1)
+    latents = Latents(torch.zeros(1, model.config.z_dim), code=code)
+    right = model(latents, model.camera(size=33), Light.of(0.2, 0.8, x=2.0))
+    assert right.shading is not None
+    assert right.normal is not None
+    assert right.shading[0, 0, 16, 24] > right.shading[0, 0, 16, 8]
+    above = model(latents, model.camera(size=33), Light.of(0.2, 0.8, y=2.0))
+    assert above.shading is not None
+    assert above.shading[0, 0, 8, 16] > above.shading[0, 0, 24, 16]
+    assert right.normal[0, 0, 16, 24] > 0.1 > -0.1 > right.normal[0, 0, 16, 8]
+    assert right.normal[0, 1, 8, 16] > 0.1
+    # Yaw turns the head to its left: the camera moves to -X and the bump to the right of the picture.
+    turned = model(latents, model.camera(0.4, size=33))
+    assert turned.depth is not None
+    assert turned.depth[0, 0, 16].argmin() > 16
+
+
+def test_the_mesh_is_upright_and_faces_forward() -> None:
+    model = tiny()
+    albedo = torch.linspace(1, -1, 32)[:, None].expand(3, 32, 32)[None]  # white at the top
+    latents = Latents(torch.zeros(1, model.config.z_dim), code=torch.cat([bump(model), albedo], 1))
+    mesh = model.mesh(latents)
+    verts, normals = mesh.verts_packed(), mesh.faces_normals_packed()
+    assert (normals[:, 2] > 0).all()
+    colours = mesh.textures.verts_features_packed()
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    assert colours[verts[:, 1].argmax()].mean() > 0.9 > 0.1 > colours[verts[:, 1].argmin()].mean()
+    tip = verts[verts[:, 2].argmax()]
+    torch.testing.assert_close(tip, torch.tensor([0.0, 0.0, 0.06]), atol=5e-3, rtol=0)
+
+
+def test_depth_of_other_sizes_and_batches() -> None:
+    model = tiny().eval()
+    image = photos(model, 5)
+    own = model.predict_depth(image)
+    assert own.shape == (5, 1, 32, 32)
+    torch.testing.assert_close(own, model.predict_depth(image, batch_size=2))
+    p = model.predict(image)
+    torch.testing.assert_close(own[p.valid], p.depth.detach()[p.valid])
+    large = model.predict_depth(image.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert large.shape == (5, 1, 64, 64)
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(large, 2), own, atol=0.05, rtol=0)
+    assert not own.requires_grad
+
+
+def test_photographs_of_any_size_are_encoded() -> None:
+    model = tiny()
+    image = photos(model, 2)
+    assert torch.equal(model.encode(image).z, image.flatten(1))
+    assert model.encode(torch.zeros(1, 3, 100, 100)).z.shape == (1, model.config.z_dim)
+    edited = model.code(model.encode(image)).detach()
+    again = Latents(torch.zeros(2, model.config.z_dim), code=edited)
+    camera = model.camera(size=16)
+    torch.testing.assert_close(model(again, camera).rgb, model(model.encode(image), camera).rgb)
+
+
+def test_without_confidence_there_is_no_fifth_network() -> None:
+    model = tiny(confidence=False)
+    assert not [key for key in model.state_dict() if key.startswith("netC")]
+    image = photos(model)
+    total, terms = model.losses(image)
+    assert set(terms) == {"l1", "l1_flip", "smooth"}
+    torch.testing.assert_close(total, terms["l1"] + 0.5 * terms["l1_flip"])
+    assert model.predict(image).sigma is None
+
+
+def test_half_precision_of_the_trainer_does_not_reach_depth() -> None:
+    model = tiny().eval()
+    image = photos(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.predict(image)
+    assert torch.equal(half.depth, model.predict(image).depth)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_depth": 1.2}, "min_depth=1.2"),
+        ({"diffuse": [1.0, 0.5]}, r"generator.diffuse=\[1.0, 0.5\]"),
+        ({"ambient": [0.5]}, "generator.ambient"),
+    ],
+)
+def test_impossible_settings_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Unsup3DConfig(**options)
+
+
+def test_no_latents_without_photographs() -> None:
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        tiny().latents(0)
+
+
+def test_depth_is_continued_where_nothing_is_seen() -> None:
+    depth = torch.full((1, 1, 8, 8), 1.2)
+    depth[..., :4], valid = 0.95, torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    valid[..., :4] = True
+    torch.testing.assert_close(continued(depth, valid), torch.full((1, 1, 8, 8), 0.95))
+    assert torch.equal(continued(depth, torch.zeros_like(valid)), torch.ones(1, 1, 8, 8))
+
+
+def test_an_ellipsoid_prior_stands_out_of_a_plane() -> None:
+    model = Unsup3D(Unsup3DConfig(size=32, nf=8, zdim=8, groups=4, encoder_nf=4, confidence=False))
+    shaped = Unsup3D(
+        Unsup3DConfig(size=32, nf=8, zdim=8, groups=4, encoder_nf=4, confidence=False, depth_prior="ellipsoid")
+    )
+    shaped.load_state_dict(model.state_dict())
+    for network in (model, shaped):
+        torch.nn.init.zeros_(network.netD.network[-1].weight)
+    image = photos(model, 1)
+    assert model.free_depth(image).std() < 1e-6
+    depth = shaped.free_depth(image)[0, 0]
+    assert depth[16, 16] < 0.94 < 1.03 < depth[0, 0]
+
+
+def test_viewpoints_are_pulled_to_the_spread_of_the_prior() -> None:
+    model = tiny()
+    pose = model.scene.pose
+    draws = torch.randn(4096, 6, generator=torch.Generator().manual_seed(0))
+    view = draws * torch.tensor([pose.pitch_std, pose.yaw_std, 0.0, 1.0, 1.0, 1.0])
+    assert model.pose_loss(view) < 0.02
+    assert model.pose_loss(view * 0.2) > 1
+    assert model.pose_loss(view + torch.tensor([0.0, pose.yaw_std, 0, 0, 0, 0])) > 0.9  # turned frames are not spread
+
+
+def test_what_a_setting_cannot_be_is_named() -> None:
+    with pytest.raises(ConfigError, match="depth_prior=sphere"):
+        Unsup3DConfig(depth_prior="sphere")

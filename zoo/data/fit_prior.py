@@ -1,0 +1,63 @@
+"""Priors fitted to the lights or poses of a data set, written to files that a run takes in place of numbers."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import DataError
+from ..files import atomic_write
+from .priors import LightPrior, PosePrior
+
+
+def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
+    """Fit a prior to measured lights or poses and write it where `read_prior` finds it.
+
+    Args:
+        samples: .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch, yaw in
+            radians from frontal. A .pth light prior of the official releases is converted as it is.
+        out: .json; for lights also .npz.
+
+    Raises:
+        DataError: `samples` cannot be read, has other columns or numbers that are not finite, or `out` has another
+            ending.
+        ConfigError: fewer than 2 rows.
+    """
+    if Path(samples).suffix in (".pth", ".pt"):
+        published = LightPrior.load(samples)
+        published.save(out)
+        return published
+    rows = torch.from_numpy(_rows(Path(samples)))
+    if rows.shape[1] == 4:
+        light = LightPrior.fit(rows)
+        light.save(out)
+        return light
+    if Path(out).suffix != ".json":
+        raise DataError(f"{out}: save a pose prior as .json")
+    pose = PosePrior.fit(rows)
+    atomic_write(out, json.dumps(asdict(pose), indent=2) + "\n")
+    return pose
+
+
+def _rows(path: Path) -> np.ndarray:
+    """(N, 4) or (N, 2) float64."""
+    if path.suffix not in (".csv", ".npy"):
+        raise DataError(f"{path}: lights and poses are read from .csv or .npy")
+    try:
+        if path.suffix == ".npy":
+            rows = np.asarray(np.load(path, allow_pickle=False), np.float64)
+        else:
+            rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: not a table of numbers ({reason}); a first line with names starts with #") from error
+    if rows.ndim != 2 or rows.shape[1] not in (2, 4):
+        fix = "a light is a row of 4 (a, d, dx, dy), a pose a row of 2 (pitch, yaw in radians)"
+        raise DataError(f"{path}: numbers of shape {rows.shape}; {fix}")
+    if len(bad := np.flatnonzero(~np.isfinite(rows).all(1))):
+        raise DataError(f"{path}: row {bad[0] + 1} is not finite; leave it out")
+    return rows

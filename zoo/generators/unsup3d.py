@@ -1,0 +1,354 @@
+"""Unsup3D: unsupervised learning of probably symmetric deformable objects (Wu, Rupprecht, Vedaldi; CVPR 2020).
+
+An autoencoder without a latent code: four networks take one photograph apart into the object's depth and albedo in a
+canonical view, a light and a viewpoint, and a renderer without parameters puts it together again. Nothing but the
+reconstruction is asked for, also with depth and albedo mirrored: that the object is roughly symmetric is what makes
+the parts come apart. A fifth network says where it is not.
+
+Here an object is a photograph: `Latents.z` holds its pixels, `Latents.code` the canonical depth and albedo.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import SceneConfig
+from ..data.heads import HeadDataset
+from ..errors import ConfigError
+from ..geometry import Camera, Light, Render
+from ..losses import photometric_loss, resize, step_loss
+from ..networks.confnet import ConfNet
+from ..networks.encoders import EDDeconv, Encoder
+from ..networks.perceptual import PerceptualLoss
+from ..renderers import depthmap as dm
+from ..renderers.p3d import pytorch3d
+from .base import Generator, Latents
+
+if TYPE_CHECKING:
+    from pytorch3d.structures import Meshes
+
+MARGIN = 0.1  # the depth of another view may leave the range of canonical depth by this much
+BORDER = 2  # columns on the left and on the right that lie in the background
+
+
+@dataclass
+class Unsup3DConfig:
+    """Published numbers for faces (CelebA, synface). Depths and translations in world units, from the camera."""
+
+    size: int = 64  # of photographs and maps, a power of two
+    nf: int = 64  # width of the depth, albedo and confidence networks
+    zdim: int = 256  # bottleneck of depth and albedo
+    groups: int = 16  # of the group norms at width nf
+    encoder_nf: int = 32  # width of the viewpoint and light networks
+    confidence: bool = True  # the fifth network
+    conf_zdim: int = 128  # its bottleneck
+    min_depth: float = 0.9
+    max_depth: float = 1.1
+    depth_prior: str = "none"  # none | ellipsoid: what the depth network's output is added to, so that faces stand out
+    border_depth: float = 1.04  # of the outermost columns; 0.7 * max_depth + 0.3 * min_depth
+    rotation_range: float = 60.0  # degrees to each side, about each axis
+    xy_range: float = 0.1
+    z_range: float = 0.0
+    ambient: list[float] = field(default_factory=lambda: [0.0, 1.0])  # least and greatest strength
+    diffuse: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    aligned: bool = False  # sample rendered pixels at their centres; published weights expect the half-pixel shift
+    flip_weight: float = 0.5  # of the mirrored reconstruction
+    perceptual_weight: float = 1.0  # of the perceptual loss, where one is given
+    smooth_weight: float = 0.0  # of differences between neighbouring depths
+    pose_weight: float = 0.0  # of the distance from the poses that the scene's prior expects
+    scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_depth < self.max_depth:
+            depths = f"min_depth={self.min_depth}, max_depth={self.max_depth}"
+            raise ConfigError(f"generator.{depths}: use 0 < min_depth < max_depth")
+        if self.depth_prior not in ("none", "ellipsoid"):
+            raise ConfigError(f"generator.depth_prior={self.depth_prior}: use none or ellipsoid")
+        for name in ("ambient", "diffuse"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 <= ends[0] < ends[1]:
+                raise ConfigError(f"generator.{name}={ends}: give two strengths, the smaller first, e.g. [0.0, 1.0]")
+
+    @property
+    def z_dim(self) -> int:
+        """Numbers in a photograph, which stands where other methods have a latent."""
+        return 3 * self.size**2
+
+
+@dataclass
+class Prediction:
+    """A batch of B photographs taken apart and put together; B' = 2B with the mirrored branch behind, else B.
+
+    Attributes:
+        canonical_depth: (B',1,S,S) in the canonical view.
+        free_depth: (B,1,S,S) the same before its border was set.
+        albedo: (B',3,S,S) in [-1,1].
+        light: B' lights.
+        view: (B',6) viewpoints: radians about x, y, z, then translation; frame of `zoo.renderers.depthmap`.
+        normal: (B',3,S,S) of canonical depth.
+        shading: (B',1,S,S) >= 0.
+        canonical: (B',3,S,S) albedo under its light.
+        depth: (B',1,S,S) in the view of the photograph, `max_depth` + 0.1 where nothing is seen.
+        valid: (B',1,S,S) bool, where something is seen.
+        grid: (B',S,S,2) where the pixels of the photograph lie in the canonical view.
+        mask: (B',1,S,S) bool, valid in both branches.
+        recon: (B',3,S,S) the photograph put together, 0 outside `mask`.
+        sigma: spread of the error of pixels (B,2,S,S) and features (B,2,S/4,S/4); None without confidence.
+    """
+
+    canonical_depth: Tensor
+    free_depth: Tensor
+    albedo: Tensor
+    light: Light
+    view: Tensor
+    normal: Tensor
+    shading: Tensor
+    canonical: Tensor
+    depth: Tensor
+    valid: Tensor
+    grid: Tensor
+    mask: Tensor
+    recon: Tensor
+    sigma: tuple[Tensor, Tensor] | None
+
+
+class Unsup3D(Generator):
+    """Unsup3D's networks under the names of the official checkpoints. Without a light, the mean of the prior shines."""
+
+    prior: Tensor
+    Config = Unsup3DConfig
+    config: Unsup3DConfig
+    system = "photometric"
+    uses_light = True
+
+    def __init__(self, config: Unsup3DConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.netD = EDDeconv(3, 1, nf=c.nf, zdim=c.zdim, groups=c.groups, size=c.size)
+        self.netA = EDDeconv(3, 3, nf=c.nf, zdim=c.zdim, groups=c.groups, size=c.size, tanh=True)
+        self.netL = Encoder(3, 4, nf=c.encoder_nf, size=c.size)
+        self.netV = Encoder(3, 6, nf=c.encoder_nf, size=c.size)
+        self.netC = ConfNet(3, nf=c.nf, zdim=c.conf_zdim, groups=c.groups, size=c.size) if c.confidence else None
+        self.map_camera = dm.MapCamera(c.size, c.scene.fov, c.scene.radius, c.aligned)
+        prior = ellipsoid_prior(c.size) if c.depth_prior == "ellipsoid" else torch.zeros(1, 1, 1, 1)
+        self.register_buffer("prior", prior, persistent=False)
+
+    @classmethod
+    def tiny(cls) -> Unsup3DConfig:
+        return Unsup3DConfig(size=32, nf=8, zdim=8, groups=4, encoder_nf=4, conf_zdim=8)
+
+    # ---------------------------------------------------------------- photograph -> parts -> photograph
+
+    def predict(self, image: Tensor, flip: bool = False) -> Prediction:
+        """Take photographs (B,3,S,S) in [-1,1] apart and put them together; `flip` adds the mirrored branch.
+
+        Raises:
+            ValueError: another number of channels or another size.
+        """
+        with torch.autocast(image.device.type, enabled=False):  # half precision has steps of 0.4 % in depth
+            return self._predict(image, flip)
+
+    def _predict(self, image: Tensor, flip: bool) -> Prediction:
+        c = self.config
+        free = self.free_depth(image)
+        depth, albedo = self.set_border(free), self.netA(image)
+        lights, view = self.light(self.netL(image)).params, self.viewpoint(self.netV(image))
+        if flip:
+            depth, albedo = (torch.cat([maps, maps.flip(-1)]) for maps in (depth, albedo))
+            lights, view = lights.repeat(2, 1), view.repeat(2, 1)
+        light = Light(lights)
+        normal = dm.map_normals(depth, self.map_camera)
+        shading = dm.map_shading(normal, light)
+        canonical = dm.shaded(albedo, shading)
+        seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
+        grid = dm.lookup_grid(seen, view, self.map_camera)
+        mask = valid.unflatten(0, (-1, len(image))).all(0).repeat(len(valid) // len(image), 1, 1, 1)
+        recon = dm.sample(canonical, grid) * mask
+        sigma = self.netC(image) if self.netC is not None else None
+        return Prediction(
+            depth, free, albedo, light, view, normal, shading, canonical, seen, valid, grid, mask, recon, sigma
+        )
+
+    def losses(self, image: Tensor, perceptual: PerceptualLoss | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What training minimises, a scalar, and its terms before they are weighted.
+
+        Args:
+            image: (B,3,S,S) in [-1,1].
+            perceptual: the published loss on VGG features; without one, its terms are left out.
+        """
+        c, n = self.config, len(image)
+        p = self.predict(image, flip=True)
+        mask = p.mask[:n].to(image.dtype)
+        sigma = [None, None] if p.sigma is None else [p.sigma[0][:, :1], p.sigma[0][:, 1:]]
+        terms = {
+            "l1": photometric_loss(p.recon[:n], image, mask, sigma[0]),
+            "l1_flip": photometric_loss(p.recon[n:], image, mask, sigma[1]),
+            "smooth": step_loss(p.free_depth) / (c.max_depth - c.min_depth),
+        }
+        total = terms["l1"] + c.flip_weight * terms["l1_flip"] + c.smooth_weight * terms["smooth"]
+        if c.pose_weight > 0:
+            terms["pose"] = self.pose_loss(p.view[:n])
+            total = total + c.pose_weight * terms["pose"]
+        if perceptual is not None:
+            sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
+            terms["perceptual"] = perceptual(p.recon[:n], image, mask, sigma[0])
+            terms["perceptual_flip"] = perceptual(p.recon[n:], image, mask, sigma[1])
+            both = terms["perceptual"] + c.flip_weight * terms["perceptual_flip"]
+            total = total + c.perceptual_weight * both
+        return total, terms
+
+    def pose_loss(self, view: Tensor) -> Tensor:
+        """How far the spread of pitch and yaw in a batch of viewpoints (B,6) is from the scene's prior; roll is none.
+
+        A flatter object that turns further looks nearly the same (the bas-relief ambiguity), so reconstruction alone
+        leaves the scale of the relief open. Not in the paper; the adversarial methods know the same prior.
+        """
+        pose = self.scene.pose
+        std = view.new_tensor([pose.pitch_std, pose.yaw_std])
+        turns, roll = view[:, :2] / std, view[:, 2] / pose.pitch_std
+        spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
+        return spread.sum() + roll.square().mean()
+
+    @torch.no_grad()
+    def predict_depth(self, images: Tensor, batch_size: int = 64) -> Tensor:
+        """Depth (N,1,H,H) on the CPU, in the view of the photographs (N,3,H,H) in [-1,1], as the papers score it.
+
+        Other sizes than the network's are resized on the way in and out. Where the surface does not reach, the depth
+        of its nearest part is continued.
+        """
+        parts = []
+        for chunk in images.split(batch_size):
+            p = self.predict(resize(chunk.to(self.device), self.config.size))
+            parts.append(resize(continued(p.depth, p.valid), images.shape[-1]).cpu())
+        return torch.cat(parts)
+
+    def free_depth(self, image: Tensor) -> Tensor:
+        """Canonical depth (B,1,S,S), its mean near the middle of the range, no border."""
+        c, raw = self.config, self.netD(image)
+        unit = (raw - raw.mean(dim=(2, 3), keepdim=True) + self.prior).tanh()
+        return (1 + unit) / 2 * c.max_depth + (1 - unit) / 2 * c.min_depth
+
+    def set_border(self, depth: Tensor) -> Tensor:
+        """The outermost columns at `border_depth`, so that the object cannot bend around the sides."""
+        inside = F.pad(torch.ones_like(depth[..., 2 * BORDER :]), (BORDER, BORDER))
+        return depth * inside + self.config.border_depth * (1 - inside)
+
+    def light(self, raw: Tensor) -> Light:
+        """The light of the network's (B,4) output: its third number points to the left, zoo's to the right."""
+        (a, d), (dx, dy) = (raw[:, :2] + 1).unbind(1), raw[:, 2:].unbind(1)
+        # Light.params map -1..1 to strengths of 0..1, so a range [low, high] is a linear map of them.
+        a, d = (
+            x * (high - low) + 2 * low - 1
+            for x, (low, high) in zip((a, d), (self.config.ambient, self.config.diffuse), strict=True)
+        )
+        return Light(torch.stack([a, d, -dx, dy], 1))
+
+    def viewpoint(self, raw: Tensor) -> Tensor:
+        """The viewpoint (B,6) of the network's output in [-1,1]."""
+        c = self.config
+        return raw * raw.new_tensor([math.radians(c.rotation_range)] * 3 + [c.xy_range] * 2 + [c.z_range])
+
+    # ---------------------------------------------------------------- the contract
+
+    def latents(self, n: int, seed: int | torch.Generator = 0, psi: float = 1.0) -> Latents:
+        """Draw `n` photographs from the test split of the embedded heads. `psi` changes nothing: there is no average
+        photograph to go to."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        heads = HeadDataset("test", size=self.config.size)
+        drawn = [torch.randint(len(heads), (), generator=source, device=source.device) for _ in range(n)]
+        return self.encode(heads.batch(torch.stack(drawn).cpu())["image"])
+
+    def encode(self, image: Tensor) -> Latents:
+        """The objects on square photographs (B,3,H,H) in [-1,1], resized to the network's size.
+
+        The networks run when the object is rendered, so gradients reach the photograph.
+        """
+        return Latents(resize(image, self.config.size).flatten(1).to(self.device))
+
+    def code(self, latents: Latents) -> Tensor:
+        """(B,4,S,S) canonical depth and albedo."""
+        latents = latents.to(self.device)
+        if latents.code is not None:
+            return latents.code
+        image = latents.z.unflatten(1, (3, self.config.size, self.config.size))
+        return torch.cat([self.set_border(self.free_depth(image)), self.netA(image)], 1)
+
+    def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: None = None) -> Render:
+        """Render the canonical surface as a mesh. It includes what the photograph shows around the object; the mask is
+        where that surface is seen."""
+        if light is None:
+            light = Light(torch.tensor([self.scene.light.mean], device=self.device))
+        n, scene = len(latents), self.scene
+        camera, light = camera.to(self.device).expand(n), light.to(self.device).expand(n)
+        depth, albedo = self.code(latents).split([1, 3], 1)
+        points = self.map_camera.lift(depth)
+        pixels, z = camera.project(self.map_camera.to_world(points).flatten(1, 2))
+        visible = dm.rasterize_grid(pixels.view_as(points[..., :2]), z.view_as(points[..., 2]), camera.size)
+        values = torch.cat([albedo, dm.map_normals(depth, self.map_camera)], 1).flatten(2).mT
+        albedo, normal = dm.interpolate(values, visible, dm.grid_faces(self.config.size)).split(3, 1)
+
+        seen = (visible.face >= 0)[:, None]
+        normal = F.normalize(normal, dim=1)
+        shading = dm.map_shading(normal, light)
+        rgb = dm.shaded(albedo, shading).clamp(-1, 1)
+        background = 1.0 if scene.white_back else -1.0
+        local = (camera.cam2world[:, :3, :3].mT @ normal.flatten(2)).view_as(normal)
+        return Render(
+            rgb=torch.where(seen, rgb, background),
+            depth=torch.where(seen, visible.depth[:, None], scene.far),
+            normal=local,
+            mask=seen.to(rgb.dtype),
+            albedo=torch.where(seen, albedo, background),
+            shading=shading,
+        )
+
+    @torch.no_grad()
+    def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
+        """The canonical depth map as an open surface, albedo at its vertices. It has the photograph's own resolution;
+        `resolution` and `level` change nothing."""
+        depth, albedo = self.code(latents).split([1, 3], 1)
+        verts = self.map_camera.to_world(self.map_camera.lift(depth)).flatten(1, 2)
+        faces = dm.grid_faces(self.config.size).to(verts.device)
+        p3d = pytorch3d()
+        textures = p3d.renderer.TexturesVertex((albedo.flatten(2).mT + 1) / 2)
+        return p3d.structures.Meshes(verts, faces.expand(len(verts), -1, -1), textures)
+
+    def schedule(self, kimg: float) -> None:
+        """Nothing changes during training."""
+
+
+def continued(depth: Tensor, valid: Tensor) -> Tensor:
+    """Depth (B,1,S,S) with its invalid pixels filled, ring after ring, by the mean of their valid neighbours."""
+    weight = valid.to(depth.dtype)
+    depth = depth * weight
+    for _ in range(depth.shape[-1]):
+        if bool((weight > 0).all()) or not bool((weight > 0).any()):
+            break
+        total, near = (F.avg_pool2d(x, 3, 1, 1) for x in (depth, weight))
+        ring = (weight == 0) & (near > 0)
+        depth = torch.where(ring, total / near.clamp_min(1e-9), depth)
+        weight = torch.where(ring, 1.0, weight)
+    return torch.where(weight > 0, depth, 1.0)
+
+
+def ellipsoid_prior(size: int, width: float = 0.65, height: float = 0.9, bulge: float = 1.1) -> Tensor:
+    """(1, 1, size, size) what a depth network's output 0 is shifted by to show half an ellipsoid before a plane.
+
+    A flat start lets faces be pressed inwards as easily as stand out, and a flat surface looks the same from both
+    sides, so viewpoints cannot be told apart either. GAN2Shape starts from an ellipsoid for the same reason.
+
+    Args:
+        size: side in pixels.
+        width, height: half axes, in halves of the map.
+        bulge: how far it stands out, in halves of the depth range.
+    """
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")
+    unit = 0.4 - bulge * (1 - x.square() - y.square()).clamp_min(0).sqrt()
+    return unit.atanh()[None, None]

@@ -1,0 +1,64 @@
+"""How sure a reconstruction can be of each pixel (Wu et al. 2020, section 3.2)."""
+
+from torch import Tensor, nn
+
+from .encoders import check_image, levels
+
+
+class ConfNet(nn.Module):
+    """Image to the spread sigma of the reconstruction error: the confidence network of Unsup3d.
+
+    Channel 0 is for the reconstruction, channel 1 for the one from mirrored shape and albedo: where sigma is larger
+    there, the photograph is not symmetric. Keys as in the official checkpoints.
+
+    Args:
+        cin: channels of the image.
+        nf: width at the first level; it doubles with each of them.
+        zdim: width of the bottleneck.
+        groups: group-norm groups at width `nf`; they double with the width.
+        size: image side in pixels, a power of two, at least 32.
+
+    Raises:
+        ValueError: `size` is not a power of two >= 32, or `nf` is not a multiple of `groups`.
+    """
+
+    def __init__(self, cin: int = 3, *, nf: int = 64, zdim: int = 128, groups: int = 16, size: int = 64) -> None:
+        super().__init__()
+        if nf % groups:
+            raise ValueError(f"nf must be a multiple of groups, got nf={nf}, groups={groups}")
+        self.size = size
+        self.cin = cin
+        widths = [nf * 2**level for level in range(levels(size))]
+
+        def norm(width: int) -> nn.Module:
+            return nn.GroupNorm(groups * width // nf, width)
+
+        def up(inner: int, outer: int) -> list[nn.Module]:
+            return [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), norm(outer), nn.ReLU(inplace=True)]
+
+        layers: list[nn.Module] = []
+        for inner, outer in zip([cin, *widths], widths, strict=False):
+            layers.append(nn.Conv2d(inner, outer, 4, 2, 1, bias=False))
+            # The last level is 4x4 pixels and goes on without a norm.
+            layers += [] if outer == widths[-1] else [norm(outer)]
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        top = widths[-1]
+        layers += [nn.Conv2d(top, zdim, 4, bias=False), nn.ReLU(inplace=True)]
+        layers += [nn.ConvTranspose2d(zdim, top, 4, bias=False), nn.ReLU(inplace=True)]
+        for inner, outer in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
+            layers += up(inner, outer)
+        self.network = nn.Sequential(*layers)
+        self.out_net1 = nn.Sequential(
+            *up(2 * nf, nf), *up(nf, nf), nn.Conv2d(nf, 2, 5, 1, 2, bias=False), nn.Softplus()
+        )
+        self.out_net2 = nn.Sequential(nn.Conv2d(2 * nf, 2, 3, 1, 1, bias=False), nn.Softplus())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map an image (B,cin,S,S) in [-1,1] to sigma > 0 of its pixels (B,2,S,S) and of its features (B,2,S/4,S/4).
+
+        Raises:
+            ValueError: the image has another number of channels or another size.
+        """
+        check_image(image, self.cin, self.size)
+        features = self.network(image)
+        return self.out_net1(features), self.out_net2(features)

@@ -1,0 +1,126 @@
+"""What every training regime shares: a count of images, a curriculum over it, an average, reproducible steps."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import registry
+from ..config import RunConfig, StageConfig, generator_config, to_dict
+from ..errors import ZooError
+from ..generators.base import Generator, Latents
+from .ema import GeneratorEMA
+
+
+class TrainingSystem(L.LightningModule):
+    """A generator, its average and the images it has seen.
+
+    Progress is `images_seen` (Lightning's `global_step` counts optimiser steps). The random numbers of a step are a
+    function of the seed and of `images_seen` alone, so a resumed run on a CPU repeats the uninterrupted one bit for
+    bit. A sub-class implements `configure_optimizers` and `step`.
+    """
+
+    images_seen: Tensor
+
+    def __init__(self, run: RunConfig, initial: Generator | None = None, fresh: bool = True) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.run = run
+        self.cfg = run.system
+        name = run.generator["name"]
+        config = generator_config(name, {k: v for k, v in run.generator.items() if k != "name"})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            self.generator: Generator = registry.resolve(name)(config)
+            self.build()
+            if initial is not None:
+                self.generator.load_state_dict(initial.state_dict())
+            elif fresh:
+                self.generator.initialise()
+        self.generator.train()
+        self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        self.images = 0  # the buffer as a number, so that no step waits for the device
+
+    def build(self) -> None:
+        """Make the networks that train beside the generator."""
+
+    def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
+        """Learn from a batch (B, 3, S, S) of the stage's size and return what to log."""
+        raise NotImplementedError
+
+    def shown(self, n: int) -> Latents | None:
+        """Codes of the `n` objects in the sample pictures; None while there is nothing to show."""
+        return self.ema.average.latents(n, seed=self.run.seed)
+
+    # ---------------------------------------------------------------- curriculum
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images seen, over all processes."""
+        return self.images / 1000
+
+    def stage(self) -> tuple[StageConfig, float]:
+        """Current stage of the curriculum, and the weight of its newest discriminator block."""
+        stage = [s for s in self.cfg.stages if s.kimg <= self.kimg or s is self.cfg.stages[0]][-1]
+        fade = 1.0 if stage.fade_kimg <= 0 else min(1.0, (self.kimg - stage.kimg) / stage.fade_kimg)
+        return stage, fade
+
+    def learning_rates(self, stage: StageConfig) -> tuple[float, float]:
+        """Those of the generator and of what trains beside it, now."""
+        if not stage.lr_decay:
+            return stage.lr_g, stage.lr_d
+        later = [s.kimg for s in self.cfg.stages if s.kimg > stage.kimg]
+        end = later[0] if later else self.run.trainer.max_kimg
+        done = min(1.0, (self.kimg - stage.kimg) / max(end - stage.kimg, 1e-9))
+        factor = 1 - 0.9 * done
+        return stage.lr_g * factor, stage.lr_d * factor
+
+    def batch_at(self, position: int) -> int:
+        """Images per process in the batch that starts at a position of the training stream."""
+        return [s for s in self.cfg.stages if s.kimg * 1000 <= position or s is self.cfg.stages[0]][-1].batch
+
+    # ---------------------------------------------------------------- one step
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.images = int(checkpoint["state_dict"]["images_seen"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["zoo"] = {"format": 1, "config": to_dict(self.run), "kimg": self.kimg}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        stage, alpha = self.stage()
+        # torch keeps 32 bits of a CPU seed, so the three numbers are mixed first.
+        mixed = np.random.SeedSequence((self.run.seed, self.global_rank, self.images)).generate_state(1)
+        torch.manual_seed(int(mixed[0]))
+        real = batch["image"]
+        if real.shape[-1] != stage.size:
+            real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
+        logs = self.step(real, stage)
+        self.images += len(real) * self.trainer.world_size
+        self.images_seen.fill_(self.images)
+        self.ema.update(self.generator, len(real) * self.trainer.world_size, self.images)
+        if self.trainer.is_global_zero:
+            self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
+
+    def update(self, optimizer: Any, loss: Tensor, network: torch.nn.Module, lr: float) -> None:
+        """One optimiser step with clipped gradients.
+
+        Raises:
+            ZooError: the gradient is not finite; weights that are not numbers must never reach a checkpoint.
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        try:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip, error_if_nonfinite=True)
+        except RuntimeError:
+            raise ZooError(
+                f"the gradient of {type(network).__name__} is not finite at {self.kimg:.1f} kimg: resume=PATH of the "
+                "last checkpoint with lower learning rates (system.stages)"
+            ) from None
+        optimizer.step()

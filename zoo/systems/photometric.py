@@ -1,0 +1,57 @@
+"""Photometric training: a method takes each photograph apart and is judged by how well it puts it together again."""
+
+from typing import cast
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from ..config import PhotometricConfig, StageConfig
+from ..generators.base import Latents
+from ..generators.unsup3d import Unsup3D
+from ..networks.perceptual import PerceptualLoss
+from .base import TrainingSystem
+
+SHOWN = 8
+
+
+class PhotometricSystem(TrainingSystem):
+    """Unsup3d's training (Wu et al. 2020): one Adam for all networks, no discriminator.
+
+    The pictures show the first images of the training stream.
+    """
+
+    cfg: PhotometricConfig
+    generator: Unsup3D
+    examples: Tensor
+
+    def build(self) -> None:
+        size = self.generator.config.size
+        self.register_buffer("examples", torch.zeros(SHOWN, 3, size, size))
+        vgg = self.cfg.perceptual
+        # In a tuple, so that weights which never change stay out of the checkpoints.
+        self._perceptual = () if vgg is None else (PerceptualLoss.from_file(vgg),)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            self.generator.parameters(),
+            lr=self.cfg.stages[0].lr_g,
+            betas=(self.cfg.betas[0], self.cfg.betas[1]),
+            weight_decay=self.cfg.weight_decay,
+        )
+
+    def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
+        room = SHOWN - self.images
+        if room > 0:
+            self.examples[SHOWN - room :][: len(images)] = images[:room]
+        perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
+        loss, parts = self.generator.losses(images, perceptual)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
+        return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
+
+    def shown(self, n: int) -> Latents | None:
+        if self.images < n:
+            return None
+        average = cast(Unsup3D, self.ema.average)
+        return average.encode(self.examples[:n])
