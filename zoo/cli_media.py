@@ -141,7 +141,7 @@ def export(
     name: Name,
     seed: Annotated[int, typer.Option(help="Which object.", min=0, max=_MAX_SEED)] = 0,
     out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
-    resolution: Annotated[int, typer.Option(help="Cells along each side of the volume.", min=16, max=512)] = 128,
+    resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
     psi: Psi = 0.7,
     device: Device = "auto",
@@ -187,11 +187,11 @@ def figure(
     if interpolate and len(chosen) < 2:
         raise ConfigError(f"--interpolate needs two seeds or more, got {seeds}; e.g. --seeds 0-3")
     generator = load(name, device=device)
+    if interpolate and not generator.interpolates:
+        raise ConfigError(f"{name} draws its objects from photographs; leave --interpolate out")
     latents, angle = draw(generator, chosen, psi), math.radians(reach)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         if interpolate:
-            if latents.code is not None:
-                raise ConfigError(f"{name} draws its objects from photographs; there is nothing to interpolate")
             steps = 7
             task = progress.add_task("drawing", total=steps * (len(chosen) - 1))
             image = interpolation(

@@ -248,9 +248,8 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
         raise ConfigError(f"{place}: {text}") from None
     except (TypeError, ValueError) as error:  # of values that do not even have the shape of the schema
         text = " ".join(str(error).split())
-        raise ConfigError(
-            f"{where or 'configuration'}: {text}; a list is given whole, e.g. system.stages=[{{size: 32, batch: 8}}]"
-        ) from None
+        hint = "" if where else "; a list is given whole, e.g. system.stages=[{size: 32, batch: 8}]"
+        raise ConfigError(f"{where or 'configuration'}: {text}{hint}") from None
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:
@@ -346,11 +345,11 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def _read_priors(values: dict[str, Any]) -> None:
     """Put the numbers of a file in place of `data.scene.light=FILE` and `data.scene.pose=FILE`: they go with a run."""
-    data = values.get("data")
+    data, system = values.get("data"), values.get("system")
     scene = data.get("scene") if isinstance(data, dict) else None
-    for kind in ("light", "pose"):
-        if isinstance(scene, dict) and isinstance(scene.get(kind), str):
-            scene[kind] = read_prior(kind, scene[kind])
+    for holder, kind in ((scene, "light"), (scene, "pose"), (system, "pose")):
+        if isinstance(holder, dict) and isinstance(holder.get(kind), str):
+            holder[kind] = read_prior(kind, holder[kind])
 
 
 def validate(run: RunConfig) -> None:
@@ -375,6 +374,9 @@ def validate(run: RunConfig) -> None:
     if isinstance(run.system, AdversarialConfig):
         need(run.system.r1 >= 0, "system.r1", run.system.r1, "use 0 or more")
         need(run.system.r1_every >= 1, "system.r1_every", run.system.r1_every, "use 1 or more")
+        if run.system.pose is not None:
+            drawn = run.system.pose.distribution
+            need(drawn in DISTRIBUTIONS, "system.pose.distribution", drawn, f"use one of {', '.join(DISTRIBUTIONS)}")
     for key in ("trainer.devices", "trainer.threads"):
         need(lookup(key) is None or lookup(key) >= 1, key, lookup(key), "use 1 or more")
     for key in ("system.ema_kimg", "trainer.max_kimg", "trainer.checkpoint_kimg"):
@@ -398,6 +400,11 @@ def validate(run: RunConfig) -> None:
         fix = f"a stage larger than data.size={run.data.size} trains on upsampled images; raise data.size"
         need(stage.size <= run.data.size, f"{key}.size", stage.size, fix)
         need(stage.batch >= 1, f"{key}.batch", stage.batch, "use 1 or more")
+        if isinstance(run.system, PhotometricConfig):
+            own = run.generator.get("size")
+            need(
+                stage.size == own, f"{key}.size", stage.size, f"the networks take generator.size={own}; make them equal"
+            )
         for name, rate in (("lr_g", stage.lr_g), ("lr_d", stage.lr_d)):
             need(0 < rate < math.inf, f"{key}.{name}", rate, "use a finite number above 0, e.g. 3e-4")
 

@@ -182,7 +182,13 @@ def stack(images: "Sequence[Image]") -> "Image":
 
 
 def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, Any]) -> Path:
-    """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk."""
+    """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk.
+
+    Raises:
+        ConfigError: another suffix than .png.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ConfigError(f"{path}: pictures are written as .png")
     return atomic_write(path, _png(image, notes))
 
 

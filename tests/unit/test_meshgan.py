@@ -111,10 +111,15 @@ def test_background_is_seen_at_its_scale() -> None:
 
 
 def test_background_follows_the_view_if_asked() -> None:
+    """What lies far behind the object moves as the camera looks: its central ray says where."""
     generator = build(background_crop="view")
-    ramp = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
-    left, right = (generator.crop(ramp, generator.camera(yaw, size=16)).mean() for yaw in (-0.5, 0.5))
-    assert left != right
+    right = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
+    for yaw, pitch in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.3), (0.0, -0.3)):
+        camera = generator.camera(yaw, pitch, size=16)
+        towards = -camera.cam2world[0, :3, 2]
+        x, down = (generator.crop(ramp, camera).mean() for ramp in (right, right.mT))
+        assert x.sign() == towards[0].sign() if yaw else x.abs() < 1e-6
+        assert down.sign() == -towards[1].sign() if pitch else down.abs() < 1e-6
 
 
 def test_mirrored_depth_turns_the_volume_over() -> None:
@@ -175,3 +180,19 @@ def test_schedule_lets_the_shape_go_slowly() -> None:
 def test_settings_that_cannot_work_are_named(setting: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(MeshGAN.tiny(), **setting)
+
+
+def test_every_pixel_of_the_mask_has_depth_and_normal() -> None:
+    generator = shaped(size="hard").eval()
+    out = generator(generator.latents(3), generator.camera(0.2, size=32))
+    inside = out.mask > 0
+    assert (out.depth[inside] < generator.scene.far).all()
+    assert ((out.normal.norm(dim=1, keepdim=True)[inside] - 1).abs() < 1e-3).all()
+
+
+def test_looking_first_does_not_hinder_learning_later() -> None:
+    octa_sphere.cache_clear()
+    generator = build()
+    with torch.inference_mode():
+        generator(generator.latents(1), generator.camera(size=16))
+    generator(generator.latents(1), generator.camera(size=16)).rgb.mean().backward()

@@ -59,6 +59,8 @@ class Generator(nn.Module):
     mapping: nn.Module  # z to the code that `forward` uses
     system: ClassVar[str] = "adversarial"  # the training regime, a name of configs/system/
     uses_light: ClassVar[bool] = False
+    interpolates: ClassVar[bool] = True  # objects between two codes are objects, too
+    hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     card: "Card | None" = None
     name: str = ""
 

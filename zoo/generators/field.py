@@ -61,6 +61,7 @@ class FieldGenerator(Generator):
 
     Config = FieldConfig
     config: Any
+    hollow_advice = "generator.outward_init=true"
 
     def __init__(self, config: Any, extra: int = 0) -> None:
         super().__init__(config)

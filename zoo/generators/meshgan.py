@@ -66,13 +66,18 @@ class MeshGANConfig:
         if not 0 < self.radius_min <= self.radius_max:
             radii = f"radius_min={self.radius_min}, radius_max={self.radius_max}"
             raise ConfigError(f"generator.{radii}: use 0 < radius_min <= radius_max")
+        for key in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use 1 or more")
         for key in ("map_size", "image_size"):
             side = getattr(self, key)
-            if side < 16 or side.bit_count() != 1:
-                raise ConfigError(f"generator.{key}={side}: use a power of two, 16 or more")
+            if not 16 <= side <= 512 or side.bit_count() != 1:
+                raise ConfigError(f"generator.{key}={side}: use a power of two from 16 to 512")
+        if not 4 <= self.mesh_n <= 1024:
+            raise ConfigError(f"generator.mesh_n={self.mesh_n}: use 4 to 1024 cells")
         wide = self.background_scale * self.image_size
-        if self.background_scale not in (1, 2, 4) or wide > 4 * self.map_size:
-            fix = f"use 1, 2 or 4, and at most {4 * self.map_size} pixels in all (four times map_size)"
+        if self.background_scale not in (1, 2, 4) or wide > min(1024, 4 * self.map_size):
+            fix = f"use 1, 2 or 4, and at most {min(1024, 4 * self.map_size)} pixels in all (1024, four times map_size)"
             raise ConfigError(f"generator.background_scale={self.background_scale}: {fix}")
 
 
@@ -89,6 +94,7 @@ class MeshGAN(Generator):
 
     Config = MeshGANConfig
     config: MeshGANConfig
+    hollow_advice = "generator.volume_weight=1"
     sphere: Tensor
 
     def __init__(self, config: MeshGANConfig) -> None:
@@ -151,12 +157,12 @@ class MeshGAN(Generator):
         c = self.config
         positions = c.base_radius * self.sphere + shape_weight * departure
         positions = low_pass(positions, c.shape_blur * c.map_size / 128)
-        uv = octa_sphere(n or c.mesh_n).uv.to(positions)
+        uv = octa_sphere(c.mesh_n if n is None else n).uv.to(positions)
         at = F.grid_sample(positions, uv[None, None].expand(len(positions), 1, -1, 2), align_corners=True)
         return at[:, :, 0].transpose(1, 2)
 
     def sized(self, verts: Tensor) -> Tensor:
-        """The hard size constraint: clamped root-mean-square radius and centre. Its gradient has no radial part."""
+        """The hard size constraint: clamped root-mean-square radius and centre. Outside, no gradient is radial."""
         c = self.config
         centre = verts.mean(1, keepdim=True)
         limit = centre.new_tensor([0.15, 0.15, 0.6])
@@ -182,7 +188,7 @@ class MeshGAN(Generator):
         camera = camera.to(self.device).expand(len(latents))
         sampling = sampling or MeshSampling()
         departure, texture, background = self.maps(self.code(latents))
-        topology = octa_sphere(self.config.mesh_n)
+        topology = octa_sphere(self.config.mesh_n).to(self.device)
         verts = self.world_vertices(departure, sampling.shape_weight)
         behind = self.crop(background, camera, sampling.random_crop)
         out = render_mesh(verts, topology, texture, behind, camera, self.config.renderer, normals=not self.training)
@@ -191,7 +197,7 @@ class MeshGAN(Generator):
             rgb=out.rgb,
             depth=torch.where(inside, out.depth, torch.full_like(out.depth, self.scene.far)),
             normal=None if self.training else out.normal,
-            mask=out.mask,
+            mask=out.mask if self.training else out.mask * inside,  # the soft strip around it has no depth
             aux={
                 "radius": rms_radius(verts) / self.unit,
                 "centre": verts.mean(1) / self.unit,
@@ -209,7 +215,7 @@ class MeshGAN(Generator):
         if self.config.background_crop == "uniform" and random:
             where = torch.rand(b, 2).to(background) * 2 - 1
         elif self.config.background_crop == "view":
-            where = (camera.pose.flip(-1) * torch.tensor([-1.0, 1.0], device=background.device)).clamp(-1, 1)
+            where = (camera.pose.flip(-1) * torch.tensor([1.0, -1.0], device=background.device)).clamp(-1, 1)
         else:
             where = background.new_zeros(b, 2)
         size = camera.size

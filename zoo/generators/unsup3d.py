@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..config import SceneConfig
 from ..data.heads import HeadDataset
+from ..data.priors import pose_prior
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..losses import photometric_loss, resize, step_loss
@@ -68,6 +69,13 @@ class Unsup3DConfig:
             raise ConfigError(f"generator.{depths}: use 0 < min_depth < max_depth")
         if self.depth_prior not in ("none", "ellipsoid"):
             raise ConfigError(f"generator.depth_prior={self.depth_prior}: use none or ellipsoid")
+        if self.size < 32 or self.size.bit_count() != 1:
+            raise ConfigError(f"generator.size={self.size}: use a power of two, 32 or more")
+        if min(self.nf, self.zdim, self.groups, self.encoder_nf) < 1 or self.nf % self.groups:
+            raise ConfigError(f"generator.nf={self.nf}: use a multiple of generator.groups={self.groups}, above 0")
+        pose = self.scene.pose
+        if self.pose_weight > 0 and (pose.distribution == "fixed" or min(pose.pitch_std, pose.yaw_std) <= 0):
+            raise ConfigError(f"generator.pose_weight={self.pose_weight}: data.scene.pose does not spread; use 0")
         for name in ("ambient", "diffuse"):
             ends = getattr(self, name)
             if len(ends) != 2 or not 0 <= ends[0] < ends[1]:
@@ -124,6 +132,8 @@ class Unsup3D(Generator):
     config: Unsup3DConfig
     system = "photometric"
     uses_light = True
+    interpolates = False  # half one photograph and half another is not a photograph
+    hollow_advice = "generator.depth_prior=ellipsoid"
 
     def __init__(self, config: Unsup3DConfig) -> None:
         super().__init__(config)
@@ -207,9 +217,10 @@ class Unsup3D(Generator):
         A flatter object that turns further looks nearly the same (the bas-relief ambiguity), so reconstruction alone
         leaves the scale of the relief open. Not in the paper; the adversarial methods know the same prior.
         """
-        pose = self.scene.pose
-        std = view.new_tensor([pose.pitch_std, pose.yaw_std])
-        turns, roll = view[:, :2] / std, view[:, 2] / pose.pitch_std
+        # Turns about x and y, right-handed in the paper's frame, are zoo's pitch and yaw the other way round.
+        drawn = -pose_prior(self.scene.pose).sample(10_000, torch.Generator().manual_seed(0)).to(view)
+        mean, std = drawn.mean(0), drawn.std(0)
+        turns, roll = (view[:, :2] - mean) / std, view[:, 2] / std[0]
         spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
         return spread.sum() + roll.square().mean()
 
@@ -217,14 +228,25 @@ class Unsup3D(Generator):
     def predict_depth(self, images: Tensor, batch_size: int = 64) -> Tensor:
         """Depth (N,1,H,H) on the CPU, in the view of the photographs (N,3,H,H) in [-1,1], as the papers score it.
 
-        Other sizes than the network's are resized on the way in and out. Where the surface does not reach, the depth
-        of its nearest part is continued.
+        The networks see photographs of other sizes resized; the surface is then rendered at the photograph's own size,
+        if that is larger. Where the surface does not reach, the depth of its nearest part is continued.
         """
+        c, size = self.config, images.shape[-1]
+        fine = max(size, c.size)
+        camera = dm.MapCamera(fine, c.scene.fov, c.scene.radius, c.aligned)
         parts = []
         for chunk in images.split(batch_size):
-            p = self.predict(resize(chunk.to(self.device), self.config.size))
-            parts.append(resize(continued(p.depth, p.valid), images.shape[-1]).cpu())
+            photo = resize(chunk.to(self.device), c.size)
+            # Corner samples lie on corner samples at every size.
+            canonical = F.interpolate(self.canonical_depth(photo), size=fine, mode="bilinear", align_corners=True)
+            view = self.viewpoint(self.netV(photo))
+            depth, valid = dm.warp_depth(canonical, view, camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
+            parts.append(resize(continued(depth, valid), size).cpu())
         return torch.cat(parts)
+
+    def canonical_depth(self, image: Tensor) -> Tensor:
+        """Canonical depth (B,1,S,S) with its border."""
+        return self.set_border(self.free_depth(image))
 
     def free_depth(self, image: Tensor) -> Tensor:
         """Canonical depth (B,1,S,S), its mean near the middle of the range, no border."""
@@ -277,7 +299,7 @@ class Unsup3D(Generator):
         if latents.code is not None:
             return latents.code
         image = latents.z.unflatten(1, (3, self.config.size, self.config.size))
-        return torch.cat([self.set_border(self.free_depth(image)), self.netA(image)], 1)
+        return torch.cat([self.canonical_depth(image), self.netA(image)], 1)
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: None = None) -> Render:
         """Render the canonical surface as a mesh. It includes what the photograph shows around the object; the mask is

@@ -11,6 +11,7 @@ from .rasterize import rasterize
 
 
 @cache
+@torch.inference_mode(False)  # what is kept must serve training as well
 def grid_faces(size: int) -> Tensor:
     """(2 (S-1)^2, 3) triangles of a depth map over its pixels in row-major order, on the CPU.
 

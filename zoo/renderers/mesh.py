@@ -112,6 +112,8 @@ def _check(verts: Tensor, topology: Topology, texture: Tensor, background: Tenso
     b, count = len(verts), len(topology.uv)
     if verts.ndim != 3 or verts.shape[1:] != (count, 3):
         raise ValueError(f"verts are {tuple(verts.shape)}; this topology needs (B, {count}, 3)")
+    if not b:
+        raise ValueError("verts hold 0 objects; give one or more")
     if not verts.isfinite().all():
         bad = (~verts.isfinite()).any(-1).sum().item()
         raise ValueError(f"{bad} of {b * count} vertices are not finite; look for a diverged network upstream")

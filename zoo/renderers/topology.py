@@ -67,6 +67,7 @@ class Topology:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _copy(topology: Topology, device: torch.device) -> Topology:
     return Topology(**{f.name: getattr(topology, f.name).to(device) for f in fields(topology)})
 
@@ -107,6 +108,7 @@ def _refuse(bad: Tensor, message: Callable[[int], str]) -> None:
 
 
 @cache
+@torch.inference_mode(False)  # what is kept must serve training as well
 def octa_sphere(n: int) -> Topology:
     """A closed unit sphere from a folded octahedron, with azimuthal equidistant UVs.
 

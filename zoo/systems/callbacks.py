@@ -268,8 +268,8 @@ class Samples(L.Callback):
         if self.hollow == self.patience:
             log.warning(
                 "the shapes have been hollow in %d samples running (curvature %.3f at %.1f kimg): restart with "
-                "generator.outward_init=true or another seed",
-                self.hollow, curvature, system.kimg,
+                "%s or another seed",
+                self.hollow, curvature, system.kimg, system.generator.hollow_advice or "lower learning rates",
             )  # fmt: skip
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class PhotometricSystem(TrainingSystem):
         )
 
     def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
-        room = SHOWN - self.images
+        room = SHOWN - self.images // self.trainer.world_size  # each process keeps examples of its own
         if room > 0:
             self.examples[SHOWN - room :][: len(images)] = images[:room]
         perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
@@ -51,7 +51,7 @@ class PhotometricSystem(TrainingSystem):
         return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
 
     def shown(self, n: int) -> Latents | None:
-        if self.images < n:
+        if self.images // self.trainer.world_size < n:
             return None
         average = cast(Unsup3D, self.ema.average)
         return average.encode(self.examples[:n])
