@@ -7,7 +7,6 @@ file.
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import math
@@ -427,5 +426,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def fingerprint(config: Any) -> str:
     """Eight hex digits that change when any value of the configuration does."""
+    import hashlib  # here, as it takes a seventh of the time of `import zoo`
+
     values = config if isinstance(config, Mapping) else to_dict(config)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]

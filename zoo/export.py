@@ -7,7 +7,6 @@ except depth, which has none.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,6 +244,8 @@ def turntable(
         ConfigError: fewer than 2 frames, another suffix.
         ZooError: the folder exists already.
     """
+    import tempfile
+
     path = Path(path)
     if frames < 2:
         raise ConfigError(f"frames={frames}: a turntable needs at least 2")
