@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from zoo.generators.base import Latents
 from zoo.generators.field import FieldConfig, FieldGenerator
 from zoo.generators.pigan import PiGAN
-from zoo.generators.shadegan import ShadeGAN, ShadeGANConfig, light_ratio, resize, tracking_window
+from zoo.generators.shadegan import ShadeGAN, ShadeGANConfig, light_ratio, tracking_window
 from zoo.geometry import Camera, Light
+from zoo.losses import resize
 from zoo.renderers.shading import lambert, unit_normals
 from zoo.renderers.volume import Sampling, ray_distances
 

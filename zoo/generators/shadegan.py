@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import Camera, Light, Render
+from ..losses import resize
 from ..networks.surfacenet import SurfaceNet, surface_inputs
 from ..renderers.shading import lambert, unit_normals
 from ..renderers.volume import Sampling
@@ -156,14 +156,6 @@ def tracking_window(
     rest = math.exp(-decay * (time - start))
     width = (widths[0] - widths[1]) * rest + widths[1]
     return width, round((steps[0] - steps[1]) * rest + steps[1])
-
-
-def resize(maps: Tensor, size: int) -> Tensor:
-    """(B, C, S, S) to another side: area average when shrinking, bilinear when growing."""
-    if maps.shape[-1] == size:
-        return maps
-    mode = "area" if maps.shape[-1] > size else "bilinear"
-    return F.interpolate(maps, size=(size, size), mode=mode)
 
 
 def surface_loss(surface: Tensor, ray_depth: Tensor, near: float, far: float) -> Tensor:

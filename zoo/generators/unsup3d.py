@@ -128,6 +128,7 @@ class Unsup3D(Generator):
     """Unsup3D's networks under the names of the official checkpoints. Without a light, the mean of the prior shines."""
 
     prior: Tensor
+    pose_moments: Tensor  # (2, 2) mean and deviation of pitch and yaw
     Config = Unsup3DConfig
     config: Unsup3DConfig
     system = "photometric"
@@ -146,6 +147,8 @@ class Unsup3D(Generator):
         self.map_camera = dm.MapCamera(c.size, c.scene.fov, c.scene.radius, c.aligned)
         prior = ellipsoid_prior(c.size) if c.depth_prior == "ellipsoid" else torch.zeros(1, 1, 1, 1)
         self.register_buffer("prior", prior, persistent=False)
+        poses = pose_prior(c.scene.pose).sample(10_000, torch.Generator().manual_seed(0))
+        self.register_buffer("pose_moments", torch.stack([poses.mean(0), poses.std(0)]), persistent=False)
 
     @classmethod
     def tiny(cls) -> Unsup3DConfig:
@@ -218,8 +221,7 @@ class Unsup3D(Generator):
         leaves the scale of the relief open. Not in the paper; the adversarial methods know the same prior.
         """
         # Turns about x and y, right-handed in the paper's frame, are zoo's pitch and yaw the other way round.
-        drawn = -pose_prior(self.scene.pose).sample(10_000, torch.Generator().manual_seed(0)).to(view)
-        mean, std = drawn.mean(0), drawn.std(0)
+        mean, std = -self.pose_moments[0], self.pose_moments[1]
         turns, roll = (view[:, :2] - mean) / std, view[:, 2] / std[0]
         spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
         return spread.sum() + roll.square().mean()

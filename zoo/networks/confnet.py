@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .encoders import check_image, levels
+from .encoders import check_image, levels, through_bottleneck
 
 
 class ConfNet(nn.Module):
@@ -36,15 +36,7 @@ class ConfNet(nn.Module):
         def up(inner: int, outer: int) -> list[nn.Module]:
             return [nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), norm(outer), nn.ReLU(inplace=True)]
 
-        layers: list[nn.Module] = []
-        for inner, outer in zip([cin, *widths], widths, strict=False):
-            layers.append(nn.Conv2d(inner, outer, 4, 2, 1, bias=False))
-            # The last level is 4x4 pixels and goes on without a norm.
-            layers += [] if outer == widths[-1] else [norm(outer)]
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        top = widths[-1]
-        layers += [nn.Conv2d(top, zdim, 4, bias=False), nn.ReLU(inplace=True)]
-        layers += [nn.ConvTranspose2d(zdim, top, 4, bias=False), nn.ReLU(inplace=True)]
+        layers = through_bottleneck(cin, widths, zdim, norm)
         for inner, outer in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
             layers += up(inner, outer)
         self.network = nn.Sequential(*layers)

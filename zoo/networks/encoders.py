@@ -5,6 +5,8 @@ official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Sh
 level less.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -27,6 +29,22 @@ def check_image(image: Tensor, cin: int, size: int) -> None:
     if image.shape[1:] != (cin, size, size):
         expected = f"(B,{cin},{size},{size})"
         raise ValueError(f"image must be {expected} for this network, got {tuple(image.shape)}")
+
+
+def through_bottleneck(cin: int, widths: list[int], zdim: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    """Layers from an image of `cin` channels down to 4x4 pixels, through a 1x1 code of `zdim` and back to 4x4 pixels.
+
+    widths: channels of each level, the first at half the image's side; norm: makes the norm of a width.
+    """
+    layers: list[nn.Module] = []
+    for inner, outer in zip([cin, *widths], widths, strict=False):
+        layers.append(nn.Conv2d(inner, outer, 4, 2, 1, bias=False))
+        # The last level is 4x4 pixels and goes on without a norm.
+        layers += [] if outer == widths[-1] else [norm(outer)]
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+    top = widths[-1]
+    layers += [nn.Conv2d(top, zdim, 4, bias=False), nn.ReLU(inplace=True)]
+    return [*layers, nn.ConvTranspose2d(zdim, top, 4, bias=False), nn.ReLU(inplace=True)]
 
 
 class EDDeconv(nn.Module):
@@ -69,15 +87,8 @@ class EDDeconv(nn.Module):
         def conv(inner: int, outer: int, kernel: int) -> nn.Module:
             return nn.Conv2d(inner, outer, kernel, 1, kernel // 2, bias=False)
 
-        layers: list[nn.Module] = []
-        for inner, outer in zip([cin, *widths], widths, strict=False):
-            layers.append(nn.Conv2d(inner, outer, 4, 2, 1, bias=False))
-            # The last level is 4x4 pixels and goes on without a norm.
-            layers += [] if outer == widths[-1] else [norm(outer)]
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        layers = through_bottleneck(cin, widths, zdim, norm)
         top = widths[-1]
-        layers += [nn.Conv2d(top, zdim, 4, bias=False), nn.ReLU(inplace=True)]
-        layers += [nn.ConvTranspose2d(zdim, top, 4, bias=False), nn.ReLU(inplace=True)]
         layers += [conv(top, top, 3), nn.ReLU(inplace=True)]
         for inner, outer in zip(widths[:0:-1], widths[-2::-1], strict=True):
             layers += [
