@@ -4,8 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .export import export
-from .hub import build, card, evaluate, load, save
-from .hub import list_models as list  # noqa: F401
+from .registry import list_models as list  # noqa: F401
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -14,18 +13,27 @@ if TYPE_CHECKING:
     from .geometry import Camera as Camera
     from .geometry import Light as Light
     from .geometry import Render as Render
+    from .hub import build as build
+    from .hub import card as card
+    from .hub import evaluate as evaluate
+    from .hub import load as load
+    from .hub import save as save
 
+_LATER = {
+    "geometry": ("Camera", "Light", "Render"),
+    "hub": ("build", "card", "evaluate", "load", "save"),
+}
+_HOME = {name: module for module, names in _LATER.items() for name in names}
 # `list` stays out: a star import must not hide the built-in.
-__all__ = ["Camera", "Light", "Render", "build", "card", "evaluate", "export", "load", "save"]
-_GEOMETRY = ("Camera", "Light", "Render")
+__all__ = ["export", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    # Not `from . import geometry`: that asks this very function for `geometry`, and recurses.
-    if name in _GEOMETRY:
-        return getattr(importlib.import_module("zoo.geometry"), name)
+    # Not `from . import hub`: that asks this very function for `hub`, and recurses.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"zoo.{_HOME[name]}"), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
 def __dir__() -> "builtins.list[str]":
-    return sorted([*globals(), *_GEOMETRY])
+    return sorted([*globals(), *_HOME])

@@ -9,8 +9,9 @@ from typing import Any
 
 from . import config
 from .errors import WeightsError
+from .registry import WEIGHTS as WEIGHTS
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"  # the files of a folder of weights
+CONFIG, CARD = "config.json", "README.md"  # the other files of a folder of weights
 DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 _MAX_BYTES = 2**20

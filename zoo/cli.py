@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_bench, cli_data, cli_media, cli_train, hub
+from . import cli_bench, cli_data, cli_media, cli_train, hub, registry
 from .cards import Card, markdown_table
 from .errors import Interrupted, ZooError
 
@@ -45,7 +45,7 @@ def list_(
 
     Example: zoo list 'shade*' --pretrained
     """
-    names = hub.list_models(pattern, pretrained=True if pretrained or markdown else None)
+    names = registry.list_models(pattern, pretrained=True if pretrained or markdown else None)
     if markdown:
         typer.echo(markdown_table(hub.card(name) for name in names), nl=False)
     elif as_json:
@@ -156,7 +156,7 @@ def compare(
 
     given = names or []
     settings = _settings([g for g in given if "=" in g])
-    chosen = [g for g in given if "=" not in g] or hub.list_models(pretrained=True)
+    chosen = [g for g in given if "=" not in g] or registry.list_models(pretrained=True)
     models = {name: hub.load(name) for name in chosen}
     result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
     if as_json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from . import hub, resources
+from . import registry, resources
 from .errors import ZooError
 
 _NEEDED = {
@@ -138,7 +138,7 @@ def _cache() -> Check:
 def _weights() -> Iterator[Check]:
     from .weights import read_weights
 
-    for name in hub.list_models(pretrained=True):
+    for name in registry.list_models(pretrained=True):
         try:
             card = read_weights(resources.checkpoints() / name).card
         except ZooError as error:

@@ -6,8 +6,6 @@ card.
 """
 
 import dataclasses
-import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,27 +20,6 @@ if TYPE_CHECKING:
 
     from .evaluation.protocols import Predictor, Row
     from .generators.base import Generator
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _shipped() -> list[str]:
-    return sorted((path.parent.name for path in resources.checkpoints().glob(f"*.*/{WEIGHTS}")), key=_natural)
-
-
-def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[str]:
-    """Names of methods (`shadegan`) and of their weights (`shadegan.heads64`), in natural order; does not import torch.
-
-    Args:
-        pattern: shell wildcards, matched against the method and against `method.tag`.
-        pretrained: True only weights, False only methods, None both.
-    """
-    methods = [] if pretrained else registry.names()
-    weights = [] if pretrained is False else _shipped()
-    both = sorted({*methods, *weights}, key=_natural)
-    return [n for n in both if any(fnmatch.fnmatchcase(part, pattern) for part in (n, n.partition(".")[0]))]
 
 
 def card(name: str) -> Card:
@@ -113,7 +90,7 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
     from . import weights
 
     if not pretrained:
-        if name in registry.names() and not any(n.startswith(f"{name}.") for n in _shipped()):
+        if name in registry.names() and not any(n.startswith(f"{name}.") for n in registry.weights()):
             return build(name, **overrides)
         return build(weights.read_weights(_locate(name)).config, **overrides)
     place, chosen = _locate(name), _device(device)
@@ -288,7 +265,7 @@ def _locate(name: str) -> Path:
         if not place.exists():
             raise WeightsError(f"{name}: {place} does not exist")
         return place
-    shipped = _shipped()
+    shipped = registry.weights()
     if name in shipped:
         return resources.checkpoints() / name
     if tags := [n for n in shipped if n.partition(".")[0] == name]:

@@ -1,26 +1,56 @@
-"""Names of the methods and where their classes live. Nothing heavy is imported until a class is asked for.
+"""Names of the methods, where their classes live, and names of the weights. Imports nothing heavy, see `zoo.list`.
 
 A method is known by its file `configs/generator/<name>.yaml`, whose line `class: module:Class` names the code. A
 package of somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`).
 """
 
-import difflib
+import fnmatch
 import importlib
 import re
 from collections.abc import Iterable
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import resources
 from .errors import ConfigError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+WEIGHTS = "model.safetensors"  # the file that makes a folder of checkpoints/ a set of weights
 _CLASS_LINE = re.compile(r"^class:\s*([\w.]+:\w+)\s*$", re.MULTILINE)
+
+
+def _plugins() -> "EntryPoints":
+    from importlib.metadata import entry_points  # half of what `import zoo` would take
+
+    return entry_points(group="zoo.generators")
 
 
 def names() -> list[str]:
     """Registered method names, sorted."""
     shipped = {path.stem for path in (resources.configs() / "generator").glob("*.yaml")}
-    return sorted(shipped | {point.name for point in entry_points(group="zoo.generators")})
+    return sorted(shipped | {point.name for point in _plugins()})
+
+
+def weights() -> list[str]:
+    """Names `method.tag` of the shipped weights, in natural order."""
+    return sorted((path.parent.name for path in resources.checkpoints().glob(f"*.*/{WEIGHTS}")), key=_natural)
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[str]:
+    """Names of methods (`shadegan`) and of their weights (`shadegan.heads64`), in natural order; does not import torch.
+
+    Args:
+        pattern: shell wildcards, matched against the method and against `method.tag`.
+        pretrained: True only weights, False only methods, None both.
+    """
+    both = {*([] if pretrained else names()), *([] if pretrained is False else weights())}
+    matching = (n for n in both if any(fnmatch.fnmatchcase(part, pattern) for part in (n, n.partition(".")[0])))
+    return sorted(matching, key=_natural)
 
 
 def target(name: str) -> str:
@@ -35,7 +65,7 @@ def target(name: str) -> str:
         if match is None:
             raise ConfigError(f"{path}: no line 'class: module:Class'")
         return match.group(1)
-    for point in entry_points(group="zoo.generators"):
+    for point in _plugins():
         if point.name == name:
             return point.value
     raise ConfigError(unknown("method", name, names()))
@@ -49,6 +79,8 @@ def resolve(name: str) -> type[Any]:
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
     """One line for an unknown name: what was given, the nearest match, everything there is."""
+    import difflib
+
     known = sorted(known)
     near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

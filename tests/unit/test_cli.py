@@ -132,7 +132,7 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.hub, "list_models", interrupt)
+    monkeypatch.setattr(cli.registry, "list_models", interrupt)
     assert "interrupted" in failed(capsys, 130, "list")
 
 
@@ -140,7 +140,7 @@ def test_bugs_say_that_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def broken(*_: object, **__: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(cli.hub, "list_models", broken)
+    monkeypatch.setattr(cli.registry, "list_models", broken)
     assert "bug" in failed(capsys, 1, "list")
 
 

@@ -18,7 +18,7 @@ def test_list_imports_nothing_heavy() -> None:
 
 
 def test_list_takes_little_work() -> None:
-    # 0.03 to 0.1 s of processor time on an idle machine; a busy one triples it. torch alone takes over a second.
+    # About 0.05 s of processor time on an idle machine; a busy one triples it. torch alone takes over a second.
     code = "import time; t = time.process_time(); import zoo; zoo.list(); print(time.process_time() - t)"
     assert min(float(run(code)) for _ in range(3)) < 0.3
 
