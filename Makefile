@@ -7,7 +7,7 @@ export ZOO_CACHE ?= $(CURDIR)/.cache
 .PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/zoo compare --benchmark heads --quick --out out/report.html
+	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"

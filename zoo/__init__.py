@@ -10,6 +10,7 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     import builtins
 
+    from .editing.inversion import invert as invert
     from .geometry import Camera as Camera
     from .geometry import Light as Light
     from .geometry import Render as Render
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
     from .hub import card as card
     from .hub import evaluate as evaluate
     from .hub import load as load
+    from .hub import load_reconstruction as load_reconstruction
     from .hub import save as save
+    from .importers import import_official as import_official
 
 _LATER = {
+    "editing.inversion": ("invert",),
     "geometry": ("Camera", "Light", "Render"),
-    "hub": ("build", "card", "evaluate", "load", "save"),
+    "hub": ("build", "card", "evaluate", "load", "load_reconstruction", "save"),
+    "importers": ("import_official",),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 # `list` stays out: a star import must not hide the built-in.

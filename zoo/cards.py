@@ -48,6 +48,7 @@ class Card:
     bytes: int = 0
     parameters: int = 0
     citation: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # published files they were converted from, and their SHA-256
 
     def as_dict(self) -> dict[str, Any]:
         """The card as nested plain values, ready for JSON."""
@@ -97,6 +98,9 @@ def write(card: Card) -> str:
         parts.append(f"Made by `{card.command}`" + (f" from {card.data}." if card.data else "."))
     if card.metrics:
         parts.append(_metrics_table(card.metrics))
+    if card.sources:
+        rows = "\n".join(f"- `{name}`, SHA-256 `{sha256}`" for name, sha256 in card.sources.items())
+        parts.append(f"## Converted from\n\n{rows}")
     if card.limits:
         parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits))
     if card.licence:

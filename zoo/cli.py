@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import cli_bench, cli_data, cli_media, cli_train, hub, registry
+from . import cli_bench, cli_data, cli_edit, cli_import, cli_invert, cli_media, cli_run, cli_train, hub, registry
 from .cards import Card, markdown_table
 from .errors import Interrupted, ZooError
 
@@ -81,6 +82,7 @@ def _card_text(card: Card) -> str:
     lines += [f"{key}: {value}" for key, value in facts.items() if value]
     lines += [f"licence of the {what}: {terms}" for what, terms in card.licence.items()]
     lines += [f"{m.name} {m.value:g} ({m.protocol}, n = {m.n}): {m.command}" for m in card.metrics]
+    lines += [f"converted from: {name}, SHA-256 {sha256}" for name, sha256 in card.sources.items()]
     lines += [f"limit: {limit}" for limit in card.limits]
     return "\n".join(lines)
 
@@ -108,6 +110,9 @@ def doctor(as_json: Json = False) -> None:
 
 
 Benchmark = Annotated[str, typer.Option(help="heads (embedded) or bfm (needs data.root=DIR).")]
+Comparison = Annotated[
+    str, typer.Option(help="heads (embedded), bfm (needs data.root=DIR), or identity (needs zoo[identity]).")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a look in seconds, under its own name.")]
 
 
@@ -136,7 +141,7 @@ def evaluate(
 @app.command()
 def compare(
     names: Annotated[list[str] | None, typer.Argument(help="What zoo.load takes; data.root=DIR. Default: all.")] = None,
-    benchmark: Benchmark = "heads",
+    benchmark: Comparison = "heads",
     quick: Quick = False,
     seed: Annotated[int, typer.Option(help="Order and weights of the probes.")] = 0,
     out: Annotated[
@@ -150,21 +155,37 @@ def compare(
     Examples:
       zoo compare
       zoo compare shadegan pigan --benchmark bfm data.root=/data/synface --out bfm.html
+      zoo compare shadegan stylegan2 --benchmark identity --quick
     """
-    from .evaluation.comparison import compare as run
-    from .evaluation.report import text_table, write_report
-
     given = names or []
     settings = _settings([g for g in given if "=" in g])
-    chosen = [g for g in given if "=" not in g] or registry.list_models(pretrained=True)
-    models = {name: hub.load(name) for name in chosen}
-    result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
+    chosen = [g for g in given if "=" not in g]
+    models = {name: hub.load(name) for name in chosen or registry.list_models(pretrained=True)}
+    result: Any
+    table: Callable[[Any], Any]
+    write: Callable[[Any, Path], Path]
+    if benchmark == "identity":
+        from .evaluation.identity import compare_identity
+        from .evaluation.identity_report import identity_table, write_identity_report
+
+        if settings:
+            raise typer.BadParameter("the benchmark identity takes no settings; --quick is its short form")
+        result = compare_identity(models, quick=quick, seed=seed, progress=not as_json)
+        table, write = identity_table, write_identity_report
+    else:
+        from .evaluation.comparison import compare as run
+        from .evaluation.report import text_table, write_report
+
+        if not chosen:
+            models = {name: model for name, model in models.items() if model.is_3d}  # a picture has no depth to score
+        result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
+        table, write = text_table, write_report
     if as_json:
         typer.echo(json.dumps([row.figures() for row in result.rows]))
     else:
-        _print(text_table(result.rows))
+        _print(table(result.rows))
     if out or not as_json:
-        path = write_report(result, out or Path(f"compare-{benchmark}.html"))
+        path = write(result, out or Path(f"compare-{benchmark}.html"))
         typer.echo(f"report: {path}", err=True)
 
 
@@ -195,9 +216,16 @@ app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
 app.command()(cli_media.figure)
 app.command()(cli_media.export)
+app.command()(cli_invert.invert)
+app.command()(cli_edit.relight)
+app.command()(cli_edit.rotate)
+app.command()(cli_edit.interpolate)
+app.command()(cli_edit.mix)
+app.command()(cli_run.run)
 app.command()(cli_train.train)
 app.command()(cli_train.finetune)
 app.command()(cli_train.save)
+app.command("import")(cli_import.import_)
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_bench.app, name="bench")
 

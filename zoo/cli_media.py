@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .generators.base import Generator, Latents
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value
@@ -22,12 +22,19 @@ def _finite(value: float | None) -> float | None:
 
 Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
 Size = Annotated[int, typer.Option(help="Pixels.", min=8, max=1024)]
-Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.", callback=_finite)]
-Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.", callback=_finite)]
-Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=_finite)]
+Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.", callback=finite)]
+Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.", callback=finite)]
+Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=finite)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+From = Annotated[list[Path] | None, typer.Option("--from", help="A reconstruction of zoo invert; may be repeated.")]
+EditPsi = Annotated[
+    float | None,
+    typer.Option(
+        help="Truncation: 0 = the average object; default: 0.7 for seeds, 1 for photographs.", callback=finite
+    ),
+]
 _MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
-_RELIGHT = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}
+RELIGHT = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}
 
 
 def seeds_of(text: str) -> list[int]:
@@ -53,10 +60,31 @@ def draw(generator: "Generator", seeds: list[int], psi: float) -> "Latents":
     return type(parts[0]).cat(parts)
 
 
-def notes_of(generator: "Generator", seeds: list[int]) -> dict[str, str]:
+def subjects(
+    name: str, seed: str, source: list[Path] | None, psi: float | None, device: str
+) -> "tuple[Generator, Latents]":
+    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if nothing is."""
+    from .editing.codes import at, truncate
+    from .editing.reconstruction import read
+    from .hub import load
+
+    generator = load(name, device=device)
+    parts = [truncate(generator, read(path, generator).latents, 1 if psi is None else psi) for path in source or []]
+    if seed or not parts:
+        drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
+        parts.append(at(generator, generator.code(drawn)))
+    return generator, type(parts[0]).cat(parts)
+
+
+def notes_of(generator: "Generator", seeds: str, source: list[Path] | None = None) -> dict[str, str]:
     """What a picture must say of itself to be made again."""
     command = shlex.join(["zoo", *sys.argv[1:]])
-    return {"model": str(getattr(generator, "name", "")), "seed": ",".join(map(str, seeds)), "command": command}
+    notes = {"model": str(getattr(generator, "name", "")), "command": command}
+    if source:
+        notes["from"] = ",".join(map(str, source))
+    if seeds or not source:
+        notes["seed"] = ",".join(map(str, seeds_of(seeds or "0")))
+    return notes
 
 
 def sample(
@@ -86,6 +114,8 @@ def sample(
     generator = load(name, device=device)
     if relight and not generator.uses_light:
         raise ConfigError(f"{name} has no light to change; leave --relight out")
+    if yaw or pitch:
+        generator.need_camera("--yaw and --pitch")
     latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)
 
     def render(light: Light | None) -> Render:
@@ -94,22 +124,23 @@ def sample(
 
     sheets = [grid(render(None), maps=rows, labels=[str(seed) for seed in chosen])]
     if relight:
-        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in _RELIGHT.values()]
+        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in RELIGHT.values()]
         sheets += [grid(render(light), maps=["rgb"]) for light in lights]
-    typer.echo(str(save_png(stack(sheets), out, notes_of(generator, chosen))))
+    typer.echo(str(save_png(stack(sheets), out, notes_of(generator, seeds))))
 
 
 def turntable(
     name: Name,
-    seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "0",
+    seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "",
+    source: From = None,
     out: Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
     frames: Annotated[int, typer.Option(help="Of one swing.", min=2, max=2000)] = 60,
     fps: Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)] = 25,
     size: Size = 128,
-    psi: Psi = 0.7,
+    psi: EditPsi = None,
     yaw: Annotated[
         float | None,
-        typer.Option(help="Swing to each side in radians; default: what training saw.", callback=_finite),
+        typer.Option(help="Swing to each side in radians; default: what training saw.", callback=finite),
     ] = None,
     pitch: Pitch = 0.0,
     maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "rgb",
@@ -117,22 +148,23 @@ def turntable(
 ) -> None:
     """Film objects while the camera swings from side to side.
 
-    Example: zoo turntable shadegan --seed 3 --out face.mp4 --maps rgb,normal
+    \b
+    Examples:
+      zoo turntable shadegan --seed 3 --out face.mp4 --maps rgb,normal
+      zoo turntable shadegan --from out/reconstruction.safetensors --out photo.mp4
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from .export import turntable as film
-    from .hub import load
 
-    chosen = seeds_of(seed)
-    generator = load(name, device=device)
+    generator, objects = subjects(name, seed, source, psi, device)
     rows = [row.strip() for row in maps.split(",")]
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("filming", total=frames)
         path = film(
-            generator, draw(generator, chosen, psi), out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
-            notes=notes_of(generator, chosen), advance=lambda: progress.advance(task),
+            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
+            notes=notes_of(generator, seed, source), advance=lambda: progress.advance(task),
         )  # fmt: skip
     typer.echo(str(path))
 
@@ -201,4 +233,4 @@ def figure(
         else:
             task = progress.add_task("drawing", total=len(chosen))
             image = canonical_views(generator, latents, size=size, reach=angle, advance=lambda: progress.advance(task))
-    typer.echo(str(save_png(image, out, notes_of(generator, chosen))))
+    typer.echo(str(save_png(image, out, notes_of(generator, seeds))))

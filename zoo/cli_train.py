@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import config, hub
+from . import config, hub, registry
 from .errors import ConfigError
 
 Overrides = Annotated[
@@ -81,7 +81,8 @@ def _run(run: config.RunConfig, dry_run: bool) -> None:
     except MisconfigurationException as error:
         asked = f"trainer.accelerator={run.trainer.accelerator} trainer.devices={run.trainer.devices}"
         raise ConfigError(f"{asked} cannot be had here; leave them out, or see zoo doctor ({error})") from error
-    typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png  |  zoo turntable {folder} --out film.mp4")
+    film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(run.generator["name"]).uses_camera else ""
+    typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png{film}")
 
 
 def _speak() -> None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +53,14 @@ class LightConfig:
     cov: list[list[float]] = field(
         default_factory=lambda: [[0.01, 0, 0, 0], [0, 0.0225, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.09]]
     )
+
+
+@dataclass
+class NormalConfig:
+    """Multivariate normal distribution of D numbers."""
+
+    mean: list[float] = field(default_factory=list)
+    cov: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
@@ -134,6 +142,11 @@ class AdversarialConfig(SystemConfig):
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     topk_min: float = 1.0  # least fraction of a batch G learns from
     topk_kimg: float = 0.0  # the fraction falls by 1 % each this many thousand images; 0 = never
+    mixing: float = 0.0  # chance that an image takes two codes: one in its coarse layers, another in the fine ones
+    path_length: float = 0.0  # weight of StyleGAN2's path-length regulariser
+    path_length_every: int = 4  # G steps between two such terms; the weight is scaled up to match
+    ada_target: float = 0.0  # augment D's images until the mean sign of D(real) is this, e.g. 0.6; 0: no augmentation
+    ada_kimg: float = 500.0  # augmentation can go from never to always within this many thousand images
 
 
 @dataclass
@@ -146,7 +159,49 @@ class PhotometricConfig(SystemConfig):
     perceptual: str | None = None  # file of torchvision's VGG16 weights, for the perceptual loss; None: without it
 
 
-SYSTEMS: dict[str, type[SystemConfig]] = {"adversarial": AdversarialConfig, "photometric": PhotometricConfig}
+@dataclass
+class InstanceStageConfig:
+    """Iterations of GAN2Shape's three steps, and whether they also fit the mirrored object."""
+
+    albedo: int = 500
+    projection: int = 500
+    joint: int = 200
+    mirror_albedo: bool = False
+    mirror_joint: bool = True
+
+
+@dataclass
+class InstanceConfig(SystemConfig):
+    """Fitting a method to one photograph, or to a few together, with the help of a 2D GAN (GAN2Shape)."""
+
+    name: str = "instance"
+    stages: list[InstanceStageConfig] = field(default_factory=lambda: [InstanceStageConfig()])  # type: ignore[assignment]
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 5e-4
+    lr_shape: float = 1e-4  # of the depth network while it takes on the initial shape
+    lr_albedo: float = 1e-4  # of the albedo network in the first step
+    lr_projection: float = 1e-4  # of the offset encoder in the second
+    lr_joint: float = 1e-4  # of depth, albedo, viewpoint and light in the third
+    batch: int = 16  # pseudo images in each iteration
+    collect: int = 100  # batches that the GAN draws for the third step
+    shape: str = "ellipsoid"  # ellipsoid | flat | asymmetric | weights whose depth is taken, e.g. unsup3d.heads64
+    shape_steps: int = 1000  # iterations until the depth network shows it
+    category: str = "face"  # how the ellipsoid fits the foreground: face | synface | cat | car | church
+    mask: str = "ellipse"  # the foreground: ellipse | alpha (of the picture) | all | a file or folder of masks
+    use_mask: bool = False  # pseudo images and drawings count inside the foreground only
+    feature_blocks: int = 4  # of the discriminator, by which drawings are compared in the second step; 0: by L1 alone
+    perceptual: str = "discriminator"  # reconstructions are compared by: none | discriminator | lpips
+    vgg: str | None = None  # file of torchvision's VGG16 weights, for lpips
+    lpips: str | None = None  # file of the linear layers of LPIPS 0.1, for lpips
+    inversion_steps: int = 500  # to find a photograph's latent
+    inversion_lr: float = 0.05
+
+
+SYSTEMS: dict[str, type[SystemConfig]] = {
+    "adversarial": AdversarialConfig,
+    "photometric": PhotometricConfig,
+    "instance": InstanceConfig,
+}
 
 
 @dataclass
@@ -343,10 +398,10 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _read_priors(values: dict[str, Any]) -> None:
-    """Put the numbers of a file in place of `data.scene.light=FILE` and `data.scene.pose=FILE`: they go with a run."""
+    """Put the numbers of a file in place of `data.scene.light=FILE` and the like: they go with a run."""
     data, system = values.get("data"), values.get("system")
     scene = data.get("scene") if isinstance(data, dict) else None
-    for holder, kind in ((scene, "light"), (scene, "pose"), (system, "pose")):
+    for holder, kind in ((scene, "light"), (scene, "pose"), (system, "pose"), (values.get("generator"), "view")):
         if isinstance(holder, dict) and isinstance(holder.get(kind), str):
             holder[kind] = read_prior(kind, holder[kind])
 
@@ -373,6 +428,7 @@ def validate(run: RunConfig) -> None:
     if isinstance(run.system, AdversarialConfig):
         need(run.system.r1 >= 0, "system.r1", run.system.r1, "use 0 or more")
         need(run.system.r1_every >= 1, "system.r1_every", run.system.r1_every, "use 1 or more")
+        _need_style(run, run.system, need)
         if run.system.pose is not None:
             drawn = run.system.pose.distribution
             need(drawn in DISTRIBUTIONS, "system.pose.distribution", drawn, f"use one of {', '.join(DISTRIBUTIONS)}")
@@ -389,6 +445,9 @@ def validate(run: RunConfig) -> None:
     need(precision in ("32-true", "bf16-mixed"), "trainer.precision", precision, fix)
 
     stages = run.system.stages
+    if isinstance(run.system, InstanceConfig):
+        _validate_instance(run.system, need)
+        return
     need(bool(stages), "system.stages", stages, "give at least one, e.g. system.stages=[{size: 32, batch: 8}]")
     starts = [stage.kimg for stage in stages]
     rising = starts[0] == 0 and all(a < b < math.inf for a, b in itertools.pairwise(starts))
@@ -417,6 +476,45 @@ def validate(run: RunConfig) -> None:
         if changed := [k for k, v in to_dict(run.data.scene).items() if v != to_dict(own)[k]]:
             fix = "the embedded heads are rendered with their own cameras and lights; leave data.scene as it is"
             need(False, f"data.scene.{changed[0]}", getattr(run.data.scene, changed[0]), fix)
+
+
+def _need_style(run: RunConfig, system: AdversarialConfig, need: Callable[[bool, str, Any, str], None]) -> None:
+    """The switches that come from StyleGAN2."""
+    need(0 <= system.mixing <= 1, "system.mixing", system.mixing, "use a probability, 0 to 1")
+    if system.mixing > 0:
+        need(
+            system.latent_weight == 0, "system.latent_weight", system.latent_weight, "a mixed image has no one z; use 0"
+        )
+    need(0 <= system.path_length < math.inf, "system.path_length", system.path_length, "use 0 or more, e.g. 2")
+    need(system.path_length_every >= 1, "system.path_length_every", system.path_length_every, "use 1 or more")
+    if system.path_length > 0:
+        fix = "compiled code has no second derivatives, which system.path_length takes; use never"
+        need(run.trainer.compile != "always", "trainer.compile", run.trainer.compile, fix)
+    need(
+        0 <= system.ada_target < 1, "system.ada_target", system.ada_target, "use 0 (off) or a number below 1, e.g. 0.6"
+    )
+    need(0 < system.ada_kimg < math.inf, "system.ada_kimg", system.ada_kimg, "use a finite number above 0")
+    if system.ada_target > 0:
+        fix = "augmentation turns images, so no pose can be read off them; use 0"
+        need(system.pose_weight == 0, "system.pose_weight", system.pose_weight, fix)
+
+
+def _validate_instance(system: InstanceConfig, need: Callable[[bool, str, Any, str], None]) -> None:
+    need(bool(system.stages), "system.stages", [], "give at least one, e.g. system.stages=[{albedo: 50, joint: 50}]")
+    for i, stage in enumerate(system.stages):
+        for name in ("albedo", "projection", "joint"):
+            count = getattr(stage, name)
+            need(count >= 1, f"system.stages[{i}].{name}", count, "use 1 or more")
+    for name in ("batch", "collect"):
+        need(getattr(system, name) >= 1, f"system.{name}", getattr(system, name), "use 1 or more")
+    for name in ("shape_steps", "inversion_steps", "feature_blocks", "weight_decay"):
+        need(0 <= getattr(system, name) < math.inf, f"system.{name}", getattr(system, name), "use 0 or more")
+    for name in ("lr_shape", "lr_albedo", "lr_projection", "lr_joint", "inversion_lr", "grad_clip"):
+        need(0 < getattr(system, name) < math.inf, f"system.{name}", getattr(system, name), "use a number above 0")
+    kinds = ("none", "discriminator", "lpips")
+    need(system.perceptual in kinds, "system.perceptual", system.perceptual, f"use one of {', '.join(kinds)}")
+    files = system.perceptual != "lpips" or (system.vgg is not None and system.lpips is not None)
+    need(files, "system.perceptual", "lpips", "give system.vgg=FILE and system.lpips=FILE too")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ except depth, which has none.
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +180,23 @@ def stack(images: "Sequence[Image]") -> "Image":
     return sheet
 
 
+def captioned(rows: "Sequence[Mapping[str, Image]]") -> "Image":
+    """Rows of pictures with their captions above them, on black."""
+    from PIL import Image, ImageDraw
+
+    bars = []
+    for row in rows:
+        height = _LABEL_HEIGHT + max(picture.height for picture in row.values())
+        bar = Image.new("RGB", (sum(picture.width for picture in row.values()), height))
+        left = 0
+        for caption, picture in row.items():
+            bar.paste(picture, (left, _LABEL_HEIGHT))
+            ImageDraw.Draw(bar).text((left + 2, 1), caption, fill="white")
+            left += picture.width
+        bars.append(bar)
+    return stack(bars)
+
+
 def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, Any]) -> Path:
     """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk.
 
@@ -244,24 +261,46 @@ def turntable(
         ConfigError: fewer than 2 frames, another suffix.
         ZooError: the folder exists already.
     """
+    generator.need_camera("turntable")
+    if frames < 2:
+        raise ConfigError(f"frames={frames}: a turntable needs at least 2")
+    reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
+
+    def frame(index: int) -> "Image":
+        import torch
+
+        with torch.no_grad():
+            camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
+            return grid(generator(latents, camera, light), maps=maps)
+
+    return film(map(frame, range(frames)), path, fps=fps, notes=notes, advance=advance)
+
+
+def film(
+    frames: "Iterable[Image]",
+    path: str | os.PathLike[str],
+    *,
+    fps: int = 25,
+    notes: Mapping[str, Any] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Write pictures of one size as a film, or as numbered PNGs in a folder; see `turntable` for the arguments.
+
+    Raises:
+        ConfigError: another suffix.
+        ZooError: the folder exists already.
+    """
     import tempfile
 
     path = Path(path)
-    if frames < 2:
-        raise ConfigError(f"frames={frames}: a turntable needs at least 2")
     if path.suffix not in _FILMS:
         raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
     if not path.suffix and path.exists():
         raise ZooError(f"{path} exists: choose a new folder for the frames")
-    reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
 
-    def film() -> "Iterator[Image]":
-        import torch
-
-        for index in range(frames):
-            with torch.no_grad():
-                camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
-                yield _even(grid(generator(latents, camera, light), maps=maps))
+    def counted() -> "Iterator[Image]":
+        for image in frames:
+            yield _even(image)
             if advance:
                 advance()
 
@@ -269,7 +308,7 @@ def turntable(
     # Beside the target, so that the last step is a rename and not a copy.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         part = Path(folder) / path.name
-        _FILMS[path.suffix](film(), part, fps, notes or {})
+        _FILMS[path.suffix](counted(), part, fps, notes or {})
         os.replace(part, path)
     return path
 

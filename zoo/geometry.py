@@ -106,22 +106,28 @@ class Camera:
         yaw = torch.atan2(-origin[:, 0], origin[:, 2])
         return torch.stack([torch.asin((-origin[:, 1]).clamp(-1, 1)), yaw], -1)
 
-    def pixel_grid(self) -> Tensor:
-        """(H*W, 3) unit ray directions in the camera frame, row-major from the top left pixel."""
+    def pixel_grid(self, at: Tensor | None = None) -> Tensor:
+        """Unit ray directions in the camera frame: (H*W, 3), row-major from the top left pixel; or (B, N, 3) through
+        the places `at` (B, N, 2) of the image, x right and y down, -1 and 1 at the centres of the outermost pixels."""
         s, device = self.size, self.cam2world.device
         edge = 1.0 if self.pixel_centres == "corner" else 1.0 - 1.0 / s
-        axis = torch.linspace(-edge, edge, s, device=device)
-        y, x = torch.meshgrid(torch.linspace(edge, -edge, s, device=device), axis, indexing="ij")
+        if at is None:
+            axis = torch.linspace(-edge, edge, s, device=device)
+            y, x = torch.meshgrid(torch.linspace(edge, -edge, s, device=device), axis, indexing="ij")
+            x, y = x.reshape(-1), y.reshape(-1)
+        else:
+            x, y = edge * at[..., 0], -edge * at[..., 1]
         z = torch.full_like(x, -1.0 / math.tan(math.radians(self.fov) / 2))
-        return torch.nn.functional.normalize(torch.stack([x, y, z], -1).reshape(-1, 3), dim=-1)
+        return torch.nn.functional.normalize(torch.stack([x, y, z], -1), dim=-1)
 
-    def rays(self) -> tuple[Tensor, Tensor, Tensor]:
+    def rays(self, at: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Origins (B, N, 3) and unit directions (B, N, 3) in the world, and (N,) the cosine that turns a distance along
-        the ray into depth along the optical axis; N = H * W."""
-        grid = self.pixel_grid()
+        the ray into depth along the optical axis; N = H * W. Through the places `at` (B, N, 2), see `pixel_grid`, the
+        cosine is (B, N)."""
+        grid = self.pixel_grid(at)
         directions = grid @ self.cam2world[:, :3, :3].transpose(1, 2)
         origins = self.cam2world[:, None, :3, 3].expand_as(directions)
-        return origins, directions, -grid[:, 2]
+        return origins, directions, -grid[..., 2]
 
     def to_camera(self, points: Tensor) -> Tensor:
         """World points (B, M, 3) in camera coordinates (looking along -z)."""

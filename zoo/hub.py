@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from .editing.reconstruction import Reconstruction
     from .evaluation.protocols import Predictor, Row
     from .generators.base import Generator
 
@@ -115,6 +116,26 @@ def _device(name: str) -> "torch.device":
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):  # unknown to torch; known, but not here; torch built without it
         raise ConfigError(f"device {name!r} is not on this machine; use cpu, or auto to take what there is") from None
+
+
+def load_reconstruction(path: "str | Path", generator: "Generator | None" = None) -> "Reconstruction":
+    """What `Reconstruction.save` wrote, with its generator.
+
+    Args:
+        path: the .safetensors file.
+        generator: the one that made it; by default the file's own, if it is among those that are shipped.
+
+    Raises:
+        WeightsError: missing or damaged, made with other weights, or with weights that are not shipped.
+    """
+    from .editing import reconstruction
+
+    if generator is None:
+        name = reconstruction.model_of(path)
+        if name not in registry.weights():  # a file must not choose what else is opened
+            raise WeightsError(f"{path}: made with {name!r}, no shipped weights; pass its generator")
+        generator = load(name)
+    return reconstruction.read(path, generator)
 
 
 def save(

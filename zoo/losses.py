@@ -31,6 +31,17 @@ def r1_penalty(score: Tensor, images: Tensor) -> Tensor:
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def path_lengths(images: Tensor, code: Tensor) -> Tensor:
+    """(B,) how much images (B, 3, H, W) change with their codes (B, ...): |J^T y| for one random image y each.
+
+    y has the deviation 1 / sqrt(H W). Of codes (B, L, D), one for each layer, the root of the mean square over layers
+    counts (Karras et al. 2020, eq. 4). Keeps the graph.
+    """
+    y = torch.randn_like(images) / math.sqrt(images.shape[-2] * images.shape[-1])
+    (gradient,) = torch.autograd.grad((images * y).sum(), code, create_graph=True)
+    return gradient.square().sum(-1).reshape(len(gradient), -1).mean(1).sqrt()
+
+
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean of (B,C,H,W) weighted by a mask (B,1,H,W); 0 where the mask is empty, the plain mean without one."""
     if mask is None:

@@ -8,18 +8,20 @@ from .errors import DataError
 
 
 def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
-    """What a file says in place of `data.scene.light` or `data.scene.pose`; its keys are checked with the rest.
+    """What a file says in place of `data.scene.light`, `data.scene.pose` or `generator.view`.
+
+    Its keys are checked with the rest.
 
     Args:
-        kind: "light": `mean` and `cov` in a .json or .npz (`LightPrior.load` also reads the official .pth); "pose":
-            .json with the keys of `PoseConfig`.
+        kind: "light" or "view": `mean` and `cov` in a .json or .npz (`LightPrior.load` also reads the official .pth);
+            "pose": .json with the keys of `PoseConfig`.
         path: the file.
 
     Raises:
         DataError: missing, damaged, or not of that kind.
     """
     path = Path(path).expanduser()
-    endings = (".json", ".npz") if kind == "light" else (".json",)
+    endings = (".json",) if kind == "pose" else (".json", ".npz")
     if path.suffix not in endings:
         raise DataError(f"{path}: a {kind} prior is a {' or '.join(endings)} file")
     try:
@@ -30,14 +32,14 @@ def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: not a {kind} prior ({reason})") from error
     if not isinstance(values, dict):
-        example = "{mean: [...], cov: [[...], ...]}" if kind == "light" else "{yaw_std: 0.3}"
+        example = "{yaw_std: 0.3}" if kind == "pose" else "{mean: [...], cov: [[...], ...]}"
         raise DataError(f"{path}: not a {kind} prior, which is a mapping, e.g. {example}")
     if kind == "pose":
         return values
     try:
         return {key: values[key] if isinstance(values[key], list) else values[key].tolist() for key in ("mean", "cov")}
     except (KeyError, AttributeError) as error:
-        raise DataError(f"{path}: no entry {error}; a light prior has 'mean' and 'cov'") from error
+        raise DataError(f"{path}: no entry {error}; a {kind} prior has 'mean' and 'cov'") from error
 
 
 def _parse(path: Path) -> Any:

@@ -193,6 +193,16 @@ def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors into a model whose keys and shapes must be exactly theirs.
 
     Raises:
+        WeightsError: as `check_fit`.
+    """
+    check_fit(model, tensors, where)
+    model.load_state_dict(dict(tensors))
+
+
+def check_fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Compare tensors with a model, which may be on the meta device.
+
+    Raises:
         WeightsError: missing, unexpected or wrongly shaped keys, at most ten of each; values that are not finite.
     """
     own = model.state_dict()
@@ -210,7 +220,6 @@ def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
         raise WeightsError(f"{where}: weights do not fit: " + "; ".join(_some(k, v) for k, v in problems.items() if v))
     if bad := [k for k, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())]:
         raise WeightsError(f"{where}: {_some('not finite', bad)}; get the file again or use an earlier checkpoint")
-    model.load_state_dict(dict(tensors))
 
 
 def _some(what: str, keys: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from zoo import registry
+from zoo.errors import ConfigError
 from zoo.generators.base import Generator
 from zoo.geometry import Light
 from zoo.networks.perceptual import PerceptualLoss
@@ -34,6 +35,9 @@ def test_shapes_ranges_and_types(generator: Generator) -> None:
             assert value.shape == (3, channels, SIZE, SIZE), name
             assert value.dtype == torch.float32
             assert value.isfinite().all(), name
+    if not generator.is_3d:
+        assert all(value is None for value in (out.depth, out.normal, out.mask, out.albedo, out.shading))
+        return
     assert out.depth is not None
     scene = generator.scene
     assert scene.near * 0.98 <= out.depth.min()
@@ -51,6 +55,10 @@ def test_every_parameter_learns(generator: Generator) -> None:
     if generator.system == "photometric":
         photos = generator.latents(3, seed=1).z.unflatten(1, (3, *[generator.config.size] * 2))
         loss, _ = generator.losses(photos, PerceptualLoss((4, 4, 4)))
+    elif generator.system == "instance":
+        photos = generator.latents(3, seed=1).z.unflatten(1, (3, *[generator.config.size] * 2))
+        loss = generator.joint_loss(photos[:1], photos, torch.ones_like(photos[:, :1]), True, None)
+        loss = loss + generator.netEnc(photos).square().mean()
     else:
         out = render(generator, sampling=generator.schedule(0.0))
         loss = out.rgb.square().mean() + sum(generator.regularisers(out).values(), torch.zeros(()))
@@ -105,7 +113,7 @@ def test_truncation_brings_objects_together(generator: Generator) -> None:
     def spread(psi: float) -> float:
         return generator(generator.latents(6, seed=0, psi=psi), camera).rgb.std(0).mean().item()
 
-    if generator.system == "photometric":  # objects are photographs, which have no average to go to
+    if generator.system in ("photometric", "instance"):  # objects are photographs, which have no average to go to
         assert spread(0.0) == spread(1.0) > 1e-4
     else:
         assert spread(0.0) < 1e-4 < spread(0.5) < spread(1.0)
@@ -114,6 +122,18 @@ def test_truncation_brings_objects_together(generator: Generator) -> None:
 def test_wrong_numbers_of_cameras_are_refused(generator: Generator) -> None:
     with pytest.raises(ValueError, match="2 cameras for 3 objects"):
         generator(generator.latents(3), generator.cameras(2, size=SIZE))
+
+
+def test_the_camera_matters_only_where_it_is_taken(generator: Generator) -> None:
+    generator.eval()
+    latents = generator.latents(2)
+    front, side = (generator(latents, generator.camera(yaw, size=SIZE)).rgb for yaw in (0.0, 0.5))
+    assert torch.equal(front, side) != generator.uses_camera
+    if generator.uses_camera:
+        generator.need_camera("turntable")
+    else:
+        with pytest.raises(ConfigError, match="it has no turntable"):
+            generator.need_camera("turntable")
 
 
 def test_light_matters_only_where_it_is_modelled(generator: Generator) -> None:

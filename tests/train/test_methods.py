@@ -1,4 +1,4 @@
-"""The mesh GAN and Unsup3D train, resume to the same bits and leave weights that load."""
+"""GRAF, the mesh GAN, StyleGAN2 and Unsup3D train, resume to the same bits and leave weights that load."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,22 @@ from zoo.systems.train import train
 RUN = ["data.length=40", "data.size=32", "trainer.accelerator=cpu", "trainer.compile=never", "trainer.threads=1"]
 RUN += ["trainer.log_every=1", "trainer.checkpoint_kimg=0.016", "trainer.sample_kimg=0.016"]
 METHODS = {
+    "graf": [
+        "generator.shape_dim=4", "generator.appearance_dim=4", "generator.hidden_dim=16", "generator.layers=3",
+        "generator.frequencies=3", "generator.view_frequencies=1", "generator.steps=6", "generator.noise_kimg=0.02",
+        "generator.patch_size=16", "system.discriminator={name: patch, channels: [8, 8]}", "system.pose_weight=0",
+        "system.stages=[{size: 32, batch: 4}]",
+    ],
     "meshgan": [
         "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=2", "generator.channel_max=8",
         "generator.map_size=16", "generator.image_size=16", "generator.mesh_n=16", "generator.warmup_kimg=0.02",
         "system.stages=[{size: 16, batch: 4}]",
+    ],
+    "stylegan2": [
+        "generator.z_dim=8", "generator.size=16", "generator.mapping_layers=2", "generator.channel_max=8",
+        "system.discriminator={name: style, channels: [8, 8, 8]}", "system.stages=[{size: 16, batch: 4}]",
+        "system.pose_weight=0", "system.mixing=0.9", "system.path_length=2", "system.path_length_every=2",
+        "system.ada_target=0.01", "system.ada_kimg=0.1",
     ],
     "unsup3d": [
         "generator.size=32", "generator.nf=8", "generator.zdim=8", "generator.groups=4", "generator.encoder_nf=4",
@@ -51,6 +63,18 @@ def test_a_mesh_gan_says_how_its_shape_goes(tmp_path: Path) -> None:
     record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     assert 0.4 < record["radius"] < 0.8
     assert record["volume"] > 0
+
+
+def test_stylegan2_trains_with_all_its_switches(tmp_path: Path) -> None:
+    folder = run("stylegan2", tmp_path, "trainer.max_kimg=0.032")
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert ["path_length" in record for record in records] == [True, False] * 4
+    assert all(0 <= record["augment_p"] <= 0.8 for record in records)
+    assert max(record["augment_p"] for record in records) > 0
+    assert not any("curvature" in record for record in records)  # pictures have no shape to watch
+    model = zoo.load(str(folder))
+    with pytest.raises(ConfigError, match="it has no mesh"):
+        model.mesh(model.latents(1))
 
 
 def test_unsup3d_learns_to_reconstruct(tmp_path: Path) -> None:

@@ -13,8 +13,20 @@ LEVELS = (
     {"networks", "renderers", "losses", "metrics", "data", "pictures"},
     {"generators"},
     {"systems", "evaluation", "editing"},
-    {"hub", "cards", "weights", "doctor", "export", "importers", "bench"},
-    {"__init__", "cli", "cli_bench", "cli_data", "cli_media", "cli_train", "__main__"},
+    {"hub", "cards", "weights", "doctor", "export", "importers", "instances", "bench"},
+    {
+        "__init__",
+        "cli",
+        "cli_bench",
+        "cli_data",
+        "cli_edit",
+        "cli_import",
+        "cli_invert",
+        "cli_media",
+        "cli_run",
+        "cli_train",
+        "__main__",
+    },
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -5,13 +5,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import registry
-from ..config import DISTRIBUTIONS, LightConfig, PoseConfig, to_dict
+from ..config import DISTRIBUTIONS, LightConfig, NormalConfig, PoseConfig, to_dict
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
 from ..prior_files import read_prior
@@ -93,45 +94,50 @@ def pose_prior(config: PoseConfig) -> PosePrior:
     return PosePrior(**to_dict(config))
 
 
-class LightPrior:
-    """Multivariate normal over lights (a, d, dx, dy), the parameters of `zoo.Light` (ShadeGAN, GAN2Shape).
+class NormalPrior:
+    """Multivariate normal distribution of as many numbers as `SIZE` says.
 
     Args:
-        mean: (4,).
-        cov: (4, 4), symmetric, no negative eigenvalue.
+        mean: (SIZE,).
+        cov: (SIZE, SIZE), symmetric, no negative eigenvalue.
 
     Raises:
         ConfigError: wrong shapes, not finite, or not a covariance.
     """
 
+    KIND: ClassVar[str]  # for messages: what is distributed
+    SIZE: ClassVar[int]
+
     def __init__(self, mean: Tensor, cov: Tensor) -> None:
-        if mean.shape != (4,) or cov.shape != (4, 4):
+        kind, size = self.KIND, self.SIZE
+        if mean.shape != (size,) or cov.shape != (size, size):
             shapes = f"{tuple(mean.shape)} and {tuple(cov.shape)}"
-            raise ConfigError(f"light: mean and cov must be (4,) and (4, 4), got {shapes}")
+            raise ConfigError(f"{kind}: mean and cov must be ({size},) and ({size}, {size}), got {shapes}")
         self.mean, self.cov = mean.detach().cpu().float(), cov.detach().cpu().float()
         if not (self.mean.isfinite().all() and self.cov.isfinite().all()):
-            raise ConfigError("light: mean and cov must be finite")
+            raise ConfigError(f"{kind}: mean and cov must be finite")
         values, vectors = torch.linalg.eigh(self.cov.double())
         if not torch.allclose(self.cov, self.cov.T, atol=1e-6) or values.min() < -1e-6:
-            raise ConfigError("light.cov must be symmetric and without negative eigenvalues")
+            raise ConfigError(f"{kind}.cov must be symmetric and without negative eigenvalues")
         # Unlike a Cholesky factor, this one exists for flat distributions (a light that never changes) too.
         self._factor = (vectors * values.clamp(min=0).sqrt()).float()
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 4) float32 lights, on the generator's device."""
+        """(n, SIZE) float32 draws, on the generator's device."""
         device = generator.device
-        noise = torch.randn(n, 4, generator=generator, device=device)
+        noise = torch.randn(n, self.SIZE, generator=generator, device=device)
         return self.mean.to(device) + noise @ self._factor.to(device).T
 
     @classmethod
-    def fit(cls, lights: Tensor) -> "LightPrior":
-        """Mean and covariance of (N, 4) lights, N >= 2. Raises ConfigError."""
-        if lights.ndim != 2 or lights.shape[1] != 4 or len(lights) < 2:
-            raise ConfigError(f"lights must be (N, 4) with N >= 2, got {tuple(lights.shape)}")
-        return cls(lights.float().mean(0), torch.cov(lights.double().T))
+    def fit(cls, samples: Tensor) -> Self:
+        """Mean and covariance of (N, SIZE) samples, N >= 2. Raises ConfigError."""
+        if samples.ndim != 2 or samples.shape[1] != cls.SIZE or len(samples) < 2:
+            shape = tuple(samples.shape)
+            raise ConfigError(f"{cls.KIND}s must be (N, {cls.SIZE}) with N >= 2, got {shape}")
+        return cls(samples.float().mean(0), torch.cov(samples.double().T))
 
     @classmethod
-    def load(cls, path: str | Path) -> "LightPrior":
+    def load(cls, path: str | Path) -> Self:
         """Read `mean` and `cov` from .json, .npz or a .pth of the official releases (tensors only, no code).
 
         Raises:
@@ -139,11 +145,11 @@ class LightPrior:
             ConfigError: they are not a mean and a covariance.
         """
         path = Path(path)
-        values = _official(path) if path.suffix in (".pth", ".pt") else read_prior("light", path)
+        values = _official(path, cls.KIND) if path.suffix in (".pth", ".pt") else read_prior(cls.KIND, path)
         try:
             mean, cov = (torch.as_tensor(values[key], dtype=torch.float32) for key in ("mean", "cov"))
         except (TypeError, ValueError) as error:  # not numbers, or rows of different lengths
-            raise DataError(f"{path}: not a light prior ({error})") from error
+            raise DataError(f"{path}: not a {cls.KIND} prior ({error})") from error
         return cls(mean, cov)
 
     def save(self, path: str | Path) -> Path:
@@ -156,26 +162,46 @@ class LightPrior:
             buffer = io.BytesIO()
             np.savez(buffer, mean=self.mean.numpy(), cov=self.cov.numpy())
             return atomic_write(path, buffer.getvalue())
-        raise DataError(f"{path}: save a light prior as .json or .npz")
+        raise DataError(f"{path}: save a {self.KIND} prior as .json or .npz")
 
 
-def _official(path: Path) -> dict[str, Tensor]:
+class LightPrior(NormalPrior):
+    """Lights (a, d, dx, dy), the parameters of `zoo.Light` (ShadeGAN, GAN2Shape)."""
+
+    KIND, SIZE = "light", 4
+
+
+class ViewPrior(NormalPrior):
+    """Viewpoints of GAN2Shape: turns about x, y and z, then shifts, in units of its network (1 = its whole range)."""
+
+    KIND, SIZE = "view", 6
+
+
+def _official(path: Path, kind: str) -> dict[str, Tensor]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         return {key: values[key] for key in ("mean", "cov")}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except KeyError as error:
-        raise DataError(f"{path}: no entry {error}; a light prior has 'mean' and 'cov'") from error
+        raise DataError(f"{path}: no entry {error}; a {kind} prior has 'mean' and 'cov'") from error
     except Exception as error:  # unpickling has many errors
         reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: not a light prior ({reason})") from error
+        raise DataError(f"{path}: not a {kind} prior ({reason})") from error
 
 
 def light_prior(config: LightConfig) -> LightPrior:
     """The distribution a configuration describes. Raises ConfigError."""
+    return LightPrior(*_moments("light", config))
+
+
+def view_prior(config: NormalConfig) -> ViewPrior:
+    """The distribution a configuration describes. Raises ConfigError."""
+    return ViewPrior(*_moments("view", config))
+
+
+def _moments(kind: str, config: LightConfig | NormalConfig) -> tuple[Tensor, Tensor]:
     try:
-        mean, cov = torch.tensor(config.mean), torch.tensor(config.cov)
+        return torch.tensor(config.mean), torch.tensor(config.cov)
     except ValueError as error:  # rows of different lengths
-        raise ConfigError(f"light: mean and cov must be (4,) and (4, 4): {error}") from error
-    return LightPrior(mean, cov)
+        raise ConfigError(f"{kind}: mean and cov must be a list and a list of lists: {error}") from error

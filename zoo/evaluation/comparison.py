@@ -51,10 +51,14 @@ def compare(
         command: what the report calls the way to repeat it; by default this process's command line.
 
     Raises:
-        ConfigError: unknown benchmark or baseline, a model named like a baseline, `bfm` without a `data_root`.
+        ConfigError: unknown benchmark or baseline, a model named like a baseline or without depth, `bfm` without a
+            `data_root`.
     """
     if taken := set(models) & set(BASELINES):
         raise ConfigError(f"{', '.join(sorted(taken))}: the name of a baseline; give the model another")
+    for model in models.values():
+        if isinstance(model, Generator):
+            model.need_3d("depth to score")
     rules = protocol(benchmark, quick=quick, n_test=n_test, n_pairs=n_pairs)
     opened = Benchmark.open(rules, data_root=data_root, seed=seed)
     subjects: dict[str, Subject] = {name: name for name in baselines} | dict(models)

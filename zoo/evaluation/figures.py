@@ -35,6 +35,7 @@ def canonical_views(
         seed: of the random poses.
         advance: called after every object.
     """
+    generator.need_camera("turned views")
     cameras = generator.cameras(len(latents), seed, size)
     turned = torch.linspace(-reach, reach, views).tolist()
     rows = []

@@ -20,11 +20,13 @@ from ..data.heads import HeadDataset
 from ..data.synface import SynfaceDataset
 from ..errors import ConfigError
 from ..generators.base import Generator
+from ..generators.field import VolumeGenerator
 from ..geometry import Camera, depth_to_normal
 from ..memory import keep_memory
 from ..metrics import MAD, SIDE, evaluation_mask
 from ..systems.depth_probe import DepthProbe, Pairs, average_depth, render_pairs, train_probe
 from .progress import Steps
+from .surface import surface_figures
 
 Predictor = Callable[[Tensor], Tensor]
 Subject = str | Generator | Predictor
@@ -44,6 +46,7 @@ class Protocol:
         steps: optimiser steps of the probe.
         batch_size: pairs in each step.
         width: width of the probe at its first level.
+        n_surface: objects whose surfaces are examined.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Protocol:
     steps: int = 300
     batch_size: int = 16
     width: int = 16
+    n_surface: int = 64
 
     def words(self) -> list[str]:
         """The protocol in sentences, for people."""
@@ -84,7 +88,13 @@ class Protocol:
             "images that show foreground there), supervised (the probe trained on as many true pairs: the limit of "
             "what the probe can show)."
         )
-        return [test, metrics, masks, probe, baselines]
+        surfaces = (
+            f"Fields are examined further on {self.n_surface} objects (psi 0.7, {self.size} px): variance is the mean "
+            "squared distance, in squared world units, of rendering weights from their mean along opaque rays (36 even "
+            "samples); PSNR compares the volume rendering with a rendering of the surface alone, where a method makes "
+            "both."
+        )
+        return [test, metrics, masks, probe, baselines, surfaces]
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -107,6 +117,8 @@ class Row:
         SIDE_std, MAD_std: standard deviation over test images.
         seconds: wall time of rendering, training and testing.
         notes: what a reader must know, for example images that were skipped.
+        variance: mean variance of rendering weights along rays, squared world units; None for what is not a field.
+        psnr: of volume against surface rendering, dB; None where a method does not make both.
     """
 
     name: str
@@ -119,6 +131,8 @@ class Row:
     MAD_std: float
     seconds: float
     notes: str = ""
+    variance: float | None = None
+    psnr: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain values, SIDE raw."""
@@ -147,7 +161,7 @@ def protocol(
         raise ConfigError(f"unknown benchmark {benchmark!r}; known: {', '.join(sorted(PROTOCOLS))}")
     chosen = PROTOCOLS[benchmark]
     if quick:
-        chosen = replace(chosen, name=f"{chosen.name}/quick", n_test=200, n_pairs=300, steps=100)
+        chosen = replace(chosen, name=f"{chosen.name}/quick", n_test=200, n_pairs=300, steps=100, n_surface=8)
     for name, value in (("n_test", n_test), ("n_pairs", n_pairs)):
         if value is None or value == getattr(chosen, name):
             continue
@@ -211,6 +225,7 @@ class Benchmark:
             return self._baseline(subject, steps)
         if not isinstance(subject, Generator):
             return subject
+        subject.need_3d("depth to score")
         own = getattr(subject, "predict_depth", None)
         if own is not None:
             return own
@@ -218,6 +233,14 @@ class Benchmark:
         with steps.task("rendering pairs", rules.n_pairs) as advance:
             pairs = render_pairs(subject, rules.n_pairs, size=rules.size, seed=self.seed, advance=advance)
         return self.probe(pairs, steps).predict
+
+    def surface(self, subject: Subject, steps: Steps) -> dict[str, float]:
+        """Figures of the surfaces themselves, see `surface_figures`; none for what is not a field."""
+        if not isinstance(subject, VolumeGenerator):
+            return {}
+        rules = self.protocol
+        with steps.task("examining surfaces", rules.n_surface) as advance:
+            return surface_figures(subject, rules.n_surface, rules.size, self.seed, advance)
 
     def _baseline(self, name: str, steps: Steps) -> Predictor:
         if name == "constant":
@@ -250,6 +273,7 @@ class Benchmark:
         start = time.perf_counter()
         with Steps(name, enabled=progress) as steps:
             depth = self.predictor(subject, steps)(self.test.image)
+            surface = self.surface(subject, steps)
         side, mad = self.score(depth)
         skipped = int(side.skipped)
         row = Row(
@@ -263,6 +287,7 @@ class Benchmark:
             MAD_std=mad.spread(),
             seconds=round(time.perf_counter() - start, 2),
             notes=f"{skipped} test images without foreground skipped" if skipped else "",
+            **surface,
         )
         return row, depth
 
@@ -292,9 +317,11 @@ def evaluate(
         progress: show a progress bar with the time left.
 
     Raises:
-        ConfigError: unknown benchmark or baseline, or `bfm` without a `data_root`.
+        ConfigError: unknown benchmark or baseline, `bfm` without a `data_root`, a generator without depth.
         ValueError: depth that is not finite or not positive, or of the wrong shape.
     """
+    if isinstance(subject, Generator):
+        subject.need_3d("depth to score")
     rules = protocol(benchmark, quick=quick, n_test=n_test, n_pairs=n_pairs)
     opened = Benchmark.open(rules, data_root=data_root, seed=seed)
     return opened.row(name or _name(subject), subject, progress=progress)[0]

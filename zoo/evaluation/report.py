@@ -30,23 +30,35 @@ PUBLISHED_BFM = (
 )
 # The browser itself then refuses anything that is not inside the file.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_HEADINGS = ("Method", "SIDE ×10⁻²\N{NO-BREAK SPACE}↓", "MAD °\N{NO-BREAK SPACE}↓", "Images", "Seconds")
+_HEADINGS = ("Method", "SIDE ×10⁻²\N{NO-BREAK SPACE}↓", "MAD °\N{NO-BREAK SPACE}↓")
+_SURFACE_HEADINGS = ("Variance ×10⁻⁴\N{NO-BREAK SPACE}↓", "Surface PSNR dB\N{NO-BREAK SPACE}↑")
+_LAST_HEADINGS = ("Images", "Seconds")
 
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
+def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    surface = any(row.variance is not None or row.psnr is not None for row in rows)
+    return (*_HEADINGS, *(_SURFACE_HEADINGS if surface else ()), *_LAST_HEADINGS)
+
+
+def _cells(row: Row, headings: Sequence[str]) -> list[str]:
     side = f"{100 * row.SIDE:.3f} ± {100 * row.SIDE_std:.3f}"
-    return row.name, side, f"{row.MAD:.2f} ± {row.MAD_std:.2f}", str(row.n), f"{row.seconds:.0f}"
+    cells = [row.name, side, f"{row.MAD:.2f} ± {row.MAD_std:.2f}"]
+    if _SURFACE_HEADINGS[0] in headings:
+        cells.append("" if row.variance is None else f"{1e4 * row.variance:.2f}")
+        cells.append("" if row.psnr is None else f"{row.psnr:.1f}")
+    return [*cells, str(row.n), f"{row.seconds:.0f}"]
 
 
 def text_table(rows: Sequence[Row]) -> Table:
     """Rows as a table for the terminal, one section for each protocol, SIDE times 100."""
     table = Table(title=", ".join(dict.fromkeys(row.protocol for row in rows)), title_justify="left")
-    for index, heading in enumerate((*_HEADINGS, "Protocol")):
-        table.add_column(heading, justify="right" if 0 < index < 5 else "left", no_wrap=index < 3)
+    headings = _headings(rows)
+    for index, heading in enumerate((*headings, "Protocol")):
+        table.add_column(heading, justify="right" if 0 < index < len(headings) else "left", no_wrap=index < 3)
     for before, row in zip([None, *rows], rows, strict=False):
         if before and (before.protocol, before.kind) != (row.protocol, row.kind):
             table.add_section()
-        table.add_row(*_cells(row), row.protocol)
+        table.add_row(*_cells(row, headings), row.protocol)
     return table
 
 
@@ -72,23 +84,37 @@ def page(comparison: Comparison) -> str:
     sections = [_table(comparison.rows, rules.name)]
     if rules.name.startswith("bfm"):
         sections.append(_published())
-    sections.append("<h2>Protocol</h2>" + "".join(f"<p>{html.escape(text)}</p>" for text in rules.words()))
+    sections.append(words(rules.words()))
     for row in sorted(comparison.rows, key=lambda row: row.kind != "model"):
-        sheets = "".join(_sheet(sheet, row.name) for sheet in comparison.sheets.get(row.name, []))
-        sections.append(f"<h2>{html.escape(row.name)} <small>{row.kind}</small></h2>{sheets}")
+        sections.append(pictures(row.name, row.kind, comparison.sheets.get(row.name, [])))
+    return document("Shape from images", rules.name, _lead(comparison.rows), sections, comparison.command)
+
+
+def document(title: str, protocol: str, lead: str, sections: Sequence[str], command: str) -> str:
+    """A whole page; `lead` and `sections` are HTML, the rest is text."""
     body = "".join(f"<section>{section}</section>" for section in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>Shape from images: {html.escape(rules.name)}</title><style>{CSS}</style></head><body>"
-        f"<header><h1>Shape from images: <span>{html.escape(rules.name)}</span></h1>"
-        f"<p>{_lead(comparison.rows)}</p></header><main>{body}</main>"
-        f"<footer><p>Made by <code>{html.escape(comparison.command)}</code></p>"
+        f"<title>{title}: {html.escape(protocol)}</title><style>{CSS}</style></head><body>"
+        f"<header><h1>{title}: <span>{html.escape(protocol)}</span></h1>"
+        f"<p>{lead}</p></header><main>{body}</main>"
+        f"<footer><p>Made by <code>{html.escape(command)}</code></p>"
         f"<p>{html.escape(_versions())}</p></footer>"
         "</body></html>\n"
     )
+
+
+def words(sentences: Sequence[str]) -> str:
+    """The section that says how figures were made."""
+    return "<h2>Protocol</h2>" + "".join(f"<p>{html.escape(text)}</p>" for text in sentences)
+
+
+def pictures(name: str, kind: str, sheets: Sequence[Sheet]) -> str:
+    """The section of one row."""
+    return f"<h2>{html.escape(name)} <small>{kind}</small></h2>{''.join(_sheet(sheet, name) for sheet in sheets)}"
 
 
 def _lead(rows: Sequence[Row]) -> str:
@@ -105,15 +131,15 @@ def _lead(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row], caption: str) -> str:
     worst = max((row.SIDE for row in rows), default=1.0) or 1.0
-    lines = []
+    lines, headings = [], _headings(rows)
     for before, row in zip([None, *rows], rows, strict=False):
-        name, *numbers = (html.escape(cell) for cell in _cells(row))
+        name, *numbers = (html.escape(cell) for cell in _cells(row, headings))
         rule = ' class="rule"' if before and before.kind != row.kind else ""
         note = f"<small>{html.escape(row.notes)}</small>" if row.notes else ""
         bar = f'<i class="bar {row.kind}" style="width:{100 * row.SIDE / worst:.1f}%"></i>'
         cells = "".join(f"<td>{_spread(number)}</td>" for number in numbers)
         lines.append(f'<tr{rule}><th scope="row">{name}{note}{bar}</th>{cells}</tr>')
-    heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
+    heads = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     note = "Bars show SIDE. Values are means ± standard deviation over test images."
     return (
         f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(caption)}. {note}</caption>'

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import SceneConfig
 from ..data.priors import light_prior, pose_prior
+from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 
 if TYPE_CHECKING:
@@ -52,15 +53,20 @@ class Generator(nn.Module):
     """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
 
     A sub-class has a dataclass `Config` with every architecture number, `z_dim` and a `scene` among them, and
-    implements `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`.
+    implements `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`; one that
+    makes pictures only (`is_3d` False) gives `rgb` and has no mesh, and of its camera perhaps (`uses_camera` False)
+    only the image size counts.
     """
 
     Config: ClassVar[type]
     mapping: nn.Module  # z to the code that `forward` uses
     system: ClassVar[str] = "adversarial"  # the training regime, a name of configs/system/
-    uses_light: ClassVar[bool] = False
+    is_3d: ClassVar[bool] = True
+    uses_camera: ClassVar[bool] = True
+    uses_light: bool = False
     interpolates: ClassVar[bool] = True  # objects between two codes are objects, too
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
+    code_layers: int = 0  # codes may be (B, code_layers, ...), one for each layer; 0: one code for all
     card: "Card | None" = None
     name: str = ""
 
@@ -84,7 +90,18 @@ class Generator(nn.Module):
 
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """World-frame meshes with vertex colours in [0, 1], Y up, counter-clockwise faces."""
+        self.need_3d("mesh")
         raise NotImplementedError
+
+    def need_3d(self, what: str) -> None:
+        """Refuse `what` for a method that makes pictures only. Raises ConfigError."""
+        if not self.is_3d:
+            raise ConfigError(f"{type(self).__name__} makes pictures, without shape: it has no {what}")
+
+    def need_camera(self, what: str) -> None:
+        """Refuse `what` for a method whose pictures no camera turns. Raises ConfigError."""
+        if not self.uses_camera:
+            raise ConfigError(f"{type(self).__name__} makes pictures, without a camera: it has no {what}")
 
     def initialise(self) -> None:
         """What a fresh network needs before training beyond random weights; not called for weights that are loaded."""
@@ -95,6 +112,10 @@ class Generator(nn.Module):
     def schedule(self, kimg: float) -> Any:
         """Training-time sampling after `kimg` thousand images; a pure function."""
         raise NotImplementedError
+
+    def real_view(self, images: Tensor, sampling: Any) -> Tensor:
+        """Real images (B, 3, S, S) the way `forward` shows generated ones with this `sampling`: whole, or in part."""
+        return images
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         """Named scalar losses of the method itself, added to the adversarial loss during training."""

@@ -1,10 +1,11 @@
-"""The part that the radiance-field generators share: FiLM codes, truncation, marching cubes.
+"""The part that the radiance-field generators share: rendering, marching cubes, FiLM codes.
 
 The methods are in their own files.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -56,19 +57,18 @@ class FieldConfig:
             raise ConfigError(f"generator.{key}={value} with fine_steps={self.fine_steps}: use {least} or more")
 
 
-class FieldGenerator(Generator):
-    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width)."""
+class VolumeGenerator(Generator):
+    """A generator whose object is a field in space: rendering along rays, marching cubes.
 
-    Config = FieldConfig
+    A sub-class implements `field`; its Config has `hidden_dim`, `density_scale`, `mesh_level` and `outward_init`.
+    """
+
     config: Any
     hollow_advice = "generator.outward_init=true"
-
-    def __init__(self, config: Any, extra: int = 0) -> None:
-        super().__init__(config)
-        self.siren = FiLMSiren(
-            config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
-        )
-        self._query = self.siren.forward
+    solid: ClassVar[float] = 100.0  # activated density inside the shape that `outward_init` starts from
+    clamp: ClassVar[str] = "relu"  # how raw density becomes opacity, see `composite_weights`
+    _query: Callable[..., FieldOut]  # the network
+    _sigma: Callable[[Tensor, Tensor], Tensor]  # points and code -> raw density (B, M, 1) alone
 
     def initialise(self) -> None:
         if self.config.outward_init:
@@ -77,47 +77,39 @@ class FieldGenerator(Generator):
     def compile_field(self) -> None:
         """Query the field through `torch.compile` from now on, once for each shape: stages and shrinking windows."""
         torch._dynamo.config.recompile_limit = 64
-        self._query = torch.compile(self.siren.forward, dynamic=False)
-
-    @property
-    def mapping(self) -> nn.Module:  # type: ignore[override]  # the siren owns it, under the published keys
-        return self.siren.mapping_network
+        self._query = torch.compile(self._query, dynamic=False)
+        self._sigma = torch.compile(self._sigma, dynamic=False)
 
     def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
         """The field of B objects as a function of points and directions."""
+        raise NotImplementedError
 
-        def query(points: Tensor, directions: Tensor) -> FieldOut:
-            if self.config.lock_view:
-                directions = torch.zeros_like(directions) + directions.new_tensor([0.0, 0.0, -1.0])
-            return self._query(points, code, directions if self.config.view_condition else None, extra, with_gradient)
+    def raw_density(self, points: Tensor, code: Tensor) -> Tensor:
+        """The field's raw density (B, M, 1) at points (B, M, 3), without its colour."""
+        return self._sigma(points, code)
 
-        return query
-
-    def inference(self) -> Sampling:
-        """Deterministic sampling used when `forward` is given none."""
-        c = self.config
-        return Sampling(c.inference_steps or c.steps, c.fine_steps, last_back=c.last_back)
-
-    def schedule(self, kimg: float) -> Sampling:
-        c = self.config
-        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
-        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back)
+    def rays(self, camera: Camera, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Origins and directions (B, N, 3) of the rays to march; distances count in lengths of the directions."""
+        origins, directions, _ = camera.rays()
+        return origins, directions
 
     def colour_condition(self, n: int) -> Tensor | None:
         """What the colour layer is given beside features when a mesh is coloured; None if nothing."""
         return None
 
+    def activated(self, sigma: Tensor) -> Tensor:
+        """What a surface is a level of: density per world unit."""
+        return torch.relu(sigma) * self.config.density_scale
+
     @torch.no_grad()
     def density(self, latents: Latents, resolution: int = 128, side: float = 0.3) -> Tensor:
-        """Activated density (B, R, R, R) per world unit on a cube of `side` around the origin, axes x, y, z."""
+        """Activated density (B, R, R, R) on a cube of `side` around the origin, axes x, y, z."""
         axis = torch.linspace(-side / 2, side / 2, resolution, device=self.device)
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
-        query = self.field(self.code(latents), self.colour_condition(len(latents)), False)
+        code = self.code(latents)
         volume = []
         for part in points.split(max(1, 2**19 // (self.config.hidden_dim * len(latents))), 1):
-            part = part.expand(len(latents), -1, -1)
-            sigma = query(part, torch.zeros_like(part) + part.new_tensor([0.0, 0.0, -1.0])).sigma
-            volume.append(torch.relu(sigma[..., 0]) * self.config.density_scale)
+            volume.append(self.activated(self.raw_density(part.expand(len(latents), -1, -1), code)[..., 0]))
         return torch.cat(volume, 1).reshape(len(latents), resolution, resolution, resolution)
 
     @torch.no_grad()
@@ -158,20 +150,58 @@ class FieldGenerator(Generator):
 
         Gradients are kept only if something asks for them, so that frozen weights render in small chunks.
         """
-        inputs = [code, camera.cam2world, *self.siren.parameters(), *([] if extra is None else [extra])]
+        inputs = [code, camera.cam2world, *self.parameters(), *([] if extra is None else [extra])]
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
-            origins, directions, _ = camera.rays()
             return render_rays(
                 self.field(code, extra, with_gradient),
-                origins,
-                directions,
+                *self.rays(camera, sampling),
                 self.scene.near,
                 self.scene.far,
                 sampling,
                 density_scale=self.config.density_scale,
+                clamp=self.clamp,
                 centre=centre,
+                density=lambda points: self.raw_density(points, code),
                 width=self.config.hidden_dim,
             )
+
+
+class FieldGenerator(VolumeGenerator):
+    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width)."""
+
+    Config = FieldConfig
+
+    def __init__(self, config: Any, extra: int = 0) -> None:
+        super().__init__(config)
+        self.siren = FiLMSiren(
+            config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
+        )
+        self._query = self.siren.forward
+        self._sigma = self.siren.sigma
+
+    @property
+    def mapping(self) -> nn.Module:  # type: ignore[override]  # the siren owns it, under the published keys
+        return self.siren.mapping_network
+
+    def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
+        """The field of B objects as a function of points and directions."""
+
+        def query(points: Tensor, directions: Tensor) -> FieldOut:
+            if self.config.lock_view:
+                directions = torch.zeros_like(directions) + directions.new_tensor([0.0, 0.0, -1.0])
+            return self._query(points, code, directions if self.config.view_condition else None, extra, with_gradient)
+
+        return query
+
+    def inference(self) -> Sampling:
+        """Deterministic sampling used when `forward` is given none."""
+        c = self.config
+        return Sampling(c.inference_steps or c.steps, c.fine_steps, last_back=c.last_back)
+
+    def schedule(self, kimg: float) -> Sampling:
+        c = self.config
+        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
+        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back)
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
         """Depth along the optical axis (B, 1, H, W).
@@ -193,17 +223,15 @@ def camera_normals(world: Tensor, camera: Camera, opacity: Tensor) -> Tensor:
     return to_image(local * (opacity > 0.5), camera.size)
 
 
-def outward_init_(generator: FieldGenerator, steps: int = 200, radius: float = 0.085) -> None:
+def outward_init_(generator: VolumeGenerator, steps: int = 200, radius: float = 0.085) -> None:
     """Fit a fresh field to a soft ellipsoid, so that training starts from a shape that bulges towards the camera.
 
     Runs that turn hollow do so in their first steps, when shape is still undecided and a face pressed inwards explains
     shading as well as one that stands out. Both ShadeGAN and GOF restart from a good early model instead; this needs
     none.
     """
-    siren = generator.siren
     scale = generator.config.density_scale
-    trunk = [*siren.network.parameters(), *siren.final_layer.parameters()]
-    optimiser = torch.optim.Adam(trunk, lr=1e-3)
+    optimiser = torch.optim.Adam(generator.parameters(), lr=1e-3)
     source = torch.Generator().manual_seed(0)
     axes = torch.tensor([0.8, 1.0, 0.85]) * radius
     with torch.enable_grad():
@@ -211,19 +239,14 @@ def outward_init_(generator: FieldGenerator, steps: int = 200, radius: float = 0
             z = torch.randn(4, generator.config.z_dim, generator=source)
             points = (torch.rand(4, 512, 3, generator=source) - 0.5) * 0.25
             with torch.no_grad():
-                code = siren.mapping_network(z)
+                code = generator.code(Latents(z))
             distance = (1 - (points / axes).norm(dim=-1, keepdim=True)) * radius
-            target = (distance / 0.01).clamp(-1, 1) * 100 / scale
-            directions = torch.zeros_like(points) if siren.use_direction else None
-            extra_dim = siren.color_layer_sine.layer.in_features - generator.config.hidden_dim
-            extra_dim -= 3 if siren.use_direction else 0
-            extra = torch.zeros(4, extra_dim) if extra_dim else None
-            sigma = siren(points, code, directions, extra).sigma
-            loss = ((sigma - target) / (100 / scale)).square().mean()
+            target = (distance / 0.01).clamp(-1, 1) * generator.solid / scale
+            loss = ((generator._sigma(points, code) - target) * scale / generator.solid).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    siren.zero_grad()
+    generator.zero_grad()
 
 
 def _isosurface(volume: np.ndarray, level: float, side: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from ..geometry import Camera, Light, Render
 from ..losses import resize
 from ..networks.surfacenet import SurfaceNet, surface_inputs
 from ..renderers.shading import lambert, unit_normals
-from ..renderers.volume import Sampling
+from ..renderers.volume import RayMaps, Sampling
 from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
@@ -25,6 +25,7 @@ from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 class ShadeGANConfig(FieldConfig):
     """pi-GAN's numbers plus light and surface tracking. Times are in thousands of images."""
 
+    shading: bool = True  # the field's colour is albedo; false: it is the image, as in pi-GAN
     view_condition: bool = False
     light_condition: bool = True  # the albedo layer also sees the light
     fine_steps: int = 12
@@ -51,10 +52,10 @@ class ShadeGAN(FieldGenerator):
 
     Config = ShadeGANConfig
     config: ShadeGANConfig
-    uses_light = True
 
     def __init__(self, config: ShadeGANConfig) -> None:
         super().__init__(config, extra=4 if config.light_condition else 0)
+        self.uses_light = config.shading or config.light_condition
         self.surfacenet = None
         if config.surface_tracking:
             self.surfacenet = SurfaceNet(2 * self.siren.width, config.surface_features, config.surface_size)
@@ -66,42 +67,54 @@ class ShadeGAN(FieldGenerator):
     def forward(
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
     ) -> Render:
+        camera, light = self.set_scene(len(latents), camera, light)
+        sampling = sampling or self.inference()
+        maps, surface = self.trace(self.code(latents), camera, light, sampling, with_gradient=True)
+        render = self.paint(maps, camera, light, sampling)
+        return render if surface is None else replace(render, aux=render.aux | {"surface": surface})
+
+    def set_scene(self, n: int, camera: Camera, light: Light | None) -> tuple[Camera, Light]:
+        """A camera and a light for each of `n` objects, on the network's device."""
         if light is None:
             light = Light(torch.tensor([self.scene.light.mean], device=self.device))
-        camera = camera.to(self.device).expand(len(latents))
-        light = light.to(self.device).expand(len(latents))
-        sampling = sampling or self.inference()
-        code = self.code(latents)
-        aux: dict[str, Tensor] = {}
-        centre = None
-        if self.surfacenet is not None:
-            surface = self.track_surface(code, camera)
-            aux["surface"] = surface
-            if sampling.window > 0:
-                centre = resize(surface.detach(), camera.size).flatten(2).transpose(1, 2)
+        return camera.to(self.device).expand(n), light.to(self.device).expand(n)
 
+    def trace(
+        self, code: Tensor, camera: Camera, light: Light, sampling: Sampling, with_gradient: bool
+    ) -> tuple[RayMaps, Tensor | None]:
+        """March the rays, near the tracked surface (B, 1, S, S) if there is one."""
+        surface = None if self.surfacenet is None else self.track_surface(code, camera)
+        centre = None
+        if surface is not None and sampling.window > 0:
+            centre = resize(surface.detach(), camera.size).flatten(2).transpose(1, 2)
         condition = light.params if self.config.light_condition else None
-        maps = self.march(code, camera, sampling, extra=condition, centre=centre)
-        assert maps.gradient is not None
-        albedo = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
-        albedo = albedo.clamp(0, 1)
-        normal = unit_normals(maps.gradient)
-        shading = lambert(normal, light, sampling.light_ratio)
-        rgb = (albedo * shading).clamp(0, 1)
+        maps = self.march(code, camera, sampling, extra=condition, with_gradient=with_gradient, centre=centre)
+        return maps, surface
+
+    def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: Sampling) -> Render:
+        """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples."""
         size = camera.size
-        aux |= {
-            "ray_depth": to_image(maps.depth, size),
-            "depth_std": to_image(maps.depth_std, size),
-            "world_normal": to_image(normal, size),
-        }
+        colour = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
+        colour = colour.clamp(0, 1)
+        normal = shading = None
+        rgb = colour
+        if maps.gradient is not None:
+            normal = unit_normals(maps.gradient)
+            if self.config.shading:
+                shading = lambert(normal, light, sampling.light_ratio)
+                rgb = (colour * shading).clamp(0, 1)
         return Render(
             rgb=to_image(rgb * 2 - 1, size),
             depth=self.depth_image(maps, camera),
-            normal=camera_normals(normal, camera, maps.opacity),
+            normal=None if normal is None else camera_normals(normal, camera, maps.opacity),
             mask=to_image(maps.opacity, size),
-            albedo=to_image(albedo * 2 - 1, size),
-            shading=to_image(shading, size),
-            aux=aux,
+            albedo=None if shading is None else to_image(colour * 2 - 1, size),
+            shading=None if shading is None else to_image(shading, size),
+            aux={
+                "ray_depth": to_image(maps.depth, size),
+                "depth_std": to_image(maps.depth_std, size),
+                **({} if normal is None else {"world_normal": to_image(normal, size)}),
+            },
         )
 
     def track_surface(self, code: Tensor, camera: Camera) -> Tensor:

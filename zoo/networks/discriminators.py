@@ -5,6 +5,7 @@ at which the image enters, so one network serves a whole progressive-growing sch
 parameters, and at the default sizes their shapes, are those of the official checkpoints.
 """
 
+import inspect
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from .disc_blocks import (
     check_images,
     check_max_size,
 )
+from .patch_discriminator import PatchDiscriminator
 from .plain_discriminator import PlainDiscriminator
 from .stylegan2 import StyleDiscriminator
 
@@ -179,15 +181,20 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "ccs_encoder": CCSEncoderDiscriminator,
     "plain": PlainDiscriminator,
     "style": StyleDiscriminator,
+    "patch": PatchDiscriminator,
 }
 
 
 def build_discriminator(name: str, **kwargs: Any) -> nn.Module:
     """Build a discriminator by its short name (a key of DISCRIMINATORS) or class name, with its arguments.
 
-    Raises ConfigError on an unknown name or an unsupported size, TypeError on an unknown argument.
+    Raises ConfigError on an unknown name, an unsupported size, or an argument that this one does not take.
     """
     known = DISCRIMINATORS | {cls.__name__: cls for cls in DISCRIMINATORS.values()}
     if name not in known:
         raise ConfigError(unknown("discriminator", name, known))
+    taken = inspect.signature(known[name]).parameters
+    if surplus := [key for key in kwargs if key not in taken]:
+        hint = "; it does not recognise latents, use system.latent_weight=0" if "latent_dim" in surplus else ""
+        raise ConfigError(f"discriminator {name} takes no {', '.join(surplus)}{hint}")
     return known[name](**kwargs)

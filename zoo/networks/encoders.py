@@ -2,11 +2,13 @@
 
 Wu et al. 2020, supplementary material. Every network is one `nn.Sequential` called `network`, so that the keys of the
 official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Shape, one level more); 32 px has one
-level less.
+level less. `ResEncoder` is GAN2Shape's own (Pan et al. 2021, appendix).
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -145,6 +147,61 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B,cin,S,S) in [-1,1] to (B,cout) in [-1,1].
+
+        Raises:
+            ValueError: the image has another number of channels or another size.
+        """
+        check_image(image, self.cin, self.size)
+        return self.network(image).flatten(1)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a shortcut, to half the side.
+
+    As published: the first activation works in place, so that the shortcut sees its result instead of the input.
+    """
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.conv_sc = nn.Conv2d(inner, outer, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return self.conv_sc(F.avg_pool2d(x, 2)) + self.conv2(self.conv1(x).relu())
+
+
+class ResEncoder(nn.Module):
+    """Image to a vector without bounds: how far GAN2Shape moves inside a GAN's mapping network.
+
+    Args:
+        cin: channels of the image.
+        cout: length of the vector, the width of the mapping network.
+        nf: width at the first level; it doubles with each of them.
+        size: image side in pixels, a power of two, at least 32.
+
+    Raises:
+        ValueError: `size` is not a power of two >= 32.
+    """
+
+    def __init__(self, cin: int = 3, cout: int = 512, *, nf: int = 32, size: int = 64) -> None:
+        super().__init__()
+        self.size = size
+        self.cin = cin
+        widths = [nf * 2**level for level in range(levels(size))]
+        top = widths[-1]
+        self.network = nn.Sequential(
+            nn.Conv2d(cin, nf, 4, 2, 1, bias=False),
+            *(ResBlock(inner, outer) for inner, outer in pairwise(widths)),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(top, 2 * top, 4, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * top, cout, 1, bias=False),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B,cin,S,S) in [-1,1] to (B,cout).
 
         Raises:
             ValueError: the image has another number of channels or another size.

@@ -104,12 +104,8 @@ class FiLMSiren(nn.Module):
                 gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. No second
                 autograd pass, so training on normals needs one backward and compiles.
         """
-        raw_frequency, phase = film.chunk(2, dim=-1)
+        frequency, phases = self._film(film)
         layers: list[Any] = list(self.network)  # of FiLMLayer, which the type of a ModuleList cannot say
-        n = len(layers) + 1
-        frequency = (raw_frequency * 15 + 30)[:, None].chunk(n, dim=-1)
-        phases = phase[:, None].chunk(n, dim=-1)
-
         x = points * self.scale
         slopes: list[Tensor] = []
         for i, film_layer in enumerate(layers):
@@ -135,3 +131,16 @@ class FiLMSiren(nn.Module):
             inputs.append(extra[:, None].expand(-1, x.shape[1], -1))
         colour = self.color_layer_sine(torch.cat(inputs, -1), frequency[-1], phases[-1])
         return FieldOut(torch.sigmoid(self.color_layer_linear(colour)), sigma, gradient)
+
+    def sigma(self, points: Tensor, film: Tensor) -> Tensor:
+        """Raw density (B, M, 1) alone, at half the work of `forward`."""
+        x = points * self.scale
+        for layer, frequency, phase in zip(self.network, *self._film(film), strict=False):
+            x = layer(x, frequency, phase)
+        return self.final_layer(x)
+
+    def _film(self, film: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Frequencies and phases of each layer, (B, 1, H) each."""
+        raw_frequency, phase = film[:, None].chunk(2, dim=-1)
+        n = len(self.network) + 1
+        return (raw_frequency * 15 + 30).chunk(n, dim=-1), phase.chunk(n, dim=-1)

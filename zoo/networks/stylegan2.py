@@ -136,22 +136,34 @@ class ModulatedConv2d(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, w_dim: int, *, demodulate: bool = True, up: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        w_dim: int,
+        *,
+        demodulate: bool = True,
+        up: bool = False,
+        down: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, outputs, inputs, kernel, kernel))
         self.modulation = EqualLinear(w_dim, inputs, bias=1.0)
         self.scale, self.demodulate, self.padding = 1 / math.sqrt(inputs * kernel**2), demodulate, kernel // 2
-        self.blur = Blur((1, 1), gain=4.0) if up else None
+        self.up = up
+        self.blur = Blur((1, 1), gain=4.0) if up else Blur((2, 2)) if down else None
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (B, inputs, H, W) under styles w (B, w_dim): (B, outputs, H, W), or twice that side with `up`."""
+        """x (B, inputs, H, W) under styles w (B, w_dim): (B, outputs, H, W), or twice that side with `up`, half of it
+        with `down`."""
         style, weight = self.modulation(w), self.weight[0] * self.scale
         x = x * style[:, :, None, None]
         if self.blur is None:
             x = F.conv2d(x, weight, padding=self.padding)
-        else:
+        elif self.up:
             x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+        else:
+            x = F.conv2d(self.blur(x), weight, stride=2)
         if self.demodulate:
             norm = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + 1e-8)
             x = x * norm[:, :, None, None]

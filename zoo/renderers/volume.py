@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from ..networks.siren import FieldOut
+from .surface import Crossing, find_surface, surface_distances
 
 Field = Callable[[Tensor, Tensor], FieldOut]
 """(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut."""
+Density = Callable[[Tensor], Tensor]
+"""points (B, M, 3) -> raw density or occupancy logit (B, M, 1)."""
 
 _LAST_INTERVAL = 1e10  # any density at the last sample makes the ray opaque, as in the published code
 _EPS = 1e-5
@@ -32,7 +35,14 @@ class Sampling:
         noise_std: standard deviation of Gaussian noise on the raw density.
         last_back: the last sample takes the weight that is left over.
         window: full width of the interval around the tracked surface, world units; 0 = the whole ray.
+        surface_steps: samples around the surface that root finding meets; 0 = off. If on, the first samples only find
+            it: what is composited are these and the fine ones.
+        interval: half width of the interval they cover, world units.
+        refine: steps of root finding.
         light_ratio: 0 = no shading, 1 = full shading (methods with a light).
+        opacity_weight: of the opacity prior (methods with occupancy).
+        patch: side in pixels of a random patch rendered in place of the whole image, see `Patch`; 0 = the whole image.
+        patch_scale: least part of the image's side that a patch spans.
 
     Raises:
         ValueError: `steps` below `least_steps`, or negative `fine_steps`.
@@ -44,11 +54,19 @@ class Sampling:
     noise_std: float = 0.0
     last_back: bool = False
     window: float = 0.0
+    surface_steps: int = 0
+    interval: float = 0.0
+    refine: int = 4
     light_ratio: float = 1.0
+    opacity_weight: float = 0.0
+    patch: int = 0
+    patch_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.fine_steps < 0:
             raise ValueError(f"fine_steps={self.fine_steps}: use 0 or more")
+        if self.surface_steps == 1 or min(self.surface_steps, self.refine) < 0:
+            raise ValueError(f"surface_steps={self.surface_steps}, refine={self.refine}: use 2 or more, or 0")
         if self.steps < (least := least_steps(self.fine_steps)):
             raise ValueError(f"steps={self.steps} with fine_steps={self.fine_steps}: use steps of {least} or more")
 
@@ -67,6 +85,9 @@ class RayMaps(NamedTuple):
     depth_std: Tensor  # (B, N, 1) spread of the weights around the mean distance
     opacity: Tensor  # (B, N, 1) sum of weights, before `last_back`
     gradient: Tensor | None  # (B, N, 3) weighted sum of the field's gradient, not normalised
+    surface: Tensor | None = None  # (B, N, 1) distance of the surface found; the middle of the scene where none is
+    found: Tensor | None = None  # (B, N, 1) bool
+    samples: Tensor | None = None  # (B, N, K, 4) colours and raw densities composited, with surface sampling
 
 
 def ray_distances(
@@ -90,12 +111,12 @@ def composite_weights(
     """Weights (B, N, K, 1) of the samples from raw density (B, N, K, 1) at sorted distances z (B, N, K).
 
     alpha = 1 - exp(-interval * act(sigma + noise)), weight = alpha * product of (1 - alpha) before it. `clamp` is the
-    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(sigma) and no interval (Xu et al.
-    2021).
+    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma) and no
+    interval (Xu et al. 2021).
     """
     raw = sigma if noise is None else sigma + noise
     if clamp == "occupancy":
-        alpha = torch.sigmoid(raw)
+        alpha = torch.sigmoid(density_scale * raw)
     elif clamp in ("relu", "softplus"):
         act = torch.relu(raw) if clamp == "relu" else torch.nn.functional.softplus(raw)
         interval = torch.cat([z[..., 1:] - z[..., :-1], torch.full_like(z[..., :1], _LAST_INTERVAL)], -1)
@@ -159,6 +180,7 @@ def render_rays(
     density_scale: float = 1.0,
     clamp: str = "relu",
     centre: Tensor | None = None,
+    density: Density | None = None,
     u_jitter: Tensor | None = None,
     u_fine: Tensor | None = None,
     width: int = 256,
@@ -166,20 +188,23 @@ def render_rays(
     """March B x N rays through a field and composite.
 
     Args:
-        field: the field to query; called once for the first samples and once for the fine ones.
+        field: the field to query; called once for the first samples and once for the fine ones, or with
+            `surface_steps` once for all.
         origins, directions: (B, N, 3) world, unit directions.
         near, far: range of distances.
         sampling: see `Sampling`.
         density_scale: factor on the activated density.
         clamp: activation, see `composite_weights`.
         centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
-        u_jitter, u_fine: (B, N, steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of fresh ones; for
-            tests.
+        density: the field's raw density alone; needed with `sampling.surface_steps`.
+        u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of
+            fresh ones; for tests.
         width: width of the field, to size the chunks. Without gradients the rays are rendered in chunks that fit a
             CPU's cache, or fill a GPU.
     """
     n = origins.shape[1]
-    points_per_ray = sampling.steps * len(origins)
+    composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
+    points_per_ray = max(sampling.steps, composited) * len(origins)
     elements = _CHUNK_ELEMENTS * (128 if origins.is_cuda else 1)
     chunk = n if torch.is_grad_enabled() else max(1, elements // (width * points_per_ray))
     parts = []
@@ -192,7 +217,7 @@ def render_rays(
         parts.append(
             _march(
                 field, origins[:, rows], directions[:, rows], near, far, sampling, density_scale, clamp,
-                cut(centre), cut(u_jitter), cut(u_fine),
+                cut(centre), density, cut(u_jitter), cut(u_fine),
             )
         )  # fmt: skip
     if len(parts) == 1:
@@ -202,42 +227,62 @@ def render_rays(
 
 def _march(
     field: Field, origins: Tensor, directions: Tensor, near: float, far: float, sampling: Sampling,
-    density_scale: float, clamp: str, centre: Tensor | None, u_jitter: Tensor | None, u_fine: Tensor | None,
+    density_scale: float, clamp: str, centre: Tensor | None, density: Density | None, u_jitter: Tensor | None,
+    u_fine: Tensor | None,
 ) -> RayMaps:  # fmt: skip
     b, n, _ = origins.shape
 
-    def query(z: Tensor) -> FieldOut:
-        k = z.shape[-1]
-        points = origins[:, :, None] + z[..., None] * directions[:, :, None]
-        along = directions[:, :, None].expand_as(points)
-        out = field(points.reshape(b, n * k, 3), along.reshape(b, n * k, 3))
-        return FieldOut._make(None if v is None else v.reshape(b, n, k, -1) for v in out)
+    def at(z: Tensor) -> Tensor:
+        return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
 
-    def weigh(out: FieldOut, z: Tensor) -> Tensor:
-        noise = torch.randn_like(out.sigma) * sampling.noise_std if sampling.noise_std > 0 else None
-        return composite_weights(out.sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
+    def query(z: Tensor) -> FieldOut:
+        along = directions[:, :, None].expand(-1, -1, z.shape[-1], -1).reshape(b, -1, 3)
+        return FieldOut._make(None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along))
+
+    def weigh(sigma: Tensor, z: Tensor) -> Tensor:
+        noise = torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
+        return composite_weights(sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
+
+    def jittered(z: Tensor) -> Tensor:
+        u = torch.rand_like(z) if u_jitter is None and sampling.random else u_jitter
+        return z if u is None else jitter(z, u)
+
+    def refined(sigma: Tensor, z: Tensor) -> Tensor:
+        f = sampling.fine_steps
+        even = (torch.arange(f, device=z.device) + 0.5) / f
+        fresh = torch.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
+        return fine_distances(z, weigh(sigma, z), fresh if u_fine is None else u_fine)
 
     z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
-    if u_jitter is None and sampling.random:
-        u_jitter = torch.rand_like(z)
-    if u_jitter is not None:
-        z = jitter(z, u_jitter)
-    out = query(z)
-    if sampling.fine_steps > 0:
-        f = sampling.fine_steps
+    crossing: Crossing | None = None
+    if sampling.surface_steps > 0:
+        if density is None:
+            raise ValueError("surface_steps needs `density`, the raw density alone")
         with torch.no_grad():
-            if u_fine is None:
-                even = (torch.arange(f, device=z.device) + 0.5) / f
-                u_fine = torch.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
-            z_fine = fine_distances(z, weigh(out, z), u_fine)
-        fine = query(z_fine)
-        z, order = torch.cat([z_fine, z], -1).sort(-1)
+            sigma = density(at(z)).reshape(*z.shape, 1)
+            middle = (near + far) / 2
+            crossing = find_surface(sigma, z, lambda distance: density(at(distance)), sampling.refine, middle)
+            around = jittered(surface_distances(crossing, sampling.interval, sampling.surface_steps, near, far))
+            z = torch.cat([refined(sigma, z), around], -1).sort(-1).values if sampling.fine_steps > 0 else around
+        out = query(z)
+    else:
+        z = jittered(z)
+        out = query(z)
+        if sampling.fine_steps > 0:
+            with torch.no_grad():
+                z_fine = refined(out.sigma, z)
+            fine = query(z_fine)
+            z, order = torch.cat([z_fine, z], -1).sort(-1)
+            out = FieldOut._make(_merge(a, c, order) for a, c in zip(fine, out, strict=True))
+    maps = composite(out, z, weigh(out.sigma, z), near, far, sampling.last_back)
+    if crossing is None:
+        return maps
+    samples = torch.cat([out.rgb, out.sigma], -1)
+    return maps._replace(surface=crossing.distance, found=crossing.found, samples=samples)
 
-        def merge(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-            if first is None or second is None:
-                return None
-            both = torch.cat([first, second], -2)
-            return both.gather(-2, order[..., None].expand_as(both))
 
-        out = FieldOut._make(merge(a, c) for a, c in zip(fine, out, strict=True))
-    return composite(out, z, weigh(out, z), near, far, sampling.last_back)
+def _merge(first: Tensor | None, second: Tensor | None, order: Tensor) -> Tensor | None:
+    if first is None or second is None:
+        return None
+    both = torch.cat([first, second], -2)
+    return both.gather(-2, order[..., None].expand_as(both))

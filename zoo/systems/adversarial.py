@@ -1,5 +1,6 @@
 """Adversarial training of any generator: one LightningModule for all methods that learn from unpaired images."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from .. import losses
 from ..config import AdversarialConfig, StageConfig
+from ..data.augment import adapted, augment
 from ..data.priors import light_prior, pose_prior
-from ..errors import ZooError
+from ..errors import ConfigError, ZooError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
 from ..networks.discriminators import DiscOut, build_discriminator
@@ -24,16 +26,25 @@ class AdversarialSystem(TrainingSystem):
     """
 
     cfg: AdversarialConfig
+    path_mean: Tensor
+    augment_p: Tensor
 
     def build(self) -> None:
         d = self.cfg.discriminator
-        largest = max(stage.size for stage in self.cfg.stages)
+        whole = torch.zeros(1, 3, *[max(stage.size for stage in self.cfg.stages)] * 2)
+        largest = self.generator.real_view(whole, self.generator.schedule(0.0)).shape[-1]
         widths: dict[str, Any] = {} if d.channels is None else {"channels": d.channels}
         if self.cfg.latent_weight > 0:
             widths["latent_dim"] = self.generator.config.z_dim
         self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
         scene = self.run.data.scene
         self.poses, self.lights = pose_prior(self.cfg.pose or scene.pose), light_prior(scene.light)
+        if self.cfg.mixing > 0 and self.generator.code_layers < 2:
+            raise ConfigError(f"system.mixing={self.cfg.mixing}: this method has one code for all its layers; use 0")
+        if self.cfg.path_length > 0:
+            self.register_buffer("path_mean", torch.zeros(()))
+        if self.cfg.ada_target > 0:
+            self.register_buffer("augment_p", torch.zeros((), dtype=torch.float64))
 
     def start_discriminator(self, state: dict[str, Tensor]) -> None:
         """Take over a trained discriminator; layers that only this, larger, one has stay new."""
@@ -61,8 +72,32 @@ class AdversarialSystem(TrainingSystem):
         camera = Camera.orbit(pose[:, 1], pose[:, 0], fov=scene.fov, size=size, radius=scene.radius).to(self.device)
         light = Light(self.lights.sample(n, torch.default_generator).to(self.device)) if g.uses_light else None
         with torch.autocast(self.device.type, enabled=False):  # sines of large arguments and transmittance need float32
-            render = g(Latents(z.to(self.device)), camera, light, g.schedule(self.cfg.start_kimg + self.kimg))
+            latents = self._coded(Latents(z.to(self.device)))
+            render = g(latents, camera, light, self.sampling())
+        if latents.code is not None:
+            render.aux["code"] = latents.code
         return render, {"pose": pose.to(self.device), "latent": z.to(self.device)}
+
+    def sampling(self) -> Any:
+        """How the generator samples at this point of training."""
+        return self.generator.schedule(self.cfg.start_kimg + self.kimg)
+
+    def _coded(self, latents: Latents) -> Latents:
+        """With their inner codes, one for each layer, if a switch asks for them. Mixing (Karras et al. 2019): from a
+        random layer on, the code is that of another latent."""
+        g, mixing = self.generator, self.cfg.mixing
+        if mixing == 0 and self.cfg.path_length == 0:
+            return latents
+        code = g.code(latents)
+        if g.code_layers:
+            code = code[:, None].expand(-1, g.code_layers, *code.shape[1:])
+        if mixing > 0:
+            n, layers = len(latents), g.code_layers
+            other = g.code(Latents(torch.randn(n, g.config.z_dim).to(self.device)))[:, None]
+            cut = torch.where(torch.rand(n) < mixing, torch.randint(1, layers, (n,)), layers)
+            own = torch.arange(layers) < cut[:, None]
+            code = torch.where(own.to(self.device).reshape(n, layers, *[1] * (code.ndim - 2)), code, other)
+        return replace(latents, code=code)
 
     def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
@@ -70,12 +105,13 @@ class AdversarialSystem(TrainingSystem):
         alpha = self.stage()[1]
         number = self.images // (len(images) * self.trainer.world_size)
         render, truth = self.generate(len(images), stage.size)
-        lazy = number % self.cfg.r1_every == 0
+        lazy, lazy_path = number % self.cfg.r1_every == 0, number % self.cfg.path_length_every == 0
+        images = self.generator.real_view(images, self.sampling())
         logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, alpha, lr_d, lazy)
         if not self.cfg.share_fakes:
             del render  # its graph, before the next one is built
             render, truth = self.generate(len(images), stage.size)
-        return logs | self._step_g(optimizer_g, render, truth, alpha, lr_g)
+        return logs | self._step_g(optimizer_g, render, truth, alpha, lr_g, lazy_path)
 
     def _step_d(
         self,
@@ -89,10 +125,14 @@ class AdversarialSystem(TrainingSystem):
     ) -> dict[str, float]:
         d = self.discriminator.requires_grad_(True)
         use_r1 = self.cfg.r1 > 0 and lazy
+        real, fake = self._augmented(real), self._augmented(fake)
         real = real.detach().requires_grad_(use_r1)
         on_real, on_fake = d(real, alpha), d(fake, alpha)
         loss = losses.discriminator_loss(on_real.score, on_fake.score)
         logs = {"d": loss.item(), "score_real": on_real.score.mean().item(), "score_fake": on_fake.score.mean().item()}
+        if self.cfg.ada_target > 0:
+            self._adapt(on_real.score)
+            logs["augment_p"] = self.augment_p.item()
         recognised, parts = self._recognition(on_fake, truth)
         loss, logs = loss + recognised, logs | parts
         if use_r1:
@@ -103,16 +143,22 @@ class AdversarialSystem(TrainingSystem):
         return logs
 
     def _step_g(
-        self, optimizer: Any, render: Render, truth: dict[str, Tensor], alpha: float, lr: float
+        self, optimizer: Any, render: Render, truth: dict[str, Tensor], alpha: float, lr: float, lazy_path: bool
     ) -> dict[str, float]:
         d = self.discriminator.requires_grad_(False)
-        out = d(render.rgb, alpha)
+        out = d(self._augmented(render.rgb), alpha)
         loss = losses.generator_loss(out.score, self._keep())
         logs = {"g": loss.item()}
         loss = loss + self._recognition(out, truth)[0]
         for name, value in self.generator.regularisers(render).items():
             loss = loss + value
             logs[name] = value.item()
+        if self.cfg.path_length > 0 and lazy_path:
+            lengths = losses.path_lengths(render.rgb, render.aux["code"])
+            # From 0, the mean would press all lengths, and with them the pictures, flat for a long time.
+            self.path_mean.lerp_(lengths.detach().mean(), 0.01 if self.path_mean > 0 else 1.0)
+            loss = loss + self.cfg.path_length * self.cfg.path_length_every * (lengths - self.path_mean).square().mean()
+            logs["path_length"] = lengths.mean().item()
         logs |= self.generator.monitors(render)
         self.update(optimizer, loss, self.generator, lr)
         return logs
@@ -126,6 +172,16 @@ class AdversarialSystem(TrainingSystem):
                 error = F.mse_loss(estimate, truth[name])
                 total, logs[name] = total + weight * error, error.item()
         return total, logs
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        """What D is shown of images."""
+        return augment(images, self.augment_p.item()) if self.cfg.ada_target > 0 else images
+
+    def _adapt(self, on_real: Tensor) -> None:
+        """More augmentation while D is surer of real images than the target, less otherwise."""
+        signs = cast(Tensor, self.all_gather(on_real.detach().sign().mean()))
+        change = len(on_real) * self.trainer.world_size / (1000 * self.cfg.ada_kimg)
+        self.augment_p.fill_(adapted(self.augment_p.item(), signs.mean().item(), self.cfg.ada_target, change))
 
     def _keep(self) -> float:
         if self.cfg.topk_kimg <= 0:

@@ -233,7 +233,7 @@ class Samples(L.Callback):
 
     Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinel
     logs `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
-    pressed in.
+    pressed in. A method that makes pictures only has one row and no sentinel.
     """
 
     def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
@@ -274,15 +274,15 @@ class Samples(L.Callback):
 
     @torch.no_grad()
     def draw(self, system: TrainingSystem, latents: Latents) -> float:
-        """Write `<kimg>.png` and return the mean curvature."""
+        """Write `<kimg>.png` and return the mean curvature, NaN without depth."""
         g = system.ema.average
         size = system.stage()[0].size
-        views = [g(latents, g.camera(yaw, size=size)) for yaw in (0.0, -0.5, 0.5)]
+        views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
         front: Render = views[0]
-        assert front.depth is not None
-        assert front.mask is not None
-        inside = front.mask > 0.5
-        rows = [show_image(front.rgb), show_depth(front.depth, inside)]
+        inside = torch.ones_like(front.rgb[:, :1]) > 0 if front.mask is None else front.mask > 0.5
+        rows = [show_image(front.rgb)]
+        if front.depth is not None:
+            rows.append(show_depth(front.depth, inside))
         if front.normal is not None:
             rows.append(show_normal(front.normal, inside))
         if front.albedo is not None:
@@ -291,4 +291,6 @@ class Samples(L.Callback):
         picture = io.BytesIO()
         tile(rows, scale=max(1, 96 // size)).save(picture, "PNG")
         atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
+        if front.depth is None or front.mask is None:
+            return math.nan
         return depth_curvature(front.depth, front.mask).nanmean().item()

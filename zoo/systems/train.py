@@ -73,6 +73,9 @@ def train(
     Raises:
         ConfigError: the folder holds a run already and `resume` does not say to go on with it.
     """
+    if run.system.name not in SYSTEMS:
+        method = run.generator["name"]
+        raise ConfigError(f"{method} is fitted to single pictures, not trained: zoo run {method} photo.jpg --gan NAME")
     folder = run_folder(run)
     start = _starting_point(run, folder)
     if start is not None and round(run.trainer.max_kimg * 1000) <= images_of(start):
@@ -92,7 +95,8 @@ def train(
     system = SYSTEMS[run.system.name](run, initial, fresh=start is None)
     if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)
-    if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile()):
+    twice = getattr(run.system, "path_length", 0) > 0  # compiled code has no second derivatives
+    if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile() and not twice):
         system.generator.compile_field()
     data = FaceData(run.data, system.batch_at)
     others = _extra_loggers(run, folder)

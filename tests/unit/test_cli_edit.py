@@ -1,0 +1,139 @@
+"""zoo invert, relight, rotate, interpolate, mix and turntable --from, as a user meets them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+import zoo
+from zoo import cli, resources
+from zoo.cards import Card
+from zoo.editing import inversion
+
+TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shelf = tmp_path_factory.mktemp("shelf")
+    for name in ("shadegan", "pigan"):
+        model = zoo.build(name, **TINY, mesh_level=0.01)
+        zoo.save(model, shelf / f"{name}.tiny", card=Card(name=f"{name}.tiny", data="heads"))
+    return shelf
+
+
+@pytest.fixture(scope="module")
+def done(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an inverted picture."""
+    place = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resources, "checkpoints", lambda: saved)
+        patch.setattr(inversion, "DRAWS", 4)
+        photo(place / "photo.png")
+        assert zoo_("invert", "shadegan", str(place / "photo.png"), *QUICK, "--out", str(place / "out")) == 0
+    return place / "out"
+
+
+@pytest.fixture(autouse=True)
+def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "checkpoints", lambda: saved)
+    monkeypatch.setattr(inversion, "DRAWS", 4)
+    monkeypatch.chdir(tmp_path)
+
+
+QUICK = ("--no-align", "--steps", "2", "--size", "16")
+
+
+def photo(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 40, 3), np.uint8)).save(path)
+
+
+def zoo_(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*arguments])
+    return int(end.value.code or 0)
+
+
+def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    assert zoo_(*arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("zoo: ")
+    return err
+
+
+def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
+    maps = {"photograph", "reconstruction", "albedo", "normal", "depth", "shading", "diffuse", "sheet"}
+    views = {f"yaw_{yaw}" for yaw in ("-0.50", "-0.25", "0.00", "0.25", "0.50")}
+    lights = {f"light_{where}" for where in ("front", "left", "right", "top", "below")}
+    assert {path.stem for path in done.glob("*.png")} == maps | views | lights
+    for name in maps | views | lights - {"sheet"}:
+        assert name == "sheet" or Image.open(done / f"{name}.png").size == (16, 16), name
+    assert Image.open(done / "sheet.png").info["model"] == "shadegan.tiny"
+    assert len(trimesh.load(done / "mesh.glb", force="mesh").faces) > 10
+    assert zoo.load_reconstruction(done / "reconstruction.safetensors").generator.name == "shadegan.tiny"
+
+
+def test_a_bad_picture_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    assert zoo_("invert", "pigan", "bad.png", "good.png", *QUICK, "--out", "out", "--json") == 1
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert "bad.png: not an image" in err
+    bad, good = json.loads(out)
+    assert "error" in bad
+    assert good["steps"] == 2
+    assert all(Path(file).is_file() for file in good["files"])
+    assert not (tmp_path / "out" / "good" / "light_top.png").exists()
+    assert not (tmp_path / "out" / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["invert", "pigan", "nowhere.png", "--no-align"], "no such file"),
+        (["invert", "pigan", "a.png", "b.png", "--mask", "m.png"], "one picture"),
+        (["invert", "pigan", "a.png", "--vgg", "v.pth"], "--lpips go together"),
+        (["invert", "pigan", "a.png", "--vgg", "v.pth", "--lpips", "l.pth"], "does not exist"),
+        (["relight", "pigan", "--seed", "1", "--out", "a.gif"], "no light to change"),
+        (["relight", "shadegan", "--out", "a.avi"], "unknown kind of film"),
+        (["relight", "shadegan", "--from", "none.safetensors"], "does not exist"),
+        (["rotate", "shadegan", "--yaws", "a,b"], "write radians"),
+        (["rotate", "shadegan", "--yaws", "nan"], "write radians"),
+        (["interpolate", "shadegan", "--seed", "1"], "2 objects or more"),
+        (["mix", "shadegan", "--seed", "1"], "two objects"),
+        (["mix", "shadegan", "--seed", "1,2", "--layers", "9"], "use 0 to 3"),
+        (["mix", "shadegan", "--seed", "1,2", "--layers", "x"], "whole numbers"),
+    ],
+)
+def test_mistakes_get_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert words in failed(capsys, 1, *arguments)
+
+
+def test_a_reconstruction_belongs_to_its_weights(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(done / "reconstruction.safetensors")
+    assert "made with shadegan.tiny" in failed(capsys, 1, "rotate", "pigan", "--from", file)
+
+
+def test_films_and_sheets_of_a_photograph(done: Path, tmp_path: Path) -> None:
+    file = str(shutil.copy(done / "reconstruction.safetensors", tmp_path))
+    small, both = ("--size", "16"), ("--from", file, "--seed", "3")
+    assert zoo_("relight", "shadegan", "--from", file, "--out", "relit", "--frames", "3", *small) == 0
+    frames = sorted((tmp_path / "relit").iterdir())
+    assert len(frames) == 3
+    assert Image.open(frames[0]).info["from"] == file
+    assert Image.open(frames[0]).tobytes() != Image.open(frames[1]).tobytes()
+    assert zoo_("rotate", "shadegan", *both, "--out", "a.png", "--yaws", "-0.5,0.5", *small) == 0
+    assert Image.open("a.png").width == 4 * 16  # two objects side by side from two angles
+    assert zoo_("interpolate", "shadegan", *both, "--out", "b.gif", "--frames", "4", *small) == 0
+    assert Image.open("b.gif").n_frames == 4
+    assert zoo_("mix", "shadegan", *both, "--out", "c.png", *small) == 0
+    assert Image.open("c.png").width == 4 * 16  # 0 to 3 layers
+    assert zoo_("turntable", "shadegan", "--from", file, "--out", "d.mp4", "--frames", "2", *small) == 0
+    assert Path("d.mp4").stat().st_size > 0

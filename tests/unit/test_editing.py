@@ -1,0 +1,450 @@
+"""Inversion and editing: gradients to the pose, known answers found again, files, frames, bad input."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import zoo
+from zoo import hub, registry
+from zoo.cards import Card
+from zoo.editing import inversion, photo
+from zoo.editing.codes import CodeSpace, at, between, mix, truncate
+from zoo.editing.frames import interpolate, light_path, relight, rotate
+from zoo.editing.inversion import invert
+from zoo.editing.photo import find_face, frame_points, read_photo
+from zoo.editing.problem import Guess, Problem
+from zoo.editing.reconstruction import Reconstruction, fingerprint, read
+from zoo.errors import ConfigError, DataError, WeightsError, ZooError
+from zoo.generators.base import Generator
+from zoo.geometry import Camera, Light
+
+SIZE = 16
+SEARCHED = [n for n in registry.names() if registry.resolve(n).is_3d and registry.resolve(n).system == "adversarial"]
+
+
+def tiny(name: str, **options: object) -> Generator:
+    torch.manual_seed(0)
+    cls = registry.resolve(name)
+    config = cls.tiny()
+    for key, value in options.items():
+        setattr(config, key, value)
+    generator = cls(config)
+    generator.eval().requires_grad_(False)
+    for key, value in generator.named_parameters():  # fresh fields are noise; these are smooth and colourful
+        if key in ("siren.final_layer.bias", "nerf.alpha_linear.bias"):
+            value.add_(1)  # and have density everywhere: outlines of noise jump, and have no derivative
+        elif key.startswith(("siren.network", "siren.color_layer_sine")) and key.endswith("weight"):
+            value.mul_(0.2)
+        elif key == "siren.color_layer_linear.0.weight":
+            value.mul_(20)
+    generator.name = name
+    return generator
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few draws to start from: networks this small need no more."""
+    monkeypatch.setattr(inversion, "DRAWS", 16)
+    monkeypatch.setattr(inversion, "STARTS", 2)
+
+
+def picture(generator: Generator, yaw: float = 0.3, pitch: float = -0.1, seed: int = 5) -> Tensor:
+    """(3, S, S) of an object that the generator itself makes."""
+    light = Light.of(0.4, 0.5, 0.5, 0.3) if generator.uses_light else None
+    with torch.no_grad():
+        return generator(generator.latents(1, seed=seed), generator.camera(yaw, pitch, 2 * SIZE), light).rgb[0]
+
+
+def problem(generator: Generator) -> Problem:
+    return Problem(generator, read_photo(picture(generator).clamp(-1, 1), generator, align=False), None, 1.0)
+
+
+# ---------------------------------------------------------------- gradients and search
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_gradients_of_the_pose_are_those_of_finite_differences(name: str) -> None:
+    """The published inversions build rays without gradients, so that their pose never moves."""
+    generator = tiny(name)
+    latents = generator.latents(1, seed=1)
+    weight = torch.linspace(-1, 1, 3 * 24 * 24).view(1, 3, 24, 24)  # a smooth functional of the image
+
+    def value(pose: Tensor) -> Tensor:
+        return (generator(latents, generator.camera(pose[1], pose[0], 24)).rgb * weight).mean()
+
+    pose = torch.tensor([0.1, 0.2], requires_grad=True)
+    (found,) = torch.autograd.grad(value(pose), pose)
+    step = 5e-3
+    with torch.no_grad():
+        numeric = [(value(pose + step * e) - value(pose - step * e)) / (2 * step) for e in torch.eye(2)]
+    expected = torch.stack(numeric)
+    assert expected.abs().min() > 1e-6
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_inversion_finds_what_the_generator_made(name: str, quick: None) -> None:
+    generator = tiny(name)
+    task = problem(generator)
+    average = Guess(*(p[:1] * 0 for p in task.draw(1, torch.Generator()).parts()))
+    with torch.no_grad():
+        before = (task.render(average, SIZE).rgb - task.target(average, SIZE)[0]).square().mean().item()
+    rec = invert(generator, picture(generator), align=False, steps=40, size=SIZE, prior=0)
+    with torch.no_grad():
+        after = (rec.render().rgb - task.target(average, SIZE)[0]).square().mean().item()
+    assert after < before / 5
+
+
+def test_inversion_finds_the_pose(quick: None) -> None:
+    """Of a mesh with a texture: the noise of a fresh radiance field looks alike from all sides."""
+    generator = tiny("meshgan")
+    for yaw in (-0.3, 0.3):
+        rec = invert(generator, picture(generator, yaw, 0.1), align=False, steps=60, size=SIZE, prior=0.02)
+        torch.testing.assert_close(rec.camera.pose[0], torch.tensor([0.1, yaw]), rtol=0, atol=0.12)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_generator_is_left_as_it_was(frozen: bool, quick: None) -> None:
+    generator = tiny("shadegan").requires_grad_(not frozen).train()
+    generator.siren.mapping_network.eval()
+    modes = [m.training for m in generator.modules()]
+    before = fingerprint(generator)
+    state = torch.random.get_rng_state()
+    with torch.no_grad():  # a caller's own mode does not stop the search
+        first = invert(generator, picture(generator), align=False, steps=3, size=SIZE)
+        second = invert(generator, picture(generator), align=False, steps=3, size=SIZE)
+    assert fingerprint(generator) == before
+    assert [m.training for m in generator.modules()] == modes
+    assert all(p.grad is None and p.requires_grad is not frozen for p in generator.parameters())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first.latents.code, second.latents.code)
+    assert not first.latents.code.requires_grad
+
+
+def test_a_search_on_a_plateau_ends(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "_PATIENCE", 3)
+    monkeypatch.setattr(inversion, "_RATE", 0.0)
+    rec = invert(tiny("pigan"), picture(tiny("pigan")), align=False, steps=100, size=SIZE)
+    assert rec.fit.stopped == "plateau"
+    assert rec.fit.steps < 12
+
+
+@pytest.mark.parametrize(("broken", "word"), [(KeyboardInterrupt(), "interrupted"), (math.nan, "not finite")])
+def test_the_best_so_far_survives(broken: object, word: str, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, calls, losses = tiny("pigan"), [], Problem.losses
+
+    def sometimes(self: Problem, *args: object) -> tuple[Tensor, Tensor]:
+        out = losses(self, *args)  # type: ignore[arg-type]
+        calls.append(out)
+        if len(calls) < 9:
+            return out
+        if isinstance(broken, BaseException):
+            raise broken
+        return out[0] * broken, out[1]
+
+    monkeypatch.setattr(Problem, "losses", sometimes)
+    rec = invert(generator, picture(generator), align=False, steps=50, size=SIZE)
+    assert rec.fit.stopped == word
+    assert rec.render().rgb.isfinite().all()
+    assert rec.latents.code is not None
+    assert (rec.latents.code != generator.average_code()).any()
+
+
+def test_weights_that_render_nan_are_refused(quick: None) -> None:
+    generator = tiny("pigan")
+    generator.siren.final_layer.bias.fill_(math.nan)
+    with pytest.raises(ZooError, match="NaN"):
+        invert(generator, torch.zeros(3, 32, 32), align=False)
+
+
+def test_a_pose_far_from_the_prior_is_told(quick: None) -> None:
+    generator = tiny("meshgan")
+    task, guess = problem(generator), Guess(torch.zeros(1, 8), torch.tensor([[0.0, 3.0]]), torch.zeros(1, 0))
+    guess.code = torch.zeros(1, len(task.space.deviations))
+    rec = inversion._reconstruction(task, guess, SIZE, "", 1)
+    assert "3.0 deviations" in rec.fit.warning
+
+
+def test_the_encoder_reads_a_photograph_off() -> None:
+    generator = tiny("unsup3d")
+    image = generator.latents(1, seed=3).z.view(3, 32, 32)
+    rec = invert(generator, image, align=False)
+    expected = generator.encode(image[None])
+    torch.testing.assert_close(rec.latents.code, generator.code(expected), rtol=0, atol=0.02)  # 8-bit colours
+    assert rec.fit.steps == 0
+    assert rec.light is not None
+    assert rec.render(size=24).rgb.shape == (1, 3, 24, 24)
+
+
+def test_pixels_behind_the_object_count_little() -> None:
+    generator = tiny("pigan", density_scale=3000.0)
+    noise = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    task = Problem(generator, read_photo(noise, generator, align=False), None, 1.0)
+    guess = task.draw(1, torch.Generator())
+    render = task.render(guess, 32)
+    assert not task.plain
+    weight = task.weigh(render, torch.ones(1, 1, 32, 32))
+    assert weight.min() >= 0.05
+    assert torch.equal(weight, render.mask.clamp(0.05, 1))
+    dark = Problem(generator, read_photo(torch.full((3, 32, 32), -0.97), generator, align=False), None, 1.0)
+    assert dark.plain
+    assert dark.weigh(render, torch.ones(1, 1, 32, 32)).min() == 1
+
+
+# ---------------------------------------------------------------- codes
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_code_space_is_the_generators_own(name: str) -> None:
+    generator = tiny(name)
+    space, code = CodeSpace.of(generator), generator.code(generator.latents(500, seed=1))
+    weights = space.weights(code)
+    torch.testing.assert_close(space.code(weights), code, rtol=0, atol=2e-3)
+    torch.testing.assert_close(weights.std(0), torch.ones(weights.shape[1]), rtol=0, atol=0.3)
+    torch.testing.assert_close(space.code(0 * weights[:1]), generator.average_code())
+
+
+def test_truncation_and_walks() -> None:
+    generator = tiny("pigan")
+    latents = generator.latents(3, seed=2)
+    for psi in (0.0, 0.5, 1.0):
+        expected = generator.code(generator.latents(3, seed=2, psi=psi))
+        torch.testing.assert_close(generator.code(truncate(generator, latents, psi)), expected)
+    path = generator.code(between(generator, latents, 5))
+    torch.testing.assert_close(path[[0, 2, 4]], generator.code(latents))
+    torch.testing.assert_close(path[1], path[[0, 2]].mean(0))
+    with pytest.raises(ConfigError, match="2 objects"):
+        between(generator, latents[:1], 5)
+    with pytest.raises(ConfigError, match="photographs"):
+        between(tiny("unsup3d"), at(generator, path), 5)
+
+
+def test_mixing_exchanges_layers() -> None:
+    generator = tiny("pigan")
+    one, other = generator.latents(1, seed=1), generator.latents(1, seed=2)
+    assert torch.equal(generator.code(mix(generator, one, other, 3)), generator.code(one))
+    assert torch.equal(generator.code(mix(generator, one, other, 0)), generator.code(other))
+    camera = generator.camera(size=SIZE)
+    half = generator(mix(generator, one, other, 2), camera)  # two layers of density, one of colour
+    shape, colour = generator(one, camera), generator(other, camera)
+    torch.testing.assert_close(half.depth, shape.depth)
+    assert not torch.equal(half.rgb, shape.rgb)
+    assert not torch.equal(half.rgb, colour.rgb)
+    for wrong, fix in ((4, "0 to 3"), (-1, "0 to 3")):
+        with pytest.raises(ConfigError, match=fix):
+            mix(generator, one, other, wrong)
+    with pytest.raises(ConfigError, match="each layer"):
+        mix(tiny("meshgan"), one, other, 1)
+
+
+def test_mixing_styles_of_layered_codes() -> None:
+    generator = tiny("stylegan2")
+    one, other = generator.latents(1, seed=1), generator.latents(1, seed=2)
+    mixed = generator.code(mix(generator, one, other, 2))
+    assert torch.equal(mixed[0, :2], generator.code(one).expand(2, -1))
+    assert torch.equal(mixed[0, 2:], generator.code(other).expand(generator.code_layers - 2, -1))
+
+
+def test_frames() -> None:
+    generator = tiny("shadegan")
+    latents, camera = generator.latents(2, seed=1), generator.camera(0.2, 0.0, SIZE)
+    lit = list(relight(generator, latents, camera, light_path(4)))
+    assert len(lit) == 4
+    torch.testing.assert_close(lit[0].rgb, generator(latents, camera, Light.of(0.25, 0.75, 1.2, 0.0)).rgb)
+    turned = list(rotate(generator, latents, [-0.3, 0.2], size=SIZE))
+    torch.testing.assert_close(turned[1].rgb, generator(latents, camera).rgb)
+    walk = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE))
+    torch.testing.assert_close(walk[2].rgb, generator(latents[1:], camera).rgb)
+    with pytest.raises(ConfigError, match="no light"):
+        relight(tiny("pigan"), latents, camera, light_path(4))
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.fixture
+def reconstruction(quick: None) -> Reconstruction:
+    generator = tiny("shadegan")
+    return invert(generator, picture(generator), align=False, steps=2, size=SIZE)
+
+
+def test_a_file_gives_back_every_bit(reconstruction: Reconstruction, tmp_path: Path) -> None:
+    path = reconstruction.save(tmp_path / "a.safetensors")
+    again = read(path, reconstruction.generator)
+    assert torch.equal(again.latents.code, reconstruction.latents.code)
+    assert torch.equal(again.camera.cam2world, reconstruction.camera.cam2world)
+    assert torch.equal(again.light.params, reconstruction.light.params)
+    assert torch.equal(again.image, reconstruction.image)
+    assert again.fit == reconstruction.fit
+    assert torch.equal(again.render().rgb, reconstruction.render().rgb)
+    assert again.camera.size == SIZE
+    assert torch.equal(zoo.load_reconstruction(path, reconstruction.generator).weight, again.weight)
+
+
+def test_bad_files_are_refused(reconstruction: Reconstruction, tmp_path: Path) -> None:
+    path = reconstruction.save(tmp_path / "a.safetensors")
+    other = tiny("shadegan")
+    other.siren.final_layer.bias.add_(1)
+    with pytest.raises(WeightsError, match="not with these weights"):
+        read(path, other)
+    with pytest.raises(WeightsError, match="no shipped weights"):
+        hub.load_reconstruction(path)
+    with pytest.raises(WeightsError, match="does not exist"):
+        read(tmp_path / "b.safetensors", other)
+    with pytest.raises(WeightsError, match=r"\.safetensors"):
+        reconstruction.save(tmp_path / "a.pt")
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])
+    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+    weights = zoo.save(other, tmp_path / "weights") / "model.safetensors"
+    for name in ("cut.safetensors", "junk.safetensors", weights):
+        with pytest.raises(WeightsError):
+            read(tmp_path / name, other)
+    reconstruction.camera.cam2world[0, 0, 0] = math.nan
+    with pytest.raises(WeightsError, match="cam2world is not finite"):
+        read(reconstruction.save(path), reconstruction.generator)
+
+
+# ---------------------------------------------------------------- photographs
+
+
+def png(image: Image.Image, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer
+
+
+def test_all_kinds_of_pictures_give_one_result(tmp_path: Path) -> None:
+    generator = tiny("pigan")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
+    for source in (path, str(path), pixels, tensor, tensor[None], Image.fromarray(pixels)):
+        canvas = read_photo(source, generator, align=False).canvas
+        torch.testing.assert_close(canvas[0], tensor[:, :, 10:50], rtol=0, atol=1e-6)
+    turned = Image.fromarray(np.rot90(pixels).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    (tmp_path / "b.png").write_bytes(png(turned, exif=exif).getvalue())
+    torch.testing.assert_close(
+        read_photo(tmp_path / "b.png", generator, align=False).canvas[0], tensor[:, :, 10:50], rtol=0, atol=1e-6
+    )
+    grey = Image.fromarray(pixels[..., 0])
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    for source in (grey, deep):
+        canvas = read_photo(source, generator, align=False).canvas
+        torch.testing.assert_close(canvas[0, 1], tensor[0, :, 10:50], rtol=0, atol=1e-6)
+
+
+def test_alpha_is_the_mask(tmp_path: Path) -> None:
+    generator = tiny("pigan")
+    rgba = np.full((32, 32, 4), 200, np.uint8)
+    rgba[:, :16, 3] = 0
+    rgba[:, 16:, 3] = 255
+    result = read_photo(rgba, generator, align=False)
+    assert result.mask is not None
+    assert torch.equal(result.mask[0, 0, 0], (torch.arange(32) >= 16).float())
+    mask = Image.fromarray(rgba[..., 3])
+    same = read_photo(rgba[..., :3].copy(), generator, align=False, mask=mask)
+    assert torch.equal(same.mask, result.mask)
+    task = Problem(generator, result, None, 1.0)
+    assert task.plain
+    with pytest.raises(DataError, match="same size"):
+        read_photo(rgba, generator, align=False, mask=np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (torch.full((3, 32, 32), math.nan), "not finite"),
+        (torch.full((3, 32, 32), 7.0), "outside"),
+        (torch.zeros(1, 32, 32), "give"),
+        (torch.zeros(2, 3, 32, 32), "give"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), "floats"),
+        (torch.zeros(3, 8, 8), "too small"),
+        (np.zeros((32, 32)), "uint8"),
+        (np.zeros((32, 32, 3)), "uint8"),
+        (np.zeros((0, 32, 3), np.uint8), "uint8"),
+        ("nowhere.jpg", "no such file"),
+        (__file__, "not an image"),
+    ],
+)
+def test_bad_pictures_get_one_line(source: object, word: str) -> None:
+    with pytest.raises(DataError, match=word) as caught:
+        invert(tiny("pigan"), source, align=False)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"prior": math.nan}, {"prior": -1.0}, {"size": 8}])
+def test_bad_settings_get_one_line(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        invert(tiny("pigan"), torch.zeros(3, 32, 32), align=False, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="inversion"):
+        invert(tiny("stylegan2"), torch.zeros(3, 32, 32), align=False)
+
+
+def test_without_its_packages_alignment_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    photo._detector.cache_clear()
+    with pytest.raises(ZooError, match=r"pip install 'zoo\[identity\]'"):
+        invert(tiny("pigan"), torch.zeros(3, 32, 32))
+
+
+def test_a_cut_brings_the_points_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bright dot at each landmark of a turned, shifted face ends up at the landmarks of the frame, at any pose."""
+    generator = tiny("pigan")
+    generator.card = Card(data="heads")
+    found = torch.tensor([[150.0, 210.0], [212.0, 224.0], [170.0, 268.0]])
+    pixels = np.zeros((400, 360, 3), np.uint8)
+    for x, y in found.int().tolist():
+        pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
+    monkeypatch.setattr(photo, "find_face", lambda image, where: found)
+    result = read_photo(pixels, generator)
+    for yaw, pitch in ((0.0, 0.0), (0.4, -0.2)):
+        wanted = frame_points(generator, torch.tensor([[pitch, yaw]]), 129)
+        turn = photo._turn(*(torch.view_as_complex(p.contiguous()) for p in (wanted[0], found)))
+        cut, known, _ = result.cut(wanted, 129)
+        p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted[0], found))
+        placed = torch.view_as_real((q - q.mean()) / turn + p.mean())  # a similarity cannot bend, so not all three fit
+        for x, y in ((placed + 1) / 2 * 128).tolist():
+            near = cut[0, 0, round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3]
+            assert near.max() > 0.3
+        assert (cut[0, 0] > 0).sum() < 150
+        assert known[0, 0, 64, 64] == 1
+    assert result.known.min() == 0
+
+
+def test_framings() -> None:
+    generator = tiny("pigan")
+    pose = torch.tensor([[0.0, 0.0], [0.1, 0.3]])
+    celeba = frame_points(generator, pose, 64)
+    assert torch.equal(celeba[0], celeba[1])
+    # Eyes at (70.745, 112) and (108.237, 112) of 178 x 218 px, of which the middle 142.4 px are kept.
+    torch.testing.assert_close(celeba[0, 1], torch.tensor([(108.237 - 89) / 71.2, (112 - 109) / 71.2]))
+    generator.card = Card(data="the embedded heads, split train")
+    heads = frame_points(generator, pose, 64)
+    assert heads[1, :, 0].mean() > heads[0, :, 0].mean() + 0.05  # its own left is on the right of the picture
+    camera = Camera.orbit(0.3, 0.1, fov=12.0, size=64)
+    expected = camera.project(torch.tensor([photo.HEAD_POINTS]))[0] / 63 * 2 - 1
+    torch.testing.assert_close(heads[1:], expected)
+
+
+def test_faces_of_heads_lie_where_the_frame_expects_them() -> None:
+    pytest.importorskip("dlib", reason="needs the extra identity")
+    from zoo.data.heads import HeadDataset
+
+    items = HeadDataset("test", size=256).batch(list(range(8)))
+    generator = tiny("pigan")
+    generator.card = Card(data="heads")
+    expected = (frame_points(generator, items["pose"], 256) + 1) / 2 * 255
+    for image, points in zip(items["image"], expected, strict=True):
+        found = find_face(photo._from_tensor(image))
+        assert (found - points).norm(dim=-1).max() < 14  # of 256 px; people differ

@@ -1,0 +1,316 @@
+"""GAN2Shape on tiny networks: who learns in which step, stopping and going on, priors, masks, switches, files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import zoo
+from zoo import instances
+from zoo.config import RunConfig, load_run
+from zoo.data.priors import ViewPrior
+from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
+from zoo.evaluation.instance_views import Fitted
+from zoo.generators.base import Generator
+from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped
+from zoo.networks.stylegan2 import StyleDiscriminator
+from zoo.systems.instance import InstanceSystem, Step, Subject
+from zoo.systems.instance_fit import fit
+from zoo.systems.instance_subjects import foreground, initial_shape, photographs, prepare
+from zoo.systems.train import train
+
+SIZE = 32
+TINY = [
+    "generator.size=32", "generator.nf=4", "generator.zdim=4", "generator.groups=2", "generator.encoder_nf=2",
+    "generator.offset_nf=2", "generator.offset_dim=8", "generator.mapping_tail=1", "trainer.accelerator=cpu",
+    "system.stages=[{albedo: 2, projection: 2, joint: 2}, {albedo: 1, projection: 1, joint: 1, mirror_joint: false}]",
+    "system.batch=2", "system.collect=2", "system.shape_steps=2", "system.inversion_steps=2", "system.feature_blocks=2",
+]  # fmt: skip
+
+
+def tiny_run(*more: str) -> RunConfig:
+    return load_run("gan2shape", [*TINY, *more])
+
+
+@pytest.fixture(scope="module")
+def gan() -> Generator:
+    sizes: dict[str, Any] = {"z_dim": 8, "size": SIZE, "mapping_layers": 2, "mapping_lr": 0.1}
+    sizes |= {"channel_base": 128, "channel_max": 8}
+    return zoo.build("stylegan2", **sizes).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def discriminator() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return StyleDiscriminator(max_size=SIZE, channels=[4, 4, 4, 4]).state_dict()
+
+
+@pytest.fixture(scope="module")
+def subjects(gan: Generator) -> list[Subject]:
+    model, run = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, zdim=4)), tiny_run()
+    return [prepare(photo, model, gan, run.system, None) for photo in photographs("heads:0-1", gan, SIZE)]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def stored(gan: Generator, discriminator: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"file:{zoo.save(gan, tmp_path_factory.mktemp('gan') / 'weights', discriminator=discriminator)}"
+
+
+def values(network: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def test_each_step_changes_its_own_networks(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    system = InstanceSystem(tiny_run(), gan, discriminator)
+    names = ("netD", "netA", "netV", "netL", "netEnc")
+    seen: dict[str, set[str]] = {}
+    before = {name: values(system.generator.get_submodule(name)) for name in names}
+    frozen = values(gan)
+
+    def look(step: Step) -> None:
+        nonlocal before
+        now = {name: values(system.generator.get_submodule(name)) for name in names}
+        seen.setdefault(step.kind, set()).update(n for n in names if not torch.equal(now[n], before[n]))
+        before = now
+
+    progress = fit(system, subjects[:1], tmp_path / "state.pt", look)
+    expected = {"shape": {"netD"}, "albedo": {"netA"}, "projection": {"netEnc"}}
+    assert seen == expected | {"joint": {"netD", "netA", "netV", "netL"}}
+    assert torch.equal(values(gan), frozen)
+    assert [r["iterations"] for r in progress.records] == [2, 2, 2, 2, 1, 1, 1]
+    assert [r["stage"] for r in progress.scores()] == [0, 1, 2]
+    assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
+
+
+def test_stopping_and_going_on_changes_nothing(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    whole, parts = (InstanceSystem(tiny_run(), gan, discriminator) for _ in range(2))
+    records = fit(whole, subjects, tmp_path / "whole.pt").records
+
+    def stop(step: Step) -> None:
+        if (step.stage, step.kind) == (2, "projection"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        fit(parts, subjects, tmp_path / "parts.pt", stop)
+    parts = InstanceSystem(tiny_run(), gan, discriminator)
+    resumed = fit(parts, subjects, tmp_path / "parts.pt").records
+    assert torch.equal(values(whole.generator), values(parts.generator))
+    assert [{k: v for k, v in r.items() if k != "seconds"} for r in records] == [
+        {k: v for k, v in r.items() if k != "seconds"} for r in resumed
+    ]
+    (tmp_path / "parts.pt").write_bytes(b"no state")
+    with pytest.raises(WeightsError, match=r"parts\.pt: cannot go on from it"):
+        fit(parts, subjects, tmp_path / "parts.pt")
+
+
+def test_the_initial_shape_is_learnt(gan: Generator, subjects: list[Subject], tmp_path: Path) -> None:
+    only = ["system.stages=[{albedo: 1, projection: 1, joint: 1}]", "system.feature_blocks=0", "system.perceptual=none"]
+    run = tiny_run("system.shape_steps=60", "system.lr_shape=0.005", *only)
+    system, subject = InstanceSystem(run, gan), subjects[0]
+    before = system.generator.shape_loss(subject.image, subject.shape)
+    assert fit(system, [subject], tmp_path / "s.pt").records[0]["loss"] < 0.2 * before.item()
+
+
+def test_a_discriminator_is_asked_for_where_it_is_needed(gan: Generator) -> None:
+    with pytest.raises(WeightsError, match=r"system\.feature_blocks=0 system\.perceptual=none"):
+        InstanceSystem(tiny_run(), gan)
+    with pytest.raises(WeightsError, match="is not StyleGAN2's"):
+        InstanceSystem(tiny_run(), gan, {"layer.weight": torch.zeros(1)})
+    InstanceSystem(tiny_run("system.feature_blocks=0", "system.perceptual=none"), gan)
+
+
+def test_broken_numbers_stop_the_fit(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    broken = replace(subjects[0], shape=torch.full_like(subjects[0].shape, torch.nan))
+    with pytest.raises(ZooError, match=r"head0000: the gradient is not finite \(stage 0, shape step, iteration 0\)"):
+        fit(InstanceSystem(tiny_run(), gan, discriminator), [broken], tmp_path / "s.pt")
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_offsets_inside_the_mapping_network(gan: Generator) -> None:
+    """Behind its end they are added to w as they are; before its start, the network sees them as a latent."""
+    offset, zero = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 8)
+    torch.testing.assert_close(mapped(gan.mapping, offset, -1), offset)
+    torch.testing.assert_close(mapped(gan.mapping, offset, 2), gan.mapping(offset) - gan.mapping(zero))
+    half = gan.mapping[2:](offset + gan.mapping[:2](zero)) - gan.mapping(zero)  # type: ignore[index]
+    torch.testing.assert_close(mapped(gan.mapping, offset, 0), half)
+
+
+def test_viewpoints_come_from_the_scene_or_from_a_prior(tmp_path: Path) -> None:
+    model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2))
+    pose, source = model.scene.pose, torch.Generator().manual_seed(0)
+    drawn = model.draw_views(4000, source)
+    std = torch.tensor([pose.pitch_std, pose.yaw_std * model.config.view_scale])
+    torch.testing.assert_close(drawn[:, :2].std(0), std, rtol=0.05, atol=0)
+    assert not drawn[:, 2:].any()
+
+    file = ViewPrior(torch.tensor([0.0, 0.5, 0, 0, 0, 0]), torch.eye(6) * 0.01).save(tmp_path / "views.json")
+    run = tiny_run(f"generator.view={file}", "generator.view_scale=1.0")
+    model = InstanceSystem(run).generator
+    turn = torch.deg2rad(torch.tensor(0.5 * model.config.rotation_range))
+    torch.testing.assert_close(model.draw_views(4000, source)[:, 1].mean(), turn, rtol=0.05, atol=0)
+    torch.testing.assert_close(model.viewpoint(torch.zeros(1, 6))[0, 1], turn)
+    with pytest.raises(ConfigError, match=r"view: mean and cov must be \(6,\)"):
+        ViewPrior(torch.zeros(4), torch.eye(4))
+
+
+def test_lights_move_strength_between_ambient_and_directional() -> None:
+    model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, light_gain=[0.2, 0.2], ambient_share=-0.5))
+    light = zoo.Light.of(0.4, 0.5)
+    drawn = model.draw_lights(light, 50, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.ambient, torch.full((50,), 0.3))
+    torch.testing.assert_close(drawn.diffuse, torch.full((50,), 0.7))
+    assert drawn.params[:, 2].min() < -0.8
+    assert drawn.params[:, 2].max() > 0.8
+
+
+def test_the_gan_image_is_cropped_like_the_photographs() -> None:
+    model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, gan_crop=[64, 32]))
+    whole = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.as_seen(whole), whole[..., 16:48, 16:48])
+    with pytest.raises(ConfigError, match=r"generator\.gan_crop"):
+        GAN2ShapeConfig(gan_crop=[64])
+
+
+def test_initial_shapes_and_masks(gan: Generator, tmp_path: Path) -> None:
+    model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2))
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[10:30, 8:32] = 255
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    (photo,) = photographs(str(tmp_path / "p.png"), gan, SIZE)
+    masks = {kind: foreground(photo, gan, model, kind) for kind in ("alpha", "ellipse", "all", str(tmp_path))}
+    assert masks["all"].min() == 1
+    assert masks["alpha"].mean() == pytest.approx(20 * 24 / 1600, abs=0.03)
+    torch.testing.assert_close(masks[str(tmp_path)], masks["alpha"], atol=0.02, rtol=0)  # white where it is opaque
+
+    shape = {kind: initial_shape(kind, masks["ellipse"], "cat", model) for kind in instances.SHAPES}
+    middle = SIZE // 2
+    assert shape["ellipsoid"][0, 0, middle, middle] < 0.92
+    assert shape["flat"].std() == 0
+    left, right = shape["asymmetric"][..., :middle], shape["asymmetric"][..., middle:]
+    assert torch.equal(left, shape["ellipsoid"][..., :middle])
+    assert (right.max() - right.min()) < 0.6 * (left.max() - left.min())
+
+    with pytest.raises(DataError, match="no transparency"):
+        foreground(photographs("heads:0", gan, SIZE)[0], gan, model, "alpha")
+    with pytest.raises(ConfigError, match=r"system\.mask=nowhere: no such file"):
+        foreground(photo, gan, model, "nowhere")
+    with pytest.raises(DataError, match="foreground"):
+        initial_shape("ellipsoid", torch.zeros(1, 1, SIZE, SIZE), "cat", model)
+    with pytest.raises(ConfigError, match=r"system\.shape=cube"):
+        initial_shape("cube", masks["ellipse"], "cat", model)
+
+
+def test_views_turn_as_yaw_says(gan: Generator, subjects: list[Subject]) -> None:
+    model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, zdim=4, offset_nf=2, offset_dim=8)).eval()
+    fitted = Fitted(model, gan, subjects[0])
+    _, view = fitted.turned(torch.tensor([0.3]), torch.tensor([0.1]))
+    torch.testing.assert_close(model.map_camera.world_camera(view).pose, torch.tensor([[0.1, 0.3]]), atol=0.02, rtol=0)
+    for light, views in fitted.paths("face", 3).values():
+        for images in (fitted.rendered(light, views), fitted.drawn(light, views)):
+            assert images.shape == (3, 3, SIZE, SIZE)
+            assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: no such picture or folder"),
+        ("heads:5-2", "heads:5-2: write one number or a range"),
+        ("heads:99999", "heads:99999 does not exist"),
+        ("seed:x", "seed:x: write one number"),
+    ],
+)
+def test_unknown_sources(gan: Generator, source: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        photographs(source, gan, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("system.batch=0", r"system\.batch=0"),
+        ("system.lr_joint=.nan", r"system\.lr_joint=nan"),
+        ("system.stages=[]", r"system\.stages"),
+        ("system.stages=[{albedo: 0}]", r"system\.stages\[0\]\.albedo=0"),
+        ("system.perceptual=lpips", r"system\.vgg=FILE"),
+        ("generator.light_x=[1.0]", r"generator\.light_x"),
+    ],
+)
+def test_settings_that_cannot_work(override: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        tiny_run(override)
+
+
+def test_it_is_run_and_not_trained() -> None:
+    with pytest.raises(ConfigError, match="zoo run gan2shape"):
+        train(tiny_run())
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def test_a_run_writes_everything_and_goes_on(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "FRAMES", 2)
+    job = instances.open_job("gan2shape", TINY, stored, tmp_path / "out", {"command": "zoo run"})
+    shares: list[float] = []
+    results = instances.run_all(job, "heads:0-1", advance=lambda what, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert [len(r["records"]) for r in results] == [7, 7]
+    folder = tmp_path / "out" / "head0001"
+    files = {"index.html", "latent.pt", "mesh.glb", "mesh.mtl", "mesh.obj", "mesh.png", "overview.png", "result.json"}
+    films = {f"{what}_{how}.mp4" for what in ("rotate", "relight") for how in ("render", "gan")}
+    assert {p.name for p in folder.iterdir()} == files | films | {"weights"}
+    assert "head0001/index.html" in (tmp_path / "out" / "index.html").read_text()
+    assert isinstance(zoo.load(f"file:{folder / 'weights'}"), GAN2Shape)
+
+    (folder / "result.json").unlink()
+    (folder / "mesh.obj").unlink()
+    again = instances.run_all(job, "heads:0-1")
+    assert again[0] == results[0]
+    assert (folder / "mesh.obj").is_file()
+    assert [r["loss"] for r in again[1]["records"]] == [r["loss"] for r in results[1]["records"]]
+
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        instances.open_job("gan2shape", [*TINY, "seed=1"], stored, tmp_path / "out", {})
+    stale = torch.load(folder / "latent.pt", weights_only=True) | {"picture": "another"}
+    torch.save(stale, folder / "latent.pt")
+    with pytest.raises(ConfigError, match="belongs to another picture"):
+        instances.run_all(job, "heads:0-1")
+
+
+def test_joint_mode_shares_its_networks(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "FRAMES", 2)
+    job = instances.open_job("gan2shape", TINY, stored, tmp_path, {})
+    results = instances.run_all(job, "seed:0-1", joint=True)
+    assert [r["name"] for r in results] == ["seed0000", "seed0001"]
+    first, second = (zoo.load(f"file:{tmp_path / r['name'] / 'weights'}") for r in results)
+    assert torch.equal(values(first), values(second))
+    assert "SIDE" not in json.dumps(results)
+
+
+def test_a_2d_gan_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a 2D GAN is needed"):
+        instances.open_job("gan2shape", [], "pigan.heads32", tmp_path, {})
+
+
+def test_other_regimes_are_refused(stored: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not fitted to single pictures"):
+        instances.open_job("pigan", [], stored, tmp_path, {})

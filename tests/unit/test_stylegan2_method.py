@@ -1,0 +1,249 @@
+"""StyleGAN2 as a method: codes, noise, sizes, what a generator of pictures refuses, and its training switches."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoo import losses
+from zoo.config import load_run
+from zoo.errors import ConfigError
+from zoo.evaluation.comparison import compare
+from zoo.evaluation.figures import canonical_views
+from zoo.evaluation.protocols import evaluate
+from zoo.export import turntable
+from zoo.generators.base import Generator, Latents
+from zoo.generators.pigan import PiGAN
+from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from zoo.systems.adversarial import AdversarialSystem
+
+TINY = ["generator.z_dim=8", "generator.size=16", "generator.mapping_layers=2", "generator.channel_max=8"]
+TINY += [
+    "system.stages=[{size: 16, batch: 4}]",
+    "system.discriminator={name: style, channels: [8, 8, 8]}",
+    "data.size=32",
+]
+
+
+@pytest.fixture
+def gen() -> StyleGAN2:
+    torch.manual_seed(0)
+    g = StyleGAN2(StyleGAN2.tiny()).eval()
+    for layer in (g.network.conv1, *g.network.convs):
+        torch.nn.init.constant_(layer.noise.weight, 0.3)
+    return g
+
+
+def system(*more: str) -> AdversarialSystem:
+    run = load_run("stylegan2", [*TINY, "system.pose_weight=0", *more])
+    return AdversarialSystem(run)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_code_and_picture(gen: StyleGAN2) -> None:
+    latents = gen.latents(3, seed=1)
+    w = gen.code(latents)
+    assert w.shape == (3, 8)
+    picture = gen.synthesise(w)
+    assert picture.shape == (3, 3, 16, 16)
+    assert picture.abs().max() <= 1
+    layers = w[:, None].expand(-1, gen.code_layers, -1)
+    assert torch.equal(gen.synthesise(layers), picture)
+    shown = gen(Latents(latents.z, code=layers), gen.camera(size=16)).rgb
+    assert torch.equal(shown, picture)
+    assert gen.average_code().shape == (1, 8)
+
+
+def test_training_starts_from_nearly_grey_pictures(gen: StyleGAN2) -> None:
+    w = gen.code(gen.latents(2))
+    before = gen.network(w)
+    gen.initialise()
+    torch.testing.assert_close(gen.network(w), before / 10)
+
+
+def test_gradients_reach_w(gen: StyleGAN2) -> None:
+    w = torch.zeros(1, gen.code_layers, 8, requires_grad=True)
+    gen.requires_grad_(False).synthesise(w).sum().backward()
+    assert w.grad is not None
+    assert (w.grad[0].abs().sum(1) > 0).all()
+
+
+def test_other_sizes_are_resized_and_training_pictures_are_not_clamped(gen: StyleGAN2) -> None:
+    latents = gen.latents(2)
+    for size in (8, 24):
+        assert gen(latents, gen.camera(size=size)).rgb.shape == (2, 3, size, size)
+    with torch.no_grad():
+        gen.network.to_rgbs[-1].bias.add_(2)
+    assert gen(latents, gen.camera(size=16)).rgb.max() <= 1
+    assert gen.train()(latents, gen.camera(size=16)).rgb.max() > 1
+
+
+def test_noise_is_stored_or_fresh(gen: StyleGAN2) -> None:
+    latents, camera = gen.latents(2), gen.camera(size=16)
+    fresh = [gen(latents, camera, sampling=gen.schedule(0.0)).rgb for _ in range(2)]
+    assert not torch.equal(*fresh)
+    assert torch.equal(gen(latents, camera).rgb, gen(latents, camera).rgb)
+    with pytest.raises(ValueError, match="1 noise maps; give 5"):
+        gen(latents, camera, sampling=[None])
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 5, 8), (8,), (2, 6, 7), (1, 2, 6, 8)])
+def test_codes_of_another_shape_are_refused(gen: StyleGAN2, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"give \(B, 8\) or \(B, 6, \.\.\.\)"):
+        gen.synthesise(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"size": 48}, "generator.size=48: use a power of two"),
+        ({"size": 2048}, "generator.size=2048: use a power of two"),
+        ({"z_dim": 0}, "generator.z_dim=0: use 1 or more"),
+        ({"channel_base": 100}, "generator.channel_base=100: use at least size=256"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        StyleGAN2Config(**wrong)
+
+
+REFUSED: dict[str, Callable[[Generator, Path], object]] = {
+    "mesh": lambda g, _: g.mesh(g.latents(1)),
+    "turntable": lambda g, folder: turntable(g, g.latents(1), folder / "film.mp4", frames=2),
+    "turned views": lambda g, _: canonical_views(g, g.latents(1)),
+    "depth to score": lambda g, _: evaluate(g, "heads", quick=True, progress=False),
+    "depth to score ": lambda g, _: compare({"pictures": g}, quick=True, progress=False),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_needs_3d_is_refused(gen: StyleGAN2, what: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^StyleGAN2 makes pictures, .* it has no {what.strip()}$"):
+        REFUSED[what](gen, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- style mixing
+
+
+def test_mixing_cuts_codes_in_two() -> None:
+    torch.manual_seed(0)
+    s = system("system.mixing=0.5")
+    mapping = s.generator.mapping
+    z = torch.randn(200, 8)
+    code = s._coded(Latents(z)).code
+    assert code is not None
+    own = (code == mapping(z)[:, None]).all(-1)
+    assert own[:, 0].all()
+    assert (own[:, :-1].int() >= own[:, 1:].int()).all()  # first the own code, then another, never back
+    mixed = ~own.all(1)
+    assert 70 < mixed.sum() < 130
+    assert set(own[mixed].sum(1).tolist()) == set(range(1, s.generator.code_layers))
+    for row, first in zip(code[mixed], own[mixed].sum(1), strict=True):
+        assert (row[first:] == row[-1]).all()
+
+
+def test_switches_that_are_off_draw_nothing() -> None:
+    """The random numbers of recipes without them stay what they were."""
+    s = system()
+    latents = Latents(torch.randn(2, 8))
+    before = torch.random.get_rng_state()
+    assert s._coded(latents) is latents
+    images = torch.zeros(2, 3, 16, 16)
+    assert s._augmented(images) is images
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not {"path_mean", "augment_p"} & set(s.state_dict())
+
+
+def test_one_code_for_all_layers_cannot_be_mixed() -> None:
+    run = load_run("pigan", ["generator.hidden_dim=16", "generator.layers=2", "system.mixing=0.5"])
+    with pytest.raises(ConfigError, match=r"system\.mixing=0\.5: this method has one code"):
+        AdversarialSystem(run)
+
+
+# ---------------------------------------------------------------- path lengths
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_path_lengths_equal_finite_differences(gen: StyleGAN2, layered: bool) -> None:
+    g = gen.double()
+    w = g.code(Latents(torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))).detach()
+    w = w[:, None].repeat(1, g.code_layers, 1) if layered else w
+    w.requires_grad_(True)
+    torch.manual_seed(5)
+    lengths = losses.path_lengths(g.network(w), w)
+    torch.manual_seed(5)
+    y = torch.randn(2, 3, 16, 16, dtype=torch.float64) / 16
+    slopes = torch.zeros(w.shape, dtype=torch.float64)
+    with torch.no_grad():
+        for index in itertools.product(*map(range, w.shape[1:])):
+            step = torch.zeros_like(w)
+            step[(slice(None), *index)] = 1e-5
+            change = g.network(w + step) - g.network(w - step)
+            slopes[(slice(None), *index)] = (change * y).sum((1, 2, 3)) / 2e-5
+    rows = slopes.reshape(2, -1, 8)  # one for each layer
+    torch.testing.assert_close(lengths, rows.norm(dim=-1).square().mean(1).sqrt(), atol=0, rtol=1e-6)
+
+
+def test_the_penalty_of_path_lengths_can_be_learnt(gen: StyleGAN2) -> None:
+    """The derivative of the penalty, a second derivative of the picture, against finite differences."""
+    g = gen.double()
+    w = g.code(Latents(torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))).detach()
+    weight = g.network.convs[0].conv.weight
+
+    def penalty() -> Tensor:
+        torch.manual_seed(1)
+        code = w.clone().requires_grad_(True)
+        return (losses.path_lengths(g.network(code), code) - 0.5).square().mean()
+
+    (gradient,) = torch.autograd.grad(penalty(), weight)
+    direction = torch.randn(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    ends = []
+    for step in (1e-5, -1e-5):
+        with torch.no_grad():
+            weight.add_(step * direction)
+        ends.append(penalty().item())
+        with torch.no_grad():
+            weight.sub_(step * direction)
+    assert (ends[0] - ends[1]) / 2e-5 == pytest.approx((gradient * direction).sum().item(), rel=1e-5)
+
+
+def test_path_lengths_of_a_field() -> None:
+    """The switch is not StyleGAN2's alone."""
+    torch.manual_seed(0)
+    g = PiGAN(PiGAN.tiny()).train()
+    code = g.code(g.latents(2))
+    lengths = losses.path_lengths(g(Latents(torch.zeros(2, 8), code=code), g.camera(size=8)).rgb, code)
+    lengths.square().mean().backward()
+    assert lengths.shape == (2,)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in g.siren.mapping_network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("system.mixing=1.5", "system.mixing=1.5: use a probability"),
+        ("system.mixing=nan", "system.mixing=nan: use a probability"),
+        ("system.path_length=-1", "system.path_length=-1.0: use 0 or more"),
+        ("system.path_length_every=0", "system.path_length_every=0: use 1 or more"),
+        ("system.ada_target=1", "system.ada_target=1.0: use 0"),
+        ("system.ada_kimg=0", "system.ada_kimg=0.0: use a finite"),
+    ],
+)
+def test_wrong_switches_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_run("stylegan2", [setting])
+
+
+def test_switches_that_exclude_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"system\.pose_weight=5\.0: augmentation turns images"):
+        load_run("stylegan2", ["system.ada_target=0.6"])
+    with pytest.raises(ConfigError, match=r"system\.latent_weight=1\.0: a mixed image"):
+        load_run("stylegan2", ["system.mixing=0.5", "system.latent_weight=1"])
+    with pytest.raises(ConfigError, match=r"trainer\.compile=always: compiled code has no second"):
+        load_run("stylegan2", ["system.path_length=2", "trainer.compile=always"])

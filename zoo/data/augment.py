@@ -1,0 +1,103 @@
+"""Adaptive discriminator augmentation (Karras et al. 2020, "Training GANs with limited data").
+
+The discriminator sees real and generated images through the same random changes, so it cannot learn a small data set by
+heart. A change that is left out often enough does not show in what the generator makes: the paper's limit is a
+probability of 0.8.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MOST = 0.8
+
+
+def augment(images: Tensor, p: float) -> Tensor:
+    """Images (B, 3, S, S) in about [-1, 1] after the paper's pixel, geometric and colour changes.
+
+    Each change meets each image with probability `p`. Differentiable in the images. Sampling is bilinear, the outside
+    is mirrored; the paper's wavelet filter against aliasing is left out.
+    """
+    theta = _moves(len(images), images.shape[-1], p)[:, :2].to(images)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    colour = _colours(len(images), p).to(images)
+    return torch.einsum("bij,bjhw->bihw", colour[:, :3, :3], moved) + colour[:, :3, 3, None, None]
+
+
+def adapted(p: float, certainty: float, target: float, change: float) -> float:
+    """The probability after a step: up by `change` if D is more certain of real images than the target, else down.
+
+    certainty: mean sign of D(real), the paper's r_t; near 1 when D overfits, near 0 when it cannot tell.
+    """
+    return min(max(p + math.copysign(change, certainty - target), 0.0), MOST)
+
+
+class _Chain:
+    """Products (B, N, N) of matrices, each factor of which is left out with probability 1 - p."""
+
+    def __init__(self, n: int, batch: int, p: float) -> None:
+        self.p, self.product = p, torch.eye(n).repeat(batch, 1, 1)
+
+    def then(self, rows: list[list[Tensor | float]], p: float | None = None) -> None:
+        """Multiply by a matrix given as its upper left corner, whose entries are numbers or (B,)."""
+        batch, n = self.product.shape[:2]
+        matrix = torch.eye(n).repeat(batch, 1, 1)
+        for i, row in enumerate(rows):
+            for j, value in enumerate(row):
+                matrix[:, i, j] = torch.as_tensor(value)
+        left_out = torch.rand(batch, 1, 1) >= (self.p if p is None else p)
+        self.product = self.product @ torch.where(left_out, torch.eye(n), matrix)
+
+
+def _moves(batch: int, size: int, p: float) -> Tensor:
+    """(B, 3, 3) from output to input coordinates, the image being [-1, 1]."""
+    chain = _Chain(3, batch, p)
+
+    def rotate(angle: Tensor, p: float | None = None) -> None:
+        chain.then([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]], p)
+
+    def stretch(x: Tensor, y: Tensor) -> None:
+        chain.then([[x, 0.0], [0.0, y]])
+
+    def shift(by: Tensor) -> None:
+        chain.then([[1.0, 0.0, by[:, 0]], [0.0, 1.0, by[:, 1]]])
+
+    stretch(1.0 - 2 * torch.randint(2, (batch,)), torch.ones(batch))  # mirror
+    rotate(torch.randint(4, (batch,)) * (math.pi / 2))
+    shift(((torch.rand(batch, 2) * 2 - 1) * size / 8).round() * 2 / size)  # whole pixels
+    scale = torch.exp2(0.2 * torch.randn(batch))
+    stretch(scale, scale)
+    # Two rotations about a stretch give one in any direction; together they act with probability p.
+    half = 1 - math.sqrt(1 - p)
+    rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
+    ratio = torch.exp2(0.2 * torch.randn(batch))
+    stretch(ratio, 1 / ratio)
+    rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
+    shift(0.25 * torch.randn(batch, 2))  # an eighth of the side
+    return chain.product
+
+
+def _colours(batch: int, p: float) -> Tensor:
+    """(B, 4, 4) from colours to colours: brightness, contrast, flipped lightness, hue, saturation."""
+    chain = _Chain(4, batch, p)
+    grey = torch.full((3, 3), 1 / 3)  # projects onto the grey axis
+    turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)  # cross product with it
+
+    def mix(matrix: Tensor) -> None:
+        chain.then([[matrix[:, i, j] for j in range(3)] for i in range(3)])
+
+    def on(values: Tensor, matrix: Tensor) -> Tensor:
+        return values[:, None, None] * matrix
+
+    saturation, angle = torch.exp2(torch.randn(batch)), (torch.rand(batch) * 2 - 1) * math.pi
+    mix(grey + on(saturation, torch.eye(3) - grey))
+    mix(grey + on(angle.cos(), torch.eye(3) - grey) + on(angle.sin(), turn))  # Rodrigues
+    mix(torch.eye(3) - on(2.0 * torch.randint(2, (batch,)), grey))
+    contrast = torch.exp2(0.5 * torch.randn(batch))
+    mix(on(contrast, torch.eye(3)))
+    brightness = 0.2 * torch.randn(batch)
+    chain.then([[1.0, 0.0, 0.0, brightness], [0.0, 1.0, 0.0, brightness], [0.0, 0.0, 1.0, brightness]])
+    return chain.product

@@ -1,0 +1,1 @@
+"""Photographs into objects, and objects changed: inversion, light, views, walks between objects, style mixing."""

@@ -1,0 +1,118 @@
+"""Inner codes of generators: the space they fill, truncation, and mixing two of them layer by layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..generators.base import Generator, Latents
+from ..generators.field import FieldGenerator
+
+_DIRECTIONS = 256
+_DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class CodeSpace:
+    """Principal axes of a generator's codes, in which its own codes are about standard normal (GANSpace, 2020).
+
+    Attributes:
+        mean: (1, ...) the average code.
+        axes: (K, D) orthonormal rows, D numbers in a code.
+        deviations: (K,) standard deviation along each.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    deviations: Tensor
+
+    @classmethod
+    def of(cls, generator: Generator) -> "CodeSpace":
+        """The 256 main axes of 10,000 fixed codes."""
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            codes = generator.mapping(torch.randn(_DRAWS, generator.config.z_dim).to(generator.device)).flatten(1)
+            mean = generator.average_code()
+            _, values, axes = torch.pca_lowrank(codes - mean.flatten(1), min(_DIRECTIONS, codes.shape[1]), center=False)
+        kept = values > 1e-6 * values[0]  # a code may have fewer directions than numbers
+        return cls(mean, axes.T[kept], values[kept] / _DRAWS**0.5)
+
+    def code(self, weights: Tensor) -> Tensor:
+        """Codes (B, ...) at positions (B, K), 0 = the average, 1 = one deviation."""
+        return self.mean + ((weights * self.deviations) @ self.axes).view(-1, *self.mean.shape[1:])
+
+    def weights(self, code: Tensor) -> Tensor:
+        """Positions (B, K) of codes (B, ...)."""
+        return (code - self.mean).flatten(1) @ self.axes.T / self.deviations
+
+
+def at(generator: Generator, code: Tensor) -> Latents:
+    """The objects of inner codes (B, ...)."""
+    return Latents(torch.zeros(len(code), generator.config.z_dim, device=code.device), code=code)
+
+
+def truncate(generator: Generator, latents: Latents, psi: float) -> Latents:
+    """Objects moved towards the average one: psi 1 leaves them, 0 is the average. Unlike `Latents.psi`, also those
+    whose code was optimised.
+
+    Raises:
+        ConfigError: a method without an average object.
+    """
+    if psi == 1:
+        return latents
+    _need_codes(generator)
+    average = generator.average_code()
+    return at(generator, average + psi * (generator.code(latents) - average))
+
+
+def layer_count(generator: Generator) -> int:
+    """How many layers of a generator have a code of their own. Raises ConfigError if none has."""
+    count = generator.config.layers + 1 if isinstance(generator, FieldGenerator) else generator.code_layers
+    if not count:
+        name = generator.name or type(generator).__name__
+        raise ConfigError(f"{name} has no code of its own for each layer, so styles cannot be mixed; use interpolate")
+    return count
+
+
+def mix(generator: Generator, first: Latents, second: Latents, layers: int) -> Latents:
+    """Objects whose first `layers` layers are those of `first` and the rest those of `second` (style mixing, Karras
+    et al. 2019).
+
+    The code of a SIREN is one frequency and one phase for each unit of each layer; the last layer is that of colour.
+
+    Raises:
+        ConfigError: a method that feeds one code to all layers, or a number of layers that it does not have.
+    """
+    count = layer_count(generator)
+    if not 0 <= layers <= count:
+        raise ConfigError(f"layers={layers}: {generator.name} has {count}; use 0 to {count}")
+    codes = [generator.code(x) for x in (first, second)]
+    if isinstance(generator, FieldGenerator):
+        one, other = (code.unflatten(-1, (2, count, generator.config.hidden_dim)) for code in codes)
+        return at(generator, torch.cat([one[:, :, :layers], other[:, :, layers:]], 2).flatten(1))
+    one, other = (code if code.ndim == 3 else code[:, None].expand(-1, count, -1) for code in codes)
+    return at(generator, torch.cat([one[:, :layers], other[:, layers:]], 1))
+
+
+def between(generator: Generator, objects: Latents, frames: int) -> Latents:
+    """`frames` objects on the straight way in code space from each of the objects to the next, both ends included.
+
+    Raises:
+        ConfigError: fewer than two objects, fewer frames than objects, or a method whose codes are photographs.
+    """
+    _need_codes(generator)
+    legs = len(objects) - 1
+    if legs < 1 or frames <= legs:
+        raise ConfigError(f"{len(objects)} objects and frames={frames}: give 2 objects or more, and a frame for each")
+    code = generator.code(objects)
+    where = torch.linspace(0, legs, frames, device=code.device)
+    start = where.long().clamp_max(legs - 1)
+    share = (where - start).view(-1, *[1] * (code.ndim - 1))
+    return at(generator, torch.lerp(code[start], code[start + 1], share))
+
+
+def _need_codes(generator: Generator) -> None:
+    if not generator.interpolates:
+        name = generator.name or type(generator).__name__
+        raise ConfigError(f"{name} draws its objects from photographs; nothing lies between two of them")

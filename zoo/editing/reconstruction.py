@@ -1,0 +1,164 @@
+"""What inversion finds, and the file it is kept in."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..files import atomic_write
+from ..generators.base import Generator, Latents
+from ..geometry import Camera, Light, Render
+from .codes import at
+
+if TYPE_CHECKING:
+    import os
+
+    from pytorch3d.structures import Meshes
+
+FORMAT = "reconstruction-1"
+_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a search went.
+
+    Attributes:
+        psnr: peak signal-to-noise ratio in dB over the pixels that count.
+        l1: mean absolute difference of colours in [0, 1] over them.
+        steps: of the optimiser.
+        stopped: why it ended before its last step: "plateau", "interrupted", "not finite"; else "".
+        warning: what makes the result doubtful, a sentence; else "".
+    """
+
+    psnr: float
+    l1: float
+    steps: int = 0
+    stopped: str = ""
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One object of a generator that explains a photograph.
+
+    Attributes:
+        generator: the generator.
+        latents: the object; its `code` was optimised, or predicted.
+        camera: where the photograph was taken from.
+        light: its light; None if the generator has none.
+        image: (1, 3, T, T) the photograph as it was cut for the comparison, in [-1, 1], T >= 128.
+        weight: (1, 1, S, S) how much its pixels counted at the size of the comparison, in [0, 1].
+        fit: how close they are.
+    """
+
+    generator: Generator
+    latents: Latents
+    camera: Camera
+    light: Light | None
+    image: Tensor
+    weight: Tensor
+    fit: Fit
+
+    @torch.no_grad()
+    def render(self, camera: Camera | None = None, light: Light | None = None, size: int | None = None) -> Render:
+        """The object from its own or another camera, under its own or another light, at any size."""
+        camera = camera or self.camera
+        camera = camera if size is None else camera.resized(size)
+        return self.generator(self.latents, camera, self.light if light is None else light)
+
+    def mesh(self, resolution: int = 128, level: float | None = None) -> "Meshes":
+        """The object as a coloured mesh, see `Generator.mesh`."""
+        return self.generator.mesh(self.latents, resolution, level)
+
+    def save(self, path: "str | os.PathLike[str]") -> Path:
+        """Write it as .safetensors, with the name and a hash of the generator's weights. Raises WeightsError."""
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise WeightsError(f"{path}: a reconstruction is written as .safetensors")
+        assert self.latents.code is not None
+        tensors = {
+            "code": self.latents.code,
+            "cam2world": self.camera.cam2world,
+            "image": self.image,
+            "weight": self.weight,
+        }
+        if self.light is not None:
+            tensors["light"] = self.light.params
+        header = {
+            "zoo.format": FORMAT,
+            "zoo.model": self.generator.name,
+            "zoo.weights": fingerprint(self.generator),
+            "zoo.camera": json.dumps([self.camera.fov, self.camera.size, self.camera.pixel_centres]),
+            "zoo.fit": json.dumps(vars(self.fit)),
+        }
+        data = to_safetensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, header)
+        return atomic_write(path, data)
+
+
+def fingerprint(generator: Generator) -> str:
+    """SHA-256 of the names, shapes and values of all weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(generator.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def model_of(path: "str | os.PathLike[str]") -> str:
+    """The name of the generator that a reconstruction belongs to. Raises WeightsError."""
+    return _read(Path(path))[0]["zoo.model"]
+
+
+def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction:
+    """A reconstruction from a file, exactly as it was saved.
+
+    Raises:
+        WeightsError: missing, damaged, not a reconstruction, of other weights, or with values that are not finite.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    if header.get("zoo.weights") != fingerprint(generator):
+        own = generator.name or type(generator).__name__
+        raise WeightsError(f"{path}: made with {header['zoo.model']}, not with these weights of {own}; load those")
+    if bad := [k for k, v in tensors.items() if not v.is_floating_point() or not bool(v.isfinite().all())]:
+        raise WeightsError(f"{path}: {bad[0]} is not finite; invert the photograph again")
+    try:
+        fov, size, centres = json.loads(header["zoo.camera"])
+        camera = Camera(tensors["cam2world"], float(fov), int(size), centres)
+        light = Light(tensors["light"]) if "light" in tensors else None
+        fit = Fit(**json.loads(header["zoo.fit"]))
+        code, image, weight = (tensors[key] for key in ("code", "image", "weight"))
+        like = generator.code(generator.latents(1)).shape
+        if code.shape != like or len(camera) != 1 or image.shape[:2] != (1, 3) or (light and len(light) != 1):
+            raise ValueError(f"a code of shape {tuple(code.shape)} for {tuple(like)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a reconstruction of {header['zoo.model']} ({error})") from None
+    device = generator.device
+    return Reconstruction(
+        generator, at(generator, code.to(device)), camera.to(device), light.to(device) if light else None,
+        image.to(device), weight.to(device), fit,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; give a reconstruction that zoo invert has written")
+    if path.stat().st_size > _MAX_BYTES:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes is no reconstruction")
+    try:
+        with safe_open(path, "pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: damaged or not a safetensors file ({error})") from None
+    if header.get("zoo.format") != FORMAT or "zoo.model" not in header:
+        raise WeightsError(f"{path}: not a reconstruction; give a file that zoo invert has written")
+    return header, tensors

@@ -1,0 +1,304 @@
+"""GAN2Shape: do 2D GANs know 3D shape? (Pan, Dai, Liu, Loy, Luo; ICLR 2021)
+
+One photograph, or a few, and a frozen 2D GAN that can draw such photographs. Unsup3D's four networks take the
+photograph apart, starting from an ellipsoid, and three steps take turns:
+
+1. albedo (`input_loss`): shape, light and viewpoint are kept, the albedo is fitted to the photograph;
+2. projection (`pseudo_images`, `projection_loss`): the crude object is drawn under random lights and viewpoints, and an
+   encoder learns to move the GAN's latent until the GAN draws something like it: the same object, but natural;
+3. joint (`joint_loss`): what the GAN has drawn are photographs of one object under many lights and viewpoints, and all
+   four networks are fitted to them.
+
+The better shape makes better drawings, so the steps are repeated in stages. `zoo.systems.instance` runs them.
+
+Shapes: N photographs of S x S pixels; m = 1, or 2 with the mirrored object, whose rows come behind the others.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import NormalConfig
+from ..data.priors import ViewPrior, pose_prior, view_prior
+from ..errors import ConfigError
+from ..geometry import Light
+from ..losses import centre_crop, latent_norm, photometric_loss, resize, smoothness_loss
+from ..networks.encoders import ResEncoder
+from ..networks.feature_loss import DiscriminatorLoss
+from ..renderers import depthmap as dm
+from .base import Generator
+from .unsup3d import MARGIN, Unsup3D, Unsup3DConfig
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]  # two batches of images to a distance
+
+
+@dataclass
+class GAN2ShapeConfig(Unsup3DConfig):
+    """Published numbers for faces at 64 px (synface). Viewpoints are in units of the network: 1 = its range."""
+
+    encoder_nf: int = 64
+    confidence: bool = False
+    flip_weight: float = 1.0
+    perceptual_weight: float = 0.5
+    smooth_weight: float = 0.01  # of curvature in depth and diffuse light
+    border_weight: float = 1.02  # of `border_depth`; published by mistake, 1 is meant and differs by up to 0.003
+    offset_nf: int = 32  # width of the offset encoder
+    offset_dim: int = 512  # width of the GAN's mapping network
+    mapping_tail: int = 2  # how far before the end of the mapping network offsets enter; its depth: at the start
+    relative: bool = True  # offsets are relative to that of the inverted photograph
+    offset_weight: float = 0.01  # of the square of offsets in w
+    gan_crop: list[int] = field(default_factory=list)  # [256, 170]: of GAN images resized to 256 px, the middle 170
+    view: NormalConfig | None = None  # normal distribution of viewpoints; None: from the scene's poses
+    view_scale: float = 1.2  # turns of pseudo images are exaggerated by this
+    light_x: list[float] = field(default_factory=lambda: [-1.0, 1.0])  # range of their lights' direction
+    light_y: list[float] = field(default_factory=lambda: [-0.2, 0.8])
+    light_gain: list[float] = field(default_factory=lambda: [-0.1, 0.6])  # what is added to the directional light ...
+    ambient_share: float = -0.6  # ... and, times this, to the ambient one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("light_x", "light_y", "light_gain"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not ends[0] <= ends[1]:
+                raise ConfigError(f"generator.{name}={ends}: give two numbers, the smaller first, e.g. [-1.0, 1.0]")
+        if self.gan_crop and (len(self.gan_crop) != 2 or not 0 < self.gan_crop[1] <= self.gan_crop[0]):
+            raise ConfigError(f"generator.gan_crop={self.gan_crop}: give the size of the whole and of its middle")
+        if min(self.offset_nf, self.offset_dim) < 1 or self.mapping_tail < 0:
+            raise ConfigError("generator.offset_nf and offset_dim are 1 or more, mapping_tail 0 or more")
+
+
+@dataclass
+class Geometry:
+    """A surface under n lights, seen from n viewpoints; m n rows, the mirrored surface's behind the others.
+
+    Attributes:
+        depth: (m,1,S,S) canonical.
+        normal: (m,3,S,S) of canonical depth.
+        light: n lights.
+        view: (n,6) viewpoints.
+        shading: (m n,1,S,S) >= 0.
+        seen: (m n,1,S,S) depth in the viewpoints, the far limit where nothing is seen.
+        valid: (m n,1,S,S) bool, where something is seen.
+        grid: (m n,S,S,2) where the pixels lie in the canonical view.
+    """
+
+    depth: Tensor
+    normal: Tensor
+    light: Light
+    view: Tensor
+    shading: Tensor
+    seen: Tensor
+    valid: Tensor
+    grid: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(n,1,S,S) 1 where the surface and its mirror image are both seen."""
+        return self.valid.unflatten(0, (len(self.depth), -1)).all(0).to(self.seen.dtype)
+
+    def diffuse(self) -> Tensor:
+        """(m n,1,S,S) max(0, normal . light)."""
+        n = len(self.view)
+        params = torch.cat([self.light.params.new_tensor([[-1.0, 1.0]]).expand(n, 2), self.light.params[:, 2:]], 1)
+        return dm.map_shading(self.normal.repeat_interleave(n, 0), Light(params.repeat(len(self.depth), 1)))
+
+
+class GAN2Shape(Unsup3D):
+    """The networks of GAN2Shape under the names of its checkpoints. Renders, meshes and depth are Unsup3D's."""
+
+    Config = GAN2ShapeConfig
+    config: GAN2ShapeConfig
+    view_mean: Tensor
+    light_mean: Tensor
+    system = "instance"
+
+    def __init__(self, config: GAN2ShapeConfig) -> None:
+        super().__init__(config)
+        self.netEnc = ResEncoder(3, config.offset_dim, nf=config.offset_nf, size=config.size)
+        pose, reach = config.scene.pose, math.radians(config.rotation_range)
+        mean = config.view.mean if config.view else [-pose.pitch_mean / reach, -pose.yaw_mean / reach, 0, 0, 0, 0]
+        self.register_buffer("view_mean", torch.tensor(mean), persistent=False)
+        a, d, dx, dy = torch.tensor(config.scene.light.mean)
+        self.register_buffer("light_mean", torch.stack([a, d, -dx, dy]), persistent=False)  # as the network's output
+
+    @classmethod
+    def tiny(cls) -> GAN2ShapeConfig:
+        return GAN2ShapeConfig(size=32, nf=8, zdim=8, groups=4, encoder_nf=4, offset_nf=4, offset_dim=16)
+
+    @cached_property
+    def views(self) -> ViewPrior:
+        """Where pseudo images are seen from; without a prior of their own, from the scene's poses."""
+        if self.config.view is not None:
+            return view_prior(self.config.view)
+        poses = pose_prior(self.scene.pose).sample(10_000, torch.Generator().manual_seed(0))
+        # Turns about x and y are zoo's pitch and yaw the other way round.
+        return ViewPrior.fit(F.pad(-poses / math.radians(self.config.rotation_range), (0, 4)))
+
+    def light(self, raw: Tensor) -> Light:
+        """The light of the network's (B,4) output, which is a difference from the mean of the prior."""
+        return super().light(raw + self.light_mean)
+
+    def viewpoint(self, raw: Tensor) -> Tensor:
+        """The viewpoint (B,6) of the network's output, which is a difference from the mean of the prior."""
+        return super().viewpoint(raw + self.view_mean)
+
+    def set_border(self, depth: Tensor) -> Tensor:
+        """The outermost columns at `border_depth`, as far as `border_weight` says."""
+        return depth + self.config.border_weight * (super().set_border(depth) - depth)
+
+    # ---------------------------------------------------------------- the object, lit and seen
+
+    def place(self, depth: Tensor, light: Light, view: Tensor) -> Geometry:
+        """Surfaces (m,1,S,S), each under n lights and from n viewpoints (n,6)."""
+        c, m, n = self.config, len(depth), len(view)
+        normal = dm.map_normals(depth, self.map_camera)
+        shading = dm.map_shading(normal.repeat_interleave(n, 0), Light(light.params.repeat(m, 1)))
+        views = view.repeat(m, 1)
+        surfaces = depth.repeat_interleave(n, 0)
+        seen, valid = dm.warp_depth(surfaces, views, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
+        grid = dm.lookup_grid(seen, views, self.map_camera)
+        return Geometry(depth, normal, light, view, shading, seen, valid, grid)
+
+    def geometry(self, image: Tensor, mirrored: bool) -> Geometry:
+        """What the networks make of one photograph (1,3,S,S)."""
+        depth = with_mirror(self.canonical_depth(image), mirrored)
+        return self.place(depth, self.light(self.netL(image)), self.viewpoint(self.netV(image)))
+
+    def compose(self, albedo: Tensor, g: Geometry) -> Tensor:
+        """Photographs (m n,3,S,S) of surfaces with albedo (m,3,S,S)."""
+        canonical = dm.shaded(albedo.repeat_interleave(len(g.view), 0), g.shading)
+        return dm.sample(canonical, g.grid).clamp(-1, 1)
+
+    def canonical_mask(self, mask: Tensor, g: Geometry) -> Tensor:
+        """Foreground (1,1,S,S) of a photograph, seen in the canonical view."""
+        points = self.map_camera.to_view(self.map_camera.lift(g.depth[:1]), g.view[:1])
+        return dm.sample(mask, self.map_camera.pixels(points) / self.map_camera.middle - 1)
+
+    # ---------------------------------------------------------------- step 0 and 1: start, albedo
+
+    def shape_loss(self, image: Tensor, target: Tensor) -> Tensor:
+        """Squared distance of depth from an initial shape (1,1,S,S), both without a border."""
+        return F.mse_loss(self.free_depth(image), target)
+
+    def input_loss(self, image: Tensor, albedo: Tensor, g: Geometry, perceptual: Perceptual | None) -> Tensor:
+        """How far the object is from the photograph (1,3,S,S) it was taken from, and how rough it is."""
+        rough = smoothness_loss(g.depth) + smoothness_loss(g.diffuse())
+        return self.distance(self.compose(albedo, g), image, g.mask, perceptual) + self.config.smooth_weight * rough
+
+    def distance(self, recon: Tensor, target: Tensor, mask: Tensor, perceptual: Perceptual | None) -> Tensor:
+        """L1 and perceptual distance of m reconstructions (m n,3,S,S) from photographs (n,3,S,S) inside a mask; the
+        mirrored one counts `flip_weight`."""
+        total = torch.zeros((), device=recon.device)
+        for weight, half in zip((1.0, self.config.flip_weight), recon.split(len(target)), strict=False):
+            loss = photometric_loss(half, target, mask)
+            if perceptual is not None:
+                loss = loss + self.config.perceptual_weight * perceptual(half * mask, target * mask).mean()
+            total = total + weight * loss
+        return total
+
+    # ---------------------------------------------------------------- step 2: what the GAN would draw
+
+    def draw_lights(self, light: Light, n: int, source: torch.Generator) -> Light:
+        """`n` lights around one: another direction, and strength moved between ambient and directional."""
+        c = self.config
+
+        def uniform(ends: Sequence[float]) -> Tensor:
+            low, high = ends
+            return (torch.rand(n, generator=source) * (high - low) + low).to(light.params)
+
+        return relit(light, uniform(c.light_x), uniform(c.light_y), uniform(c.light_gain), c.ambient_share)
+
+    def draw_views(self, n: int, source: torch.Generator) -> Tensor:
+        """`n` viewpoints (n,6) from the prior, their turns to the side exaggerated."""
+        raw = self.views.sample(n, source).to(self.device)
+        raw[:, 1] *= self.config.view_scale
+        return super().viewpoint(raw)
+
+    @torch.no_grad()
+    def pseudo_images(
+        self, g: Geometry, albedo: Tensor, light: Light, view: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The object under n other lights and viewpoints: images (n,3,S,S) and masks (n,1,S,S).
+
+        Args:
+            g, albedo: the object; its first row counts.
+            mask: (1,1,S,S) foreground in the canonical view; None: all of it.
+        """
+        there = self.place(g.depth[:1], light, view)
+        inside = torch.ones_like(g.depth[:1]) if mask is None else mask
+        masks = dm.sample(inside.expand(len(view), -1, -1, -1), there.grid, "nearest")
+        return self.compose(albedo[:1], there), masks
+
+    def project(self, gan: Generator, image: Tensor, w: Tensor, gan_image: Tensor) -> tuple[Tensor, Tensor]:
+        """What a GAN draws nearest to images (n,3,S,S): its drawings (n,3,S,S) and the changes (n,D) of its w.
+
+        Args:
+            gan: has `synthesise(w)` and a `mapping` network whose first module is a norm.
+            w: (1,D) or (1,L,D) latent of the photograph.
+            gan_image: (1,3,S,S) what the GAN draws for it.
+        """
+        offset = self.netEnc(image)
+        if self.config.relative:
+            offset = offset - self.netEnc(gan_image)
+        change = mapped(gan.mapping, offset, self.config.mapping_tail)
+        return self.gan_image(gan, w + (change if w.ndim == 2 else change[:, None])), change
+
+    def gan_image(self, gan: Generator, w: Tensor) -> Tensor:
+        """What a GAN draws for w, as these networks see it: (n,3,S,S) in [-1,1]."""
+        return self.as_seen(gan.synthesise(w).clamp(-1, 1))  # type: ignore[operator]
+
+    def as_seen(self, image: Tensor) -> Tensor:
+        """Of images (n,C,H,H) framed as the GAN's are, what these networks see: (n,C,S,S)."""
+        if self.config.gan_crop:
+            image = centre_crop(resize(image, self.config.gan_crop[0]), self.config.gan_crop[1])
+        return resize(image, self.config.size)
+
+    def projection_loss(
+        self, projected: Tensor, change: Tensor, image: Tensor, mask: Tensor, features: DiscriminatorLoss | None
+    ) -> Tensor:
+        """How far drawings are from pseudo images, and how far they went for it."""
+        loss = photometric_loss(projected, image, mask) + self.config.offset_weight * latent_norm(change)
+        return loss if features is None else loss + features(projected, image, mask)
+
+    # ---------------------------------------------------------------- step 3: joint
+
+    def joint_loss(
+        self,
+        image: Tensor,
+        drawings: Tensor,
+        masks: Tensor,
+        mirrored: bool,
+        perceptual: Perceptual | None,
+    ) -> Tensor:
+        """How far the object of one photograph (1,3,S,S) is from it and from drawings (n,3,S,S) of it."""
+        g, albedo = self.geometry(image, mirrored), with_mirror(self.netA(image), mirrored)
+        loss = self.input_loss(image, albedo, g, perceptual)
+        there = self.place(g.depth, self.light(self.netL(drawings)), self.viewpoint(self.netV(drawings)))
+        return loss + self.distance(self.compose(albedo, there), drawings, there.mask * masks, perceptual)
+
+
+def with_mirror(maps: Tensor, mirrored: bool) -> Tensor:
+    """Maps (1,C,S,S), and behind them, if `mirrored`, the same from right to left."""
+    return torch.cat([maps, maps.flip(-1)]) if mirrored else maps
+
+
+def relit(light: Light, x: Tensor, y: Tensor, gain: Tensor, ambient_share: float) -> Light:
+    """One light turned to (x, y) (n,), `gain` (n,) stronger, and its ambient part by `ambient_share` times as much."""
+    a, d = light.params[0, :2]
+    return Light(torch.stack([a + 2 * ambient_share * gain, d + 2 * gain, x, y], 1))
+
+
+def mapped(mapping: nn.Module, offset: Tensor, tail: int) -> Tensor:
+    """Change (n,D) of w when (n,D) is added to the zero latent inside a mapping network.
+
+    tail: as published, the sum enters before the last `tail` + 1 layers; at the network's depth, before the norm.
+    """
+    assert isinstance(mapping, nn.Sequential)
+    cut = max(len(mapping) - 1 - tail, 0)
+    zero = torch.zeros(1, offset.shape[1], device=offset.device)
+    return mapping[cut:](offset + mapping[:cut](zero)) - mapping(zero)

@@ -1,0 +1,152 @@
+"""GRAF: generative radiance fields for 3D-aware image synthesis (Schwarz, Liao, Niemeyer, Geiger; NeurIPS 2020).
+
+A latent has two parts, shape and appearance. Together with a position and a viewing direction, both encoded by sines,
+they are the input of NeRF's network, which is volume-rendered. The discriminator never sees whole images: it compares
+patches of few pixels, spread over much or little of the image, so that a step costs the same at any resolution.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..config import SceneConfig
+from ..errors import ConfigError
+from ..geometry import Camera, Light, Render
+from ..networks.nerf_mlp import NeRFMLP
+from ..networks.siren import FieldOut
+from ..renderers.patch import Patch
+from ..renderers.shading import unit_normals
+from ..renderers.volume import Field, Sampling
+from .base import Latents
+from .field import VolumeGenerator, camera_normals, outward_init_, to_image
+
+
+@dataclass
+class GRAFConfig:
+    """Architecture, frame and sampling; the defaults are the published ones."""
+
+    shape_dim: int = 128
+    appearance_dim: int = 128
+    hidden_dim: int = 256
+    layers: int = 8
+    skip: int = 4  # the layer after this one sees the encoded point again
+    frequencies: int = 10
+    view_frequencies: int = 4
+    unit: float = 10.0  # a world unit in the field's coordinates: the published camera stands 10 away, zoo's 1
+    front: float = 45.0  # azimuth of the front in the field's coordinates, degrees: the middle of the published views
+    density_scale: float = 10.0  # factor on the activated density; at `unit` it counts per length of the field's own
+    steps: int = 64
+    inference_steps: int = 0  # in place of `steps` when not training, 0: the same
+    noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
+    patch_size: int = 32  # side of the patches in training; 0: whole images
+    patch_least: float = 0.25  # least part of the image's side that a patch spans ...
+    patch_decay: float = 9.4e-4  # ... reached gradually: it falls from 0.9 as exp(-decay * thousand images)
+    outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
+    mesh_level: float = 35.0  # density at the surface, per world unit
+    scene: SceneConfig = field(default_factory=SceneConfig)
+
+    @property
+    def z_dim(self) -> int:
+        """Length of a latent: shape, then appearance."""
+        return self.shape_dim + self.appearance_dim
+
+    def __post_init__(self) -> None:
+        least = {"shape_dim": 1, "appearance_dim": 1, "hidden_dim": 2, "layers": 1, "skip": 0, "frequencies": 0}
+        least |= {"view_frequencies": 0, "steps": 2, "patch_decay": 0}
+        for key, value in least.items():
+            if not getattr(self, key) >= value:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use {value} or more")
+        for key, low in (("inference_steps", 2), ("patch_size", 2)):
+            if getattr(self, key) != 0 and getattr(self, key) < low:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use {low} or more, or 0")
+        if not 0 < self.patch_least <= 1:
+            raise ConfigError(f"generator.patch_least={self.patch_least}: use more than 0 and at most 1")
+        for key in ("unit", "density_scale"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use a finite number above 0")
+
+
+class GRAF(VolumeGenerator):
+    """GRAF's generator. Code = z itself; `light` is accepted and ignored, so that methods can be swapped."""
+
+    Config = GRAFConfig
+    config: GRAFConfig
+
+    def __init__(self, config: GRAFConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.nerf = NeRFMLP(
+            c.hidden_dim, c.layers, c.skip, c.frequencies, c.view_frequencies, c.shape_dim, c.appearance_dim,
+            c.unit, c.front,
+        )  # fmt: skip
+        self.mapping = nn.Identity()
+        self._query, self._sigma = self.nerf.forward, self.nerf.sigma
+
+    def initialise(self) -> None:
+        if self.config.outward_init:
+            outward_init_(self, steps=500)  # ReLUs take longer than sines
+
+    def compile_field(self) -> None:
+        """Nothing: on a CPU the compiled network is slower (0.46 s against 0.26 s, see docs/models/graf.md)."""
+
+    @classmethod
+    def tiny(cls) -> GRAFConfig:
+        return GRAFConfig(
+            shape_dim=4, appearance_dim=4, hidden_dim=16, layers=3, skip=1, frequencies=3, view_frequencies=2,
+            density_scale=30, steps=6, patch_size=0,
+        )  # fmt: skip
+
+    def average_code(self) -> Tensor:
+        """(1, z_dim) zeros, the mean of the latents: psi scales them."""
+        return torch.zeros(1, self.config.z_dim, device=self.device)
+
+    def forward(
+        self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
+    ) -> Render:
+        camera = camera.to(self.device).expand(len(latents))
+        sampling = sampling or Sampling(self.config.inference_steps or self.config.steps)
+        maps = self.march(self.code(latents), camera, sampling, with_gradient=not self.training)
+        rgb = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
+        size = sampling.patch or camera.size
+        normal = None
+        if maps.gradient is not None and not sampling.patch:
+            normal = camera_normals(unit_normals(maps.gradient), camera, maps.opacity)
+        return Render(
+            rgb=to_image(rgb * 2 - 1, size),
+            depth=to_image(torch.where(maps.opacity > 0.5, maps.depth, self.scene.far), size),
+            normal=normal,
+            mask=to_image(maps.opacity, size),
+        )
+
+    def rays(self, camera: Camera, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Rays of one unit along the optical axis, not of unit length, as in the published code: near and far are two
+        planes, and distances are depths. Through all pixels, or through a random patch for each image."""
+        at = None
+        if sampling.patch:
+            at = Patch.draw(len(camera), sampling.patch, sampling.patch_scale, self.device).places()
+        origins, directions, cosine = camera.rays(at)
+        return origins, directions / cosine[..., None]
+
+    def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
+        """The field of B objects; density counts along directions of any length."""
+
+        def query(points: Tensor, directions: Tensor) -> FieldOut:
+            length = directions.norm(dim=-1, keepdim=True)
+            out = self._query(points, code, directions / length, with_gradient)
+            return out._replace(sigma=out.sigma * length)
+
+        return query
+
+    def schedule(self, kimg: float) -> Sampling:
+        c = self.config
+        noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
+        least = max(c.patch_least, min(0.9, math.exp(-c.patch_decay * kimg)))
+        return Sampling(c.steps, random=True, noise_std=noise, patch=c.patch_size, patch_scale=least)
+
+    def real_view(self, images: Tensor, sampling: Sampling) -> Tensor:
+        """A random patch of each image, drawn like those that are rendered."""
+        if not sampling.patch:
+            return images
+        return Patch.draw(len(images), sampling.patch, sampling.patch_scale, images.device).cut(images)

@@ -1,0 +1,227 @@
+"""Files that `torch.save` wrote, read without importing or running anything that they name.
+
+A pickle is a small program, and whole pickled networks name classes of packages that are not here. So: every name in
+the file is read first, and a file that names anything but tensors and the published classes is refused; then those
+classes are replaced by `Inert`, which keeps attributes and does nothing. Zip files (torch 1.6 and newer) go through
+`torch.load(weights_only=True)`; the older format with whole networks, which that refuses, through `_Unpickler`.
+"""
+
+import hashlib
+import io
+import pickle
+import pickletools
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import WeightsError
+
+_MAX_FILE = 4 * 2**30
+_MAX_PICKLE = 64 * 2**20  # without the tensors; a published one has less than 1 MB
+_MAX_TUPLES = 20_000  # hashing a tuple nested 400,000 deep ends the process; published files have some thousands
+_LEGACY = 0x1950A86A20F9469CFC6C  # the first value of a file written before torch 1.6
+_STORAGES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_TENSOR_PARTS = {
+    "collections.OrderedDict",
+    "builtins.set",
+    "torch.Size",
+    "torch.device",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    *(f"torch.{device}{name}" for device in ("", "cuda.") for name in _STORAGES),
+}
+# Beside tensors: networks and averages of pi-GAN, the log of Unsup3d, numbers in GRAF's, options in StyleGAN2's.
+_INERT = ("generators.", "siren.", "torch.nn.", "torch_ema.", "unsup3d.", "numpy.", "_codecs.encode", "argparse.")
+
+
+class Inert:
+    """An instance of a class that is not here: its attributes, in `state`, and no behaviour."""
+
+    state: Mapping[Any, Any] = MappingProxyType({})
+    path: ClassVar[str] = ""  # module and name of the class
+
+    def __init__(self, *arguments: Any) -> None:
+        """Take what the class was called with, and forget it."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """What a file holds: dicts, lists, numbers, tensors and `Inert`s.
+
+    Attributes:
+        where: its path, for messages; "tensors" for values that never were in a file.
+        tree: the content.
+        sha256: of the whole file, in hex.
+        size: bytes of the file.
+    """
+
+    where: str
+    tree: Any
+    sha256: str = ""
+    size: int = sys.maxsize
+
+
+def read(path: str | Path) -> OfficialFile:
+    """Read a file of `torch.save`, tensors on the CPU.
+
+    Raises:
+        WeightsError: missing, too big, damaged, not such a file, or it names code that published weights do not need.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file; name the .pth or .pt that the authors published")
+    if path.stat().st_size > _MAX_FILE:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes, more than the {_MAX_FILE:,} this library reads")
+    data = path.read_bytes()
+    if data[:4] == b"PK\x03\x04":
+        reader = _from_zip
+    elif data[:1] == b"\x80":
+        reader = _from_legacy
+    else:
+        raise WeightsError(f"{path}: {_what_else(data)}; get the file again")
+    try:
+        tree = reader(data, path)
+    except WeightsError:
+        raise
+    except Exception as error:  # parsers of hostile bytes raise whatever they like
+        text = str(error)
+        reason = " ".join((text.partition("WeightsUnpickler error:")[2] or text).split())[:120] or type(error).__name__
+        raise WeightsError(f"{path}: damaged, or not what torch.save writes ({reason}); get the file again") from None
+    return OfficialFile(str(path), tree, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _what_else(data: bytes) -> str:
+    if not data:
+        return "empty"
+    if data.lstrip()[:1] == b"<":
+        return "a web page, not weights (a download that asked for a login?)"
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights themselves"
+    return "not a file of torch.save"
+
+
+def _scan(stream: Any, where: Path) -> set[str]:
+    """The names in the pickle that starts here, all known; the stream stands behind it afterwards."""
+    names, tuples = set(), 0
+    for code, argument, position in pickletools.genops(stream):
+        if code.name == "GLOBAL":
+            names.add(str(argument).replace("__builtin__", "builtins").replace(" ", ".", 1))
+        elif code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise WeightsError(f"{where}: uses {code.name}, which torch.save does not write; get the file again")
+        tuples += "TUPLE" in code.name
+        far = code.name.endswith("PUT") and int(argument or 0) > (position or 0)  # a slot of memory never reached
+        if far or tuples > _MAX_TUPLES or (position or 0) > _MAX_PICKLE:
+            raise WeightsError(f"{where}: asks for more memory than weights need; do not trust this file")
+    if foreign := sorted(name for name in names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
+        raise WeightsError(f"{where}: asks for {foreign[0]!r}, which no published weights need; do not trust this file")
+    return names
+
+
+def _inert(path: str) -> type[Inert]:
+    return type(path.rpartition(".")[2], (Inert,), {"path": path})
+
+
+def _from_zip(data: bytes, where: Path) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        packed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
+        if packed or sum(e.file_size for e in entries) > len(data):  # or it unpacks to more than was downloaded
+            raise WeightsError(f"{where}: a compressed archive; unpack it and name the .pth inside")
+        pickles = [e for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
+        if len(pickles) != 1:
+            raise WeightsError(f"{where}: an archive, but not one of torch.save; unpack it and name the .pth inside")
+        names = _scan(io.BytesIO(archive.read(pickles[0])), where)
+    shims = [(_inert(name), name) for name in names - _TENSOR_PARTS if name != "_codecs.encode"]
+    with torch.serialization.safe_globals(shims):  # type: ignore[arg-type]  # pairs of class and name are documented
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _from_legacy(data: bytes, where: Path) -> Any:
+    """Five pickles (mark, version, machine, content, keys of the storages), then the storages one after another."""
+    stream = io.BytesIO(data)
+    starts = []
+    for _ in range(5):
+        starts.append(stream.tell())
+        _scan(stream, where)
+    end = stream.tell()
+
+    def load(part: int, storages: dict[str, Tensor]) -> tuple[Any, dict[str, torch.dtype]]:
+        stream.seek(starts[part])
+        unpickler = _Unpickler(stream, storages)
+        return unpickler.load(), unpickler.kinds
+
+    if load(0, {})[0] != _LEGACY or not load(2, {})[0]["little_endian"]:
+        raise WeightsError(
+            f"{where}: not a file of torch.save, or of a big-endian machine; load and save it anew there"
+        )
+    kinds = load(3, {})[1]
+    storages = {}
+    for key in load(4, {})[0]:
+        width, count = kinds[key].itemsize, int.from_bytes(data[end : end + 8], "little")
+        raw = bytearray(data[end + 8 : end + 8 + count * width])
+        if len(raw) != count * width:
+            raise WeightsError(f"{where}: cut short; get the file again")
+        storages[key] = torch.frombuffer(raw, dtype=kinds[key]) if count else torch.empty(0, dtype=kinds[key])
+        end += 8 + len(raw)
+    return load(3, storages)[0]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors and `Inert`, nothing else. `kinds` has the types of the storages that were asked for."""
+
+    def __init__(self, stream: io.BytesIO, storages: dict[str, Tensor]) -> None:
+        super().__init__(stream)
+        self.storages, self.kinds = storages, dict[str, torch.dtype]()
+
+        # Made anew for every file: what a pickle does to a function, it does to its own.
+        def tensor(storage: Tensor | None, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+            return None if storage is None else torch.as_strided(storage, size, stride, offset)  # checks the bounds
+
+        def parameter(data: Any, *_: Any) -> Any:
+            return data
+
+        self.known = {
+            "collections.OrderedDict": OrderedDict,
+            "builtins.set": set,
+            "torch._utils._rebuild_parameter": parameter,
+            "torch._utils._rebuild_tensor": tensor,
+            "torch._utils._rebuild_tensor_v2": tensor,
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        path = f"{module}.{name}".replace("__builtin__", "builtins")
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
+            return _STORAGES[name]
+        return self.known.get(path) or _inert(path)
+
+    def persistent_load(self, pid: Any) -> Any:
+        match pid:
+            case ("module", kind, *_):  # with its source code, which nobody needs
+                return kind
+            case ("storage", torch.dtype() as kind, str(key), _, _, None):
+                self.kinds[key] = kind
+                return self.storages.get(key)
+        raise pickle.UnpicklingError("unknown kind of storage")

@@ -1,0 +1,35 @@
+"""GRAF's discriminator of image patches (Schwarz et al. 2020)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm  # the older form, whose keys the published weights have
+
+from ..errors import ConfigError
+from .disc_blocks import DiscOut, check_images, check_max_size
+
+
+class PatchDiscriminator(nn.Module):
+    """Stride-2 convolutions with spectral and instance normalisation down to 4 px, then one score.
+
+    max_size: side of the patches, 16, 32 (the published one), 64 or 128. channels: widths at half that side, a
+    quarter, .. 4 px; None: the published ones. Raises ConfigError on another max_size or number of channels.
+    """
+
+    def __init__(self, *, max_size: int = 32, channels: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.size = check_max_size(max_size, 16, 128)
+        levels = self.size.bit_length() - 3
+        widths = tuple(channels or (32, 64, 128, 256, 512)[-levels:])
+        if len(widths) != levels:
+            raise ConfigError(f"channels is {widths}; give {levels} widths for patches of {self.size} px")
+        layers: list[nn.Module] = []
+        for i, o in zip([3, *widths], widths, strict=False):
+            layers += [spectral_norm(nn.Conv2d(i, o, 4, 2, 1, bias=False)), nn.InstanceNorm2d(o), nn.LeakyReLU(0.2)]
+        self.main = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 4, bias=False)))
+
+    def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
+        """Judge patches (B, 3, max_size, max_size) in [-1, 1]. Nothing fades in: `alpha` is not used. Raises
+        ValueError on another image shape."""
+        check_images(images, self.size, self.size)
+        return DiscOut(self.main(images).flatten())
