@@ -1,6 +1,7 @@
 """Cards: what a set of weights is, where it comes from, how good it is. The README.md beside the weights."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -93,7 +94,11 @@ def write(card: Card) -> str:
     front = yaml.safe_dump(card.as_dict(), sort_keys=False, allow_unicode=True, width=110)
     method = card.name.partition(".")[0]
     parts = [f"# {card.name}", card.summary or f"Weights of `{method}`."]
-    parts.append(f'```python\nimport zoo\n\ngen = zoo.load("{card.name}")\n```' if "." in card.name else "")
+    if card.sources:  # imported: of no name that `zoo.load` knows
+        call = f"zoo.load({json.dumps(f'file:{card.name}', ensure_ascii=False)})  # the path of this folder"
+    else:
+        call = f'zoo.load("{card.name}")' if "." in card.name else ""
+    parts.append(f"```python\nimport zoo\n\ngen = {call}\n```" if call else "")
     if card.command:
         parts.append(f"Made by `{card.command}`" + (f" from {card.data}." if card.data else "."))
     if card.metrics:

@@ -12,7 +12,7 @@ def import_(
     file: Annotated[
         Path, typer.Argument(help="The authors' generator.pth, checkpoint030.pth, ... See docs/importing.md.")
     ],
-    out: Annotated[Path, typer.Option(help="New folder for the weights.")],
+    out: Annotated[Path, typer.Option(help="New folder for the weights, e.g. my/pigan.celeba.")],
     ema: Annotated[Path | None, typer.Option(help="Their ema.pth: the averaged weights that papers show.")] = None,
     dataset: Annotated[
         str, typer.Option(help="What they were trained on: celeba, bfm, cats, carla; syncar, cars, churches, ffhq.")

@@ -458,11 +458,14 @@ def validate(run: RunConfig) -> None:
         fix = f"a stage larger than data.size={run.data.size} trains on upsampled images; raise data.size"
         need(stage.size <= run.data.size, f"{key}.size", stage.size, fix)
         need(stage.batch >= 1, f"{key}.batch", stage.batch, "use 1 or more")
+        own = run.generator.get("size")
         if isinstance(run.system, PhotometricConfig):
-            own = run.generator.get("size")
             need(
                 stage.size == own, f"{key}.size", stage.size, f"the networks take generator.size={own}; make them equal"
             )
+        elif isinstance(own, int):
+            fix = f"the generator makes pictures of generator.size={own}; make the stage as small or raise that"
+            need(stage.size <= own, f"{key}.size", stage.size, fix)
         for name, rate in (("lr_g", stage.lr_g), ("lr_d", stage.lr_d)):
             need(0 < rate < math.inf, f"{key}.{name}", rate, "use a finite number above 0, e.g. 3e-4")
 

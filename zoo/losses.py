@@ -35,11 +35,12 @@ def path_lengths(images: Tensor, code: Tensor) -> Tensor:
     """(B,) how much images (B, 3, H, W) change with their codes (B, ...): |J^T y| for one random image y each.
 
     y has the deviation 1 / sqrt(H W). Of codes (B, L, D), one for each layer, the root of the mean square over layers
-    counts (Karras et al. 2020, eq. 4). Keeps the graph.
+    counts (Karras et al. 2020, eq. 4). Keeps the graph; an image that its code does not change has length 1e-6.
     """
     y = torch.randn_like(images) / math.sqrt(images.shape[-2] * images.shape[-1])
     (gradient,) = torch.autograd.grad((images * y).sum(), code, create_graph=True)
-    return gradient.square().sum(-1).reshape(len(gradient), -1).mean(1).sqrt()
+    squares = gradient.square().sum(-1).reshape(len(gradient), -1).mean(1)
+    return (squares + 1e-12).sqrt()  # the root has no slope at 0
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from .version import __version__
 FORMAT = "1"
 _MAX_WEIGHTS = 4 * 2**30
 _MAX_HEADER = 16 * 2**20
-_MAX_SHOWN = 10
+_MAX_SHOWN, _MAX_LETTERS = 10, 120  # keys in a message, letters of each
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,14 @@ def check_fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> No
         raise WeightsError(f"{where}: {_some('not finite', bad)}; get the file again or use an earlier checkpoint")
 
 
+def shown(key: Any) -> str:
+    """A word of a stranger's file for a message: short, on one line, nothing that a terminal would obey."""
+    text = ascii(key[:_MAX_LETTERS])[1:-1] if isinstance(key, str) else f"a key of type {type(key).__name__}"
+    return text[:_MAX_LETTERS]
+
+
 def _some(what: str, keys: Iterable[str]) -> str:
-    ordered = sorted(keys)
+    ordered = [shown(key) for key in sorted(keys)]
     more = f" and {len(ordered) - _MAX_SHOWN} more" if len(ordered) > _MAX_SHOWN else ""
     return f"{what}: {', '.join(ordered[:_MAX_SHOWN])}{more}"
 

@@ -321,7 +321,74 @@ def test_networks_that_contain_themselves_end(tmp_path: Path) -> None:
     for wrap in (legacy, in_zip):
         path.write_bytes(wrap(loop))
         assert isinstance(pickles.read(path).tree, pickles.Inert)
-        refused(path, "not the weights of one network")
+        refused(path, "a layer is in it twice")
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<i", len(value)) + value.encode()
+
+
+def tower(levels: int, fan: int, shared: bool = False) -> bytes:
+    """A network whose layers hold the layer below, `fan` times each."""
+    out, new = b"\x80\x02}" + b"q\x00", b"csiren.siren\nFiLMLayer\n)\x81}(" + text("_parameters")
+    for level in range(levels):
+        names = b"".join(text(f"c{k}") + b"h" + bytes([level]) for k in range(fan)) if level else b""
+        out += new + (b"h\x00" if shared else b"}") + text("_modules") + b"}(" + names + b"uubq" + bytes([level + 1])
+    return out + b"."
+
+
+def tuples(levels: int, end: bytes) -> bytes:
+    """A pair of the same pair of the same pair ..."""
+    pairs = b"".join(b"h" + bytes([k]) + b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) for k in range(levels))
+    return b"\x80\x02}K\x01q\x00" + pairs + end
+
+
+SLOW = {
+    "layers": (tower(16, 10), "a layer is in it twice"),
+    "shared table": (tower(3, 1, shared=True), "a layer is in it twice"),
+    "key": (tuples(40, b"K\x01s."), "tuples of tuples"),
+    "set": (tuples(12, b"0cbuiltins\nset\n]h\x0ca\x85R."), "tuples of tuples"),
+    "small key": (tuples(2, b"K\x01s."), "a key that is no constant"),
+    "keys": (tuples(1, b"(h\x01K\x01u."), "a key that is no constant"),
+    "called": (b"\x80\x02]q\x00(h\x00h\x00e)R.", "a call of what is no name"),
+    "storage": (b"\x80\x02]\x85Q.", "a storage that is no plain name"),
+    "passed on": (b"\x80\x02}ctorch._utils\n_rebuild_parameter\nK\x01K\x02\x86\x85RK\x01s.", "no constant"),
+    "duplicate": (b"\x80\x02}K\x01" + b"2\x86" * 12 + b"K\x01s.", "tuples of tuples"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_small_files_take_no_time(name: str, tmp_path: Path) -> None:
+    program, match = SLOW[name]
+    for wrap in (in_zip, legacy):
+        path = tmp_path / "generator.pth"
+        path.write_bytes(wrap(program))
+        script = f"""
+import resource; resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+from zoo.importers import import_official
+import_official("pigan", {str(path)!r})
+"""
+        if name in ("layers", "key") and wrap is in_zip:  # in C, where no signal gets through
+            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90)
+            assert match in done.stderr.splitlines()[-1]
+        refused(path, match)
+
+
+def test_words_of_a_file_do_not_reach_the_terminal(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    path, bad = tmp_path / "generator.pth", "a\nb\x1b[31mred\x9b\u202e" + "x" * 10_000
+    for content in ({bad: torch.zeros(1)}, {**state, bad: torch.zeros(1)}, {bad: 3}):
+        torch.save(content, path)
+        refused(path, r"a\\nb\\x1b\[31mred\\x9b\\u202e")
+        with pytest.raises(WeightsError) as caught:
+            import_official("unsup3d", path)
+        assert str(caught.value).isprintable()
+    for wrap in (legacy, in_zip):
+        path.write_bytes(wrap(b"\x80\x02csiren.siren\nA\x1b[31m\n)\x81."))
+        with pytest.raises(WeightsError) as caught:
+            import_official("pigan", path)
+        assert str(caught.value).isprintable()
+    torch.save({10**5000: torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
+    refused(path, "keys must be text")
 
 
 def test_a_file_that_is_too_big_is_not_read(tmp_path: Path) -> None:

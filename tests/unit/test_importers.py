@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo import cli, config
+from zoo import cards, cli, config, resources
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.importers import import_official, pickles
@@ -373,6 +373,61 @@ def test_options_that_say_nothing_are_refused(small: Callable[[str], Generator],
     import_official("pigan", state, out=tmp_path / "out", overwrite=True)
 
 
+def test_tensors_of_other_kinds_are_refused(small: Callable[[str], Generator]) -> None:
+    state, key = small("pigan").state_dict(), "siren.final_layer.weight"
+    for kind, value in {
+        "sparse": state[key].to_sparse(),
+        "meta": state[key].to("meta"),
+        "quantised": torch.quantize_per_tensor(state[key], 0.1, 0, torch.qint8),
+    }.items():
+        refused(f"a {kind} tensor", "pigan", {**state, key: value})
+        refused(f"a {kind} tensor", "pigan", state, ema=[value])
+
+
+def test_paths_that_cannot_be_are_refused(
+    small: Callable[[str], Generator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state, tracked = small("pigan").state_dict(), small("shadegan").state_dict()
+    (tmp_path / "file").write_text("x")
+    for bad in ("x" * 5000, "a\0b", "~nobody-of-that-name/x", "file/below"):
+        refused("no usable path", "pigan", bad)
+        refused("no usable path", "pigan", state, ema=bad)
+        refused("no usable path", "pigan", state, out=bad)
+        refused("no usable path", "shadegan", tracked, light=bad)
+    for bad in ("", ".", "/", "/.."):
+        refused("names no folder of its own", "pigan", state, out=bad)
+        refused("names no folder of its own", "pigan", state, out=bad, overwrite=True)
+    refused("file is a file; name a new folder", "pigan", state, out="file", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written(small: Callable[[str], Generator]) -> None:
+    refused("cannot be written", "pigan", small("pigan").state_dict(), out="/proc/pigan.x")
+
+
+def test_the_card_of_an_imported_folder_names_a_load_that_works(
+    small: Callable[[str], Generator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small("pigan")
+    file = save(model.state_dict(), tmp_path / "generator.pth")
+    monkeypatch.chdir(tmp_path)
+    for name in ("pigan.x", "mine", 'a "b'):
+        import_official("pigan", file, out=name)
+        code = (tmp_path / name / "README.md").read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+        scope: dict[str, Any] = {}
+        exec(code, scope)
+        assert same(scope["gen"].cpu(), model)
+
+
+def test_shipped_cards_are_as_they_would_be_written() -> None:
+    paths = sorted(resources.checkpoints().glob("*/README.md"))
+    assert paths
+    for path in paths:  # older ones lack the empty list
+        written, found = cards.write(cards.read(path)), path.read_text("utf-8")
+        assert written.replace("\nsources: {}\n", "\n") == found.replace("\nsources: {}\n", "\n"), path
+
+
 # ---------------------------------------------------------------- the legacy reader against torch's own
 
 
@@ -406,7 +461,7 @@ def test_the_command(small: Callable[[str], Generator], tmp_path: Path, capsys: 
     assert facts["card"]["sources"].keys() == {"generator.pth", "ema.pth"}
     assert facts["card"]["sha256"] == zoo.card(f"file:{tmp_path / 'out'}").sha256
     assert cli._run(words, debug=False) == 1
-    assert "exists" in capsys.readouterr().err
+    assert "replace it with --overwrite" in capsys.readouterr().err
     assert cli._run([*words, "--overwrite"], debug=False) == 0
     assert f"zoo sample file:{tmp_path / 'out'}" in capsys.readouterr().out
     grid = tmp_path / "grid.png"

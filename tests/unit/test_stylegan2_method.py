@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -12,12 +13,14 @@ from zoo import losses
 from zoo.config import load_run
 from zoo.errors import ConfigError
 from zoo.evaluation.comparison import compare
-from zoo.evaluation.figures import canonical_views
+from zoo.evaluation.figures import canonical_views, interpolation
 from zoo.evaluation.protocols import evaluate
 from zoo.export import turntable
 from zoo.generators.base import Generator, Latents
 from zoo.generators.pigan import PiGAN
 from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from zoo.geometry import Render
+from zoo.systems import adversarial
 from zoo.systems.adversarial import AdversarialSystem
 
 TINY = ["generator.z_dim=8", "generator.size=16", "generator.mapping_layers=2", "generator.channel_max=8"]
@@ -40,6 +43,16 @@ def gen() -> StyleGAN2:
 def system(*more: str) -> AdversarialSystem:
     run = load_run("stylegan2", [*TINY, "system.pose_weight=0", *more])
     return AdversarialSystem(run)
+
+
+def still(monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[AdversarialSystem, list[Tensor]]:
+    """A system in training whose networks stay as they are, and the losses of its updates."""
+    s = system(*more)
+    s.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    updates: list[Tensor] = []
+    monkeypatch.setattr(s, "optimizers", s.configure_optimizers)
+    monkeypatch.setattr(s, "update", lambda optimizer, loss, network, lr: updates.append(loss))
+    return s, updates
 
 
 # ---------------------------------------------------------------- pictures
@@ -116,6 +129,7 @@ REFUSED: dict[str, Callable[[Generator, Path], object]] = {
     "mesh": lambda g, _: g.mesh(g.latents(1)),
     "turntable": lambda g, folder: turntable(g, g.latents(1), folder / "film.mp4", frames=2),
     "turned views": lambda g, _: canonical_views(g, g.latents(1)),
+    "turned views ": lambda g, _: interpolation(g, g.latents(1), g.latents(1, seed=1)),
     "depth to score": lambda g, _: evaluate(g, "heads", quick=True, progress=False),
     "depth to score ": lambda g, _: compare({"pictures": g}, quick=True, progress=False),
 }
@@ -164,6 +178,79 @@ def test_one_code_for_all_layers_cannot_be_mixed() -> None:
     run = load_run("pigan", ["generator.hidden_dim=16", "generator.layers=2", "system.mixing=0.5"])
     with pytest.raises(ConfigError, match=r"system\.mixing=0\.5: this method has one code"):
         AdversarialSystem(run)
+
+
+# ---------------------------------------------------------------- what D is shown
+
+
+def test_d_learns_from_augmented_images_and_so_does_g(monkeypatch: pytest.MonkeyPatch) -> None:
+    s, _ = still(monkeypatch, "system.ada_target=0.6", "system.share_fakes=false")
+    s.augment_p.fill_(0.5)
+    given: list[Tensor] = []
+    shown: list[Tensor] = []
+    made: list[Render] = []
+
+    def augment(images: Tensor, p: float) -> Tensor:
+        assert p == pytest.approx(0.5, abs=0.01)
+        given.append(images)
+        return images / 2 + len(given)
+
+    monkeypatch.setattr(adversarial, "augment", augment)
+    s.generator.register_forward_hook(lambda _, __, render: made.append(render))
+    s.discriminator.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0]))
+    real = torch.rand(4, 3, 16, 16)
+    s.step(real, s.cfg.stages[0])
+    for_d, for_g = (render.rgb for render in made)
+    for images, expected in zip(given, (real, for_d, for_g), strict=True):
+        assert torch.equal(images, expected)
+    for number, (seen, images) in enumerate(zip(shown, given, strict=True), 1):
+        assert torch.equal(seen, images / 2 + number)
+    assert shown[2].requires_grad
+
+
+def test_d_alone_needs_no_graph_of_its_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the images are those that one would have made with it."""
+    s, _ = still(monkeypatch, "system.share_fakes=false")
+    made: list[Tensor] = []
+    s.generator.register_forward_hook(lambda _, __, render: made.append(render.rgb))
+    torch.manual_seed(0)
+    s.step(torch.rand(4, 3, 16, 16), s.cfg.stages[0])
+    assert [images.requires_grad for images in made] == [False, True]
+    torch.manual_seed(0)
+    torch.rand(4, 3, 16, 16)
+    for images in made[:2]:
+        again = s.generate(4, 16)[0].rgb
+        assert again.requires_grad
+        assert torch.equal(images, again)
+    s.cfg.share_fakes = True
+    s.step(torch.rand(4, 3, 16, 16), s.cfg.stages[0])
+    assert made[-1].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("[{size: 32, batch: 6}]", r"stages\[0\]\.batch=6: this .* in groups of 4; use a multiple of 4$"),
+        ("[{size: 32, batch: 4}, {kimg: 1, size: 32, batch: 10}]", r"stages\[1\]\.batch=10: "),
+        ("[{size: 16, batch: 8}, {kimg: 1, size: 32, batch: 4}]", r"stages\[0\]\.size=16: this .* 32 px; give all"),
+    ],
+)
+def test_stages_that_the_style_discriminator_cannot_judge_are_refused(stages: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"^system\." + message):
+        system(f"system.stages={stages}", "generator.size=32", "system.discriminator.channels=[8, 8, 8, 8]")
+
+
+def test_small_batches_are_one_group() -> None:
+    for batch in (1, 3, 8):
+        system(f"system.stages=[{{size: 16, batch: {batch}}}]")
+
+
+def test_a_stage_larger_than_the_picture_is_refused() -> None:
+    for recipe, size in (("stylegan2_heads64", 16), ("hologan_heads64", 32)):
+        with pytest.raises(ConfigError, match=rf"^system\.stages\[0\]\.size=64: .* generator\.size={size}; make"):
+            load_run(recipe, [f"generator.size={size}"])
+    load_run("pigan", ["system.stages=[{size: 64, batch: 4}]"])  # fields render at any size
+    load_run("meshgan_heads64")  # its `size` is no side
 
 
 # ---------------------------------------------------------------- path lengths
@@ -222,6 +309,35 @@ def test_path_lengths_of_a_field() -> None:
     lengths.square().mean().backward()
     assert lengths.shape == (2,)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in g.siren.mapping_network.parameters())
+
+
+def test_images_that_do_not_depend_on_their_codes_can_be_learnt_from() -> None:
+    code = torch.ones(2, 8, requires_grad=True)
+    weight = torch.zeros(8, 12, requires_grad=True)
+    lengths = losses.path_lengths((code @ weight).reshape(2, 3, 2, 2), code)
+    lengths.sum().backward()
+    torch.testing.assert_close(lengths, torch.full((2,), 1e-6))
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
+
+
+def test_path_lengths_are_pressed_to_their_running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, on two processes, whose other has lengths of 5 in the mean."""
+    s, updates = still(monkeypatch, "system.path_length=2", "system.path_length_every=8")
+    monkeypatch.setattr(s, "all_gather", lambda own: torch.stack([own, torch.tensor(5.0)]))
+    render, truth = s.generate(4, 16)
+
+    def penalty(lengths: list[float]) -> float:
+        monkeypatch.setattr(losses, "path_lengths", lambda images, code: torch.tensor(lengths))
+        for lazy in (True, False):
+            s._step_g(None, render, truth, 1.0, 1e-3, lazy)
+        return (updates[-2] - updates[-1]).item()
+
+    assert penalty([1.0, 1.0, 1.0, 9.0]) == pytest.approx(2 * 8 * (3 * 3**2 + 5**2) / 4)
+    assert s.path_mean.item() == 4.0  # of (3, 5)
+    # The next mean, of (7, 5), counts for a hundredth.
+    assert penalty([7.0] * 4) == pytest.approx(2 * 8 * (7 - 4.02) ** 2, rel=1e-5)
+    assert s.path_mean.item() == pytest.approx(4.02)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import zoo
+from zoo.errors import ConfigError
 from zoo.networks.siren import FieldOut
 from zoo.renderers.volume import Sampling, render_rays
 
@@ -31,3 +33,11 @@ def test_the_fewest_samples_give_finite_maps(steps: int, fine_steps: int, random
 def test_fewer_are_refused(steps: int, fine_steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(steps, fine_steps)
+
+
+@pytest.mark.parametrize("method", ["pigan", "shadegan", "gof", "graf"])
+@pytest.mark.parametrize("setting", ["density_scale=nan", "density_scale=0", "noise_kimg=-1", "mesh_level=inf"])
+def test_settings_that_render_nothing_are_refused(method: str, setting: str) -> None:
+    key, _, value = setting.partition("=")
+    with pytest.raises(ConfigError, match=rf"{key}={float(value)}: use a finite number"):
+        zoo.build(method, **{key: float(value)})

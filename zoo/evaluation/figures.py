@@ -73,7 +73,11 @@ def interpolation(
         yaws: of the rows of a pair, in radians.
         size: side of each picture in pixels.
         advance: called after every column of every pair.
+
+    Raises:
+        ConfigError: no camera turns what this generator makes.
     """
+    generator.need_camera("turned views")
     rows = []
     for i in range(len(start)):
         columns = []

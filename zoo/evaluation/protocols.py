@@ -90,9 +90,9 @@ class Protocol:
         )
         surfaces = (
             f"Fields are examined further on {self.n_surface} objects (psi 0.7, {self.size} px): variance is the mean "
-            "squared distance, in squared world units, of rendering weights from their mean along opaque rays (36 even "
-            "samples); PSNR compares the volume rendering with a rendering of the surface alone, where a method makes "
-            "both."
+            "squared distance, in squared world units, of rendering weights from their mean along opaque rays (288 "
+            "even samples); PSNR compares the volume rendering with a rendering of the surface alone, where a method "
+            "makes both and rays meet a surface."
         )
         return [test, metrics, masks, probe, baselines, surfaces]
 

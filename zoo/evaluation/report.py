@@ -44,7 +44,7 @@ def _cells(row: Row, headings: Sequence[str]) -> list[str]:
     side = f"{100 * row.SIDE:.3f} ± {100 * row.SIDE_std:.3f}"
     cells = [row.name, side, f"{row.MAD:.2f} ± {row.MAD_std:.2f}"]
     if _SURFACE_HEADINGS[0] in headings:
-        cells.append("" if row.variance is None else f"{1e4 * row.variance:.2f}")
+        cells.append("" if row.variance is None else f"{1e4 * row.variance:.3g}")
         cells.append("" if row.psnr is None else f"{row.psnr:.1f}")
     return [*cells, str(row.n), f"{row.seconds:.0f}"]
 

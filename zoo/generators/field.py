@@ -3,6 +3,7 @@
 The methods are in their own files.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,6 +48,7 @@ class FieldConfig:
     def __post_init__(self) -> None:
         if self.fine_steps < 0:
             raise ConfigError(f"generator.fine_steps={self.fine_steps}: use 0 or more")
+        check_density(self)
         self._need_steps("steps")
         if self.inference_steps != 0:
             self._need_steps("inference_steps")
@@ -55,6 +57,16 @@ class FieldConfig:
         value, least = getattr(self, key), least_steps(self.fine_steps)
         if value < least:
             raise ConfigError(f"generator.{key}={value} with fine_steps={self.fine_steps}: use {least} or more")
+
+
+def check_density(config: Any) -> None:
+    """Refuse numbers of a volume generator's Config that would render nothing or NaN. Raises ConfigError."""
+    if not 0 < config.density_scale < math.inf:
+        raise ConfigError(f"generator.density_scale={config.density_scale}: use a finite number above 0")
+    if not 0 <= config.noise_kimg < math.inf:
+        raise ConfigError(f"generator.noise_kimg={config.noise_kimg}: use a finite number of 0 or more")
+    if not math.isfinite(config.mesh_level):
+        raise ConfigError(f"generator.mesh_level={config.mesh_level}: use a finite number")
 
 
 class VolumeGenerator(Generator):

@@ -68,6 +68,7 @@ class GOF(ShadeGAN):
 
     Config = GOFConfig
     config: GOFConfig
+    hollow_advice = "init=WEIGHTS of a field whose faces stand out, e.g. pigan"
     clamp = "occupancy"
     solid = 6.0  # a logit
 

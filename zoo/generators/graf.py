@@ -20,7 +20,7 @@ from ..renderers.patch import Patch
 from ..renderers.shading import unit_normals
 from ..renderers.volume import Field, Sampling
 from .base import Latents
-from .field import VolumeGenerator, camera_normals, outward_init_, to_image
+from .field import VolumeGenerator, camera_normals, check_density, outward_init_, to_image
 
 
 @dataclass
@@ -63,9 +63,14 @@ class GRAFConfig:
                 raise ConfigError(f"generator.{key}={getattr(self, key)}: use {low} or more, or 0")
         if not 0 < self.patch_least <= 1:
             raise ConfigError(f"generator.patch_least={self.patch_least}: use more than 0 and at most 1")
-        for key in ("unit", "density_scale"):
-            if not 0 < getattr(self, key) < math.inf:
-                raise ConfigError(f"generator.{key}={getattr(self, key)}: use a finite number above 0")
+        if not 0 < self.unit < math.inf:
+            raise ConfigError(f"generator.unit={self.unit}: use a finite number above 0")
+        if not math.isfinite(self.front):
+            raise ConfigError(f"generator.front={self.front}: use a finite number of degrees")
+        if max(self.frequencies, self.view_frequencies) > 24:  # float32 has no finer digits
+            count = f"generator.frequencies={self.frequencies}, view_frequencies={self.view_frequencies}"
+            raise ConfigError(f"{count}: use 24 or fewer")
+        check_density(self)
 
 
 class GRAF(VolumeGenerator):

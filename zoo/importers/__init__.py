@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from .. import config, hub, registry, weights
-from ..cards import Card
+from ..cards import CARD, CONFIG, WEIGHTS, Card
 from ..data.priors import LightPrior, ViewPrior
 from ..errors import ConfigError, WeightsError
 from ..generators.base import Generator
 from .layouts import Tensors, average, field_class
 from .methods import METHODS, SCENES, window
-from .pickles import OfficialFile, read
+from .pickles import OfficialFile, place, read
 
 DATASETS = {
     "celeba": "CelebA",
@@ -65,7 +65,8 @@ def import_official(
 
     Raises:
         ConfigError: unknown method or data set, an option that the method has no use for.
-        WeightsError: missing, damaged or hostile file, keys or shapes that do not fit, values that are not finite.
+        WeightsError: missing, damaged or hostile file, keys or shapes that do not fit, values that are not finite; a
+            folder that cannot be written, or holds weights already.
         DataError: a light prior that cannot be read.
     """
     if method not in METHODS:
@@ -78,6 +79,7 @@ def import_official(
     if view is not None and method != "gan2shape":
         raise ConfigError(f"view={view}: only gan2shape has such a prior; leave it out")
 
+    out = None if out is None else _folder(out, overwrite)
     file = _open(path_or_tensors)
     tensors = known.tensors(file)
     values: dict[str, Any] = {"name": method, **known.settings[dataset], **known.sizes(tensors, file.where)}
@@ -106,24 +108,39 @@ def import_official(
     if light is None and model.uses_light:
         model.card.limits.append("Its light prior was set by hand: the published one lies in a file of its own.")
     if out is not None:
-        out = Path(out).expanduser()
-        hub.save(model, out, card=replace(model.card, name=out.resolve().name), overwrite=overwrite)
+        try:
+            hub.save(model, out, card=replace(model.card, name=out.resolve().name), overwrite=overwrite)
+        except OSError as error:
+            raise WeightsError(f"{out}: cannot be written ({error.strerror}); name another folder") from None
         return hub.load(f"file:{out}", device="cpu")
     return model.eval().requires_grad_(False)
+
+
+def _folder(out: str | Path, overwrite: bool) -> Path:
+    """The folder to write, looked at before the work."""
+    folder = place(out)
+    if folder == Path() or not folder.resolve().name:
+        raise WeightsError(f"out={str(out)!r} names no folder of its own; name a new one, e.g. my/pigan.celeba")
+    if folder.exists() and not folder.is_dir():
+        raise WeightsError(f"{folder} is a file; name a new folder for the weights")
+    if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
+        fix = "choose another folder, or replace it with --overwrite (from Python: overwrite=True)"
+        raise WeightsError(f"{folder / taken[0]} exists: {fix}")
+    return folder
 
 
 def _read_priors(values: dict[str, Any], light: str | Path | None, view: str | Path | None) -> dict[str, str]:
     """Put the numbers of prior files among the settings; returns where they are from."""
     sources = {}
     if light is not None:
-        light = Path(light).expanduser()
+        light = place(light)
         prior = LightPrior.load(light)
         flip = torch.tensor([1.0, 1.0, -1.0 if METHODS[values["name"]].mirrored_light else 1.0, 1.0])
         mean, cov = prior.mean * flip, prior.cov * flip * flip[:, None]
         values["scene"] = {**values["scene"], "light": {"mean": mean.tolist(), "cov": cov.tolist()}}
         sources[light.name] = hashlib.sha256(light.read_bytes()).hexdigest()
     if view is not None:
-        view = Path(view).expanduser()
+        view = place(view)
         views = ViewPrior.load(view)
         values["view"] = {"mean": views.mean.tolist(), "cov": views.cov.tolist()}
         sources[view.name] = hashlib.sha256(view.read_bytes()).hexdigest()

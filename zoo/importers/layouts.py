@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from .. import weights
 from ..errors import WeightsError
 from .pickles import Inert, OfficialFile
 
 Tensors = dict[str, Tensor]
+_MAX_MODULES, _MAX_KEY = 1_000, 300  # layers of a network, letters of a name; published ones have some 50 of each
 
 
 def plain(file: OfficialFile) -> Tensors:
@@ -43,7 +46,7 @@ def field_class(file: OfficialFile) -> str:
     """The published class of a pickled pi-GAN's field; "" if the file does not say."""
     children = file.tree.state.get("_modules") if isinstance(file.tree, Inert) else None
     field = children.get("siren") if isinstance(children, Mapping) else None
-    return type(field).__name__ if isinstance(field, Inert) else ""
+    return weights.shown(type(field).__name__) if isinstance(field, Inert) else ""
 
 
 def named(file: OfficialFile, tree: Any) -> Tensors:
@@ -53,30 +56,53 @@ def named(file: OfficialFile, tree: Any) -> Tensors:
         WeightsError: it is something else, or claims more values than the file has room for.
     """
     if isinstance(tree, Inert) and "_modules" in tree.state:
-        tree = _parameters(tree)
+        out: Tensors = {}
+        if not _collect(tree, out, set()):
+            raise WeightsError(
+                f"{file.where}: not a network: too large, or a layer is in it twice; do not trust this file"
+            )
+        tree = out
     if isinstance(tree, Inert | list) or (isinstance(tree, Mapping) and "shadow_params" in tree):
         what = "an average without names" if _shadow(tree) else holds(tree)
         raise WeightsError(f"{file.where}: {what}; give the generator's own file, and an average as ema")
     if not isinstance(tree, Mapping) or not tree or not all(isinstance(v, Tensor) for v in tree.values()):
         raise WeightsError(f"{file.where}: {holds(tree)}, not the weights of one network")
+    if any(not isinstance(key, str) for key in tree):
+        raise WeightsError(f"{file.where}: {holds(tree)}, not the weights of one network; their keys must be text")
+    _dense(file, list(tree.values()))
     if sum(v.numel() * v.element_size() for v in tree.values()) > file.size:
         raise WeightsError(f"{file.where}: claims more values than it has room for; do not trust this file")
-    return {str(key): value.detach() for key, value in tree.items()}
+    return {key: value.detach() for key, value in tree.items()}
 
 
-def _parameters(module: Inert, prefix: str = "", depth: int = 0) -> Tensors:
-    """As `nn.Module.state_dict`, in its order."""
-    out = {}
-    for part in ("_parameters", "_buffers"):
-        entries = module.state.get(part)
-        for key, value in entries.items() if isinstance(entries, Mapping) else ():
-            if isinstance(value, Tensor):
-                out[f"{prefix}{key}"] = value
-    children = module.state.get("_modules")
-    for key, child in children.items() if isinstance(children, Mapping) and depth < 16 else ():
-        if isinstance(child, Inert):
-            out |= _parameters(child, f"{prefix}{key}.", depth + 1)
-    return out
+def _dense(file: OfficialFile, values: list[Tensor]) -> None:
+    for value in values:
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = "meta" if value.is_meta else "quantised" if value.is_quantized else "sparse"
+            raise WeightsError(f"{file.where}: a {kind} tensor among the weights; published ones are dense")
+
+
+def _collect(module: Inert, out: Tensors, seen: set[int], prefix: str = "") -> bool:
+    """Put into `out` what `nn.Module.state_dict` has, in its order; False for what no network is.
+
+    Nothing is visited twice: a chain of 15 layers, each ten times in the next, would have 10^15.
+    """
+    parts = [module.state.get(part) for part in ("_parameters", "_buffers", "_modules")]
+    tables = [part for part in parts if isinstance(part, Mapping)]
+    ids = {id(module), *map(id, tables)}
+    if ids & seen or len(ids) <= len(tables) or len(seen) > 4 * _MAX_MODULES:
+        return False
+    seen |= ids
+    for table in tables:
+        for key, value in table.items():
+            name = f"{prefix}{key}" if isinstance(key, str) else ""
+            if not name or len(name) > _MAX_KEY:
+                return False
+            if table is not parts[2] and isinstance(value, Tensor):
+                out[name] = value
+            if table is parts[2] and isinstance(value, Inert) and not _collect(value, out, seen, f"{name}."):
+                return False
+    return True
 
 
 def average(file: OfficialFile) -> list[Tensor]:
@@ -88,6 +114,7 @@ def average(file: OfficialFile) -> list[Tensor]:
     values = _shadow(file.tree)
     if not values:
         raise WeightsError(f"{file.where}: {holds(file.tree)}, not a moving average with a list shadow_params")
+    _dense(file, values)
     return [v.detach() for v in values]
 
 
@@ -100,7 +127,7 @@ def _shadow(tree: Any) -> list[Tensor]:
 def holds(tree: Any) -> str:
     """What something is, for a message."""
     if isinstance(tree, Inert):
-        return f"a {type(tree).path}"
+        return f"a {weights.shown(type(tree).path)}"
     if isinstance(tree, Mapping):
-        return f"holds {', '.join(map(str, list(tree)[:3]))[:100] or 'nothing'}"
+        return f"holds {', '.join(map(weights.shown, list(tree)[:3]))[:100] or 'nothing'}"
     return f"a {type(tree).__name__}"

@@ -8,6 +8,7 @@ classes are replaced by `Inert`, which keeps attributes and does nothing. Zip fi
 
 import hashlib
 import io
+import os
 import pickle
 import pickletools
 import sys
@@ -22,11 +23,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .. import weights
 from ..errors import WeightsError
 
 _MAX_FILE = 4 * 2**30
-_MAX_PICKLE = 64 * 2**20  # without the tensors; a published one has less than 1 MB
+_MAX_PICKLE = 8 * 2**20  # without the tensors; a published one has less than 1 MB
 _MAX_TUPLES = 20_000  # hashing a tuple nested 400,000 deep ends the process; published files have some thousands
+_MAX_WEIGHT = (
+    1_000  # steps to hash one tuple: 40 pairs, each of the last one twice, take 2^40; published ones have some 30
+)
 _LEGACY = 0x1950A86A20F9469CFC6C  # the first value of a file written before torch 1.6
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -90,12 +95,15 @@ def read(path: str | Path) -> OfficialFile:
     Raises:
         WeightsError: missing, too big, damaged, not such a file, or it names code that published weights do not need.
     """
-    path = Path(path).expanduser()
+    path = place(path)
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; name the .pth or .pt that the authors published")
     if path.stat().st_size > _MAX_FILE:
         raise WeightsError(f"{path}: {path.stat().st_size:,} bytes, more than the {_MAX_FILE:,} this library reads")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); see its rights") from None
     if data[:4] == b"PK\x03\x04":
         reader = _from_zip
     elif data[:1] == b"\x80":
@@ -108,9 +116,27 @@ def read(path: str | Path) -> OfficialFile:
         raise
     except Exception as error:  # parsers of hostile bytes raise whatever they like
         text = str(error)
-        reason = " ".join((text.partition("WeightsUnpickler error:")[2] or text).split())[:120] or type(error).__name__
+        reason = " ".join((text.partition("WeightsUnpickler error:")[2] or text).split())
+        reason = weights.shown(reason) or type(error).__name__
         raise WeightsError(f"{path}: damaged, or not what torch.save writes ({reason}); get the file again") from None
     return OfficialFile(str(path), tree, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def place(given: str | Path) -> Path:
+    """A path that the system can have, whether or not something lies there.
+
+    Raises:
+        WeightsError: too long, with a zero byte, below a file, of a home or a folder that is out of reach.
+    """
+    try:
+        path = Path(given).expanduser()
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(f"{weights.shown(str(given))}: no usable path ({reason}); name another") from None
+    return path
 
 
 def _what_else(data: bytes) -> str:
@@ -125,19 +151,90 @@ def _what_else(data: bytes) -> str:
 
 def _scan(stream: Any, where: Path) -> set[str]:
     """The names in the pickle that starts here, all known; the stream stands behind it afterwards."""
-    names, tuples = set(), 0
+    names, tuples, machine = set(), 0, _Machine()
     for code, argument, position in pickletools.genops(stream):
         if code.name == "GLOBAL":
             names.add(str(argument).replace("__builtin__", "builtins").replace(" ", ".", 1))
-        elif code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+        elif code.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
             raise WeightsError(f"{where}: uses {code.name}, which torch.save does not write; get the file again")
         tuples += "TUPLE" in code.name
         far = code.name.endswith("PUT") and int(argument or 0) > (position or 0)  # a slot of memory never reached
         if far or tuples > _MAX_TUPLES or (position or 0) > _MAX_PICKLE:
             raise WeightsError(f"{where}: asks for more memory than weights need; do not trust this file")
+        if odd := machine.step(code, argument):
+            raise WeightsError(f"{where}: has {odd}, which no published weights need; do not trust this file")
     if foreign := sorted(name for name in names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
         raise WeightsError(f"{where}: asks for {foreign[0]!r}, which no published weights need; do not trust this file")
     return names
+
+
+_TABLES = ([pickletools.pylist], [pickletools.pydict], [pickletools.pyset])
+
+
+class _Machine:
+    """Follows the stack of a pickle without making anything.
+
+    A value that is made once and named twice, level upon level, makes a few bytes take forever to hash or to print.
+    So tuples have a weight, and what will be hashed or may be printed must be `simple`: a constant, or tuples of them.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[int, bool]] = []  # weight, simple
+        self.marks: list[int] = []  # heights of the stack
+        self.memo: dict[int, tuple[int, bool]] = {}
+
+    def step(self, code: pickletools.OpcodeInfo, argument: Any) -> str:
+        """Follow one instruction; what is wrong with it, or ""."""
+        if code.name.endswith("PUT") or code.name == "MEMOIZE":
+            self.memo[len(self.memo) if argument is None else int(argument)] = self.stack[-1]
+            return ""
+        if code.name.endswith("GET"):
+            self.stack.append(self.memo[int(argument)])
+            return ""
+        taken = self._take(code)
+        weight, simple = 1 + sum(w for w, _ in taken), all(s for _, s in taken)
+        is_tuple = "TUPLE" in code.name
+        if is_tuple and weight > _MAX_WEIGHT:
+            return "tuples of tuples of tuples"
+        keys = {"SETITEM": taken[1:2], "SETITEMS": taken[1::2], "DICT": taken[::2]}.get(code.name, [])
+        if any(key != (1, True) for key in keys):
+            return "a key that is no constant"
+        if code.name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX") and taken[0] != (1, True):
+            return "a call of what is no name"
+        if code.name == "BINPERSID" and not simple:
+            return "a storage that is no plain name"
+        # What the name of a storage stands for is a storage, or a class: old files write classes so.
+        if code.name == "BINPERSID" or code.stack_after in _TABLES:
+            weight = 1
+        if not is_tuple:
+            simple = code.name == "BINPERSID" or (not code.stack_before and code.stack_after not in _TABLES)
+        made = weight, simple
+        if code.name == "MARK":
+            self.marks.append(len(self.stack))
+        else:
+            self.stack += [made] * len(code.stack_after)
+        return ""
+
+    def _take(self, code: pickletools.OpcodeInfo) -> list[tuple[int, bool]]:
+        before = code.stack_before
+        if code.name == "POP" and self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+            return []
+        if pickletools.markobject not in before:
+            return self._pop(len(before))
+        if not self.marks:
+            raise pickle.UnpicklingError("takes more than there is")
+        items = self._pop(len(self.stack) - self.marks[-1])
+        self.marks.pop()
+        return self._pop(before.index(pickletools.markobject)) + items
+
+    def _pop(self, count: int) -> list[tuple[int, bool]]:
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise pickle.UnpicklingError("takes more than there is")
+        found = self.stack[start:]
+        del self.stack[start:]
+        return found
 
 
 def _inert(path: str) -> type[Inert]:

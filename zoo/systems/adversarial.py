@@ -15,7 +15,7 @@ from ..data.priors import light_prior, pose_prior
 from ..errors import ConfigError, ZooError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
-from ..networks.discriminators import DiscOut, build_discriminator
+from ..networks.discriminators import DiscOut, StyleDiscriminator, build_discriminator
 from .base import TrainingSystem
 
 
@@ -37,6 +37,8 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.latent_weight > 0:
             widths["latent_dim"] = self.generator.config.z_dim
         self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
+        if isinstance(self.discriminator, StyleDiscriminator):
+            self._need_one_size(largest)
         scene = self.run.data.scene
         self.poses, self.lights = pose_prior(self.cfg.pose or scene.pose), light_prior(scene.light)
         if self.cfg.mixing > 0 and self.generator.code_layers < 2:
@@ -45,6 +47,23 @@ class AdversarialSystem(TrainingSystem):
             self.register_buffer("path_mean", torch.zeros(()))
         if self.cfg.ada_target > 0:
             self.register_buffer("augment_p", torch.zeros((), dtype=torch.float64))
+
+    def _need_one_size(self, side: int) -> None:
+        """Refuse stages that a StyleDiscriminator of `side` could not judge. Raises ConfigError."""
+        for i, stage in enumerate(self.cfg.stages):
+            if stage.batch > 4 and stage.batch % 4:
+                raise ConfigError(
+                    f"system.stages[{i}].batch={stage.batch}: this discriminator compares images in groups of 4; "
+                    "use a multiple of 4"
+                )
+            with torch.random.fork_rng(devices=[]):  # a random patch must not move the numbers that follow
+                blank = torch.zeros(1, 3, stage.size, stage.size)
+                seen = self.generator.real_view(blank, self.generator.schedule(0.0)).shape[-1]
+            if seen != side:
+                raise ConfigError(
+                    f"system.stages[{i}].size={stage.size}: this discriminator takes images of one size, here {side} "
+                    "px; give all stages that size or use another system.discriminator"
+                )
 
     def start_discriminator(self, state: dict[str, Tensor]) -> None:
         """Take over a trained discriminator; layers that only this, larger, one has stay new."""
@@ -104,12 +123,12 @@ class AdversarialSystem(TrainingSystem):
         lr_g, lr_d = self.learning_rates(stage)
         alpha = self.stage()[1]
         number = self.images // (len(images) * self.trainer.world_size)
-        render, truth = self.generate(len(images), stage.size)
+        with torch.set_grad_enabled(self.cfg.share_fakes):  # D alone needs no graph of its fakes
+            render, truth = self.generate(len(images), stage.size)
         lazy, lazy_path = number % self.cfg.r1_every == 0, number % self.cfg.path_length_every == 0
         images = self.generator.real_view(images, self.sampling())
         logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, alpha, lr_d, lazy)
         if not self.cfg.share_fakes:
-            del render  # its graph, before the next one is built
             render, truth = self.generate(len(images), stage.size)
         return logs | self._step_g(optimizer_g, render, truth, alpha, lr_g, lazy_path)
 
@@ -156,7 +175,8 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.path_length > 0 and lazy_path:
             lengths = losses.path_lengths(render.rgb, render.aux["code"])
             # From 0, the mean would press all lengths, and with them the pictures, flat for a long time.
-            self.path_mean.lerp_(lengths.detach().mean(), 0.01 if self.path_mean > 0 else 1.0)
+            mean = cast(Tensor, self.all_gather(lengths.detach().mean())).mean()
+            self.path_mean.lerp_(mean, 0.01 if self.path_mean > 0 else 1.0)
             loss = loss + self.cfg.path_length * self.cfg.path_length_every * (lengths - self.path_mean).square().mean()
             logs["path_length"] = lengths.mean().item()
         logs |= self.generator.monitors(render)
