@@ -44,7 +44,7 @@ def rotate(
     Raises:
         ConfigError: a method without cameras.
     """
-    generator.need_3d("view from another angle")
+    generator.need_camera("view from another angle")
     return (_render(generator, latents, generator.camera(yaw, pitch, size), light) for yaw in yaws)
 
 
