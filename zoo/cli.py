@@ -3,14 +3,25 @@
 import json
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import cli_bench, cli_data, cli_edit, cli_import, cli_invert, cli_media, cli_run, cli_train, hub, registry
+from . import (
+    cli_bench,
+    cli_data,
+    cli_edit,
+    cli_eval,
+    cli_import,
+    cli_invert,
+    cli_media,
+    cli_run,
+    cli_train,
+    hub,
+    registry,
+)
 from .cards import Card, markdown_table
+from .cli_eval import Json
 from .errors import Interrupted, ZooError
 
 # Of click, of which newer typers carry a copy of their own.
@@ -27,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.callback()
@@ -109,109 +119,8 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-Benchmark = Annotated[str, typer.Option(help="heads (embedded) or bfm (needs data.root=DIR).")]
-Comparison = Annotated[
-    str, typer.Option(help="heads (embedded), bfm (needs data.root=DIR), or identity (needs zoo[identity]).")
-]
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a look in seconds, under its own name.")]
-
-
-@app.command("eval")
-def evaluate(
-    name: Annotated[str, typer.Argument(help="What zoo.load takes, or constant, average, supervised.")],
-    settings: Annotated[list[str] | None, typer.Argument(help="data.root=DIR, n_test=N, n_pairs=N")] = None,
-    benchmark: Benchmark = "heads",
-    quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Order and weights of the probe.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Score one method: SIDE (depth, x 1e-2) and MAD (normals, degrees).
-
-    Example: zoo eval shadegan --benchmark heads
-    """
-    from .evaluation.report import text_table
-
-    row = hub.score(name, benchmark, quick=quick, seed=seed, progress=not as_json, **_settings(settings or []))
-    if as_json:
-        typer.echo(json.dumps(row.figures()))
-    else:
-        _print(text_table([row]))
-
-
-@app.command()
-def compare(
-    names: Annotated[list[str] | None, typer.Argument(help="What zoo.load takes; data.root=DIR. Default: all.")] = None,
-    benchmark: Comparison = "heads",
-    quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Order and weights of the probes.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="HTML report; compare-<benchmark>.html, or none with --json.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare methods and baselines under one protocol: a table and an HTML report.
-
-    \b
-    Examples:
-      zoo compare
-      zoo compare shadegan pigan --benchmark bfm data.root=/data/synface --out bfm.html
-      zoo compare shadegan stylegan2 --benchmark identity --quick
-    """
-    given = names or []
-    settings = _settings([g for g in given if "=" in g])
-    chosen = [g for g in given if "=" not in g]
-    models = {name: hub.load(name) for name in chosen or registry.list_models(pretrained=True)}
-    result: Any
-    table: Callable[[Any], Any]
-    write: Callable[[Any, Path], Path]
-    if benchmark == "identity":
-        from .evaluation.identity import compare_identity
-        from .evaluation.identity_report import identity_table, write_identity_report
-
-        if settings:
-            raise typer.BadParameter("the benchmark identity takes no settings; --quick is its short form")
-        result = compare_identity(models, quick=quick, seed=seed, progress=not as_json)
-        table, write = identity_table, write_identity_report
-    else:
-        from .evaluation.comparison import compare as run
-        from .evaluation.report import text_table, write_report
-
-        if not chosen:
-            models = {name: model for name, model in models.items() if model.is_3d}  # a picture has no depth to score
-        result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
-        table, write = text_table, write_report
-    if as_json:
-        typer.echo(json.dumps([row.figures() for row in result.rows]))
-    else:
-        _print(table(result.rows))
-    if out or not as_json:
-        path = write(result, out or Path(f"compare-{benchmark}.html"))
-        typer.echo(f"report: {path}", err=True)
-
-
-def _settings(given: list[str]) -> dict[str, Any]:
-    """`data.root=DIR n_test=50` as keyword arguments of the evaluation."""
-    known = {"data.root": ("data_root", str), "n_test": ("n_test", int), "n_pairs": ("n_pairs", int)}
-    out = {}
-    for setting in given:
-        key, _, value = setting.partition("=")
-        if key not in known:
-            raise typer.BadParameter(f"unknown setting {setting!r}; known: {', '.join(known)}")
-        name, kind = known[key]
-        try:
-            out[name] = kind(value)
-        except ValueError:
-            raise typer.BadParameter(f"{setting!r}: {value!r} is not a whole number") from None
-    return out
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    # Piped output has no width; a table must not be cut to 80 columns there.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
+app.command("eval")(cli_eval.evaluate)
+app.command()(cli_eval.compare)
 app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
 app.command()(cli_media.figure)

@@ -13,6 +13,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .generators.base import Generator, Latents
     from .geometry import Render
 
 Seed = Annotated[str, typer.Option(help="Objects of the model: 3, or 0-3, or 3,5,8.")]
@@ -58,6 +59,9 @@ def rotate(
     out: Annotated[Path, typer.Option(help=".png for a sheet; .mp4, .webp, .gif or a new folder.")] = Path("views.png"),
     yaws: Annotated[str, typer.Option(help="Radians, e.g. -0.5,0,0.5.")] = "-0.5,-0.25,0,0.25,0.5",
     pitch: Pitch = 0.0,
+    by: Annotated[
+        str, typer.Option(help="camera; for 2D GANs a line in the code: sefa or ganspace. Default: camera, or sefa.")
+    ] = "",
     fps: Fps = 25,
     size: Size = 128,
     psi: EditPsi = None,
@@ -66,14 +70,16 @@ def rotate(
 ) -> None:
     """Show objects from given angles; for a swing from side to side there is zoo turntable.
 
-    Example: zoo rotate shadegan --from out/reconstruction.safetensors --yaws=-0.5,0,0.5 --maps rgb,normal
+    \b
+    Examples:
+      zoo rotate shadegan --from out/reconstruction.safetensors --yaws=-0.5,0,0.5 --maps rgb,normal
+      zoo rotate stylegan2 --seed 0-3 --by ganspace --yaws=-0.3,0,0.3 --out turned.png
     """
-    from .editing.frames import rotate as views
     from .export import captioned, save_png
 
     angles = _angles(yaws)
     generator, objects = subjects(name, seed, source, psi, device)
-    renders = views(generator, objects, angles, pitch, size=size)
+    renders = _views(generator, objects, angles, pitch, by or ("camera" if generator.uses_camera else "sefa"), size)
     if out.suffix.lower() == ".png":
         pictures = _pictures(renders, maps)
         shots = {f"yaw {angle:+.2f}": picture for angle, picture in zip(angles, pictures, strict=True)}
@@ -142,6 +148,27 @@ def mix(
         renders = [generator(mixed(generator, objects[:1], objects[1:], k), camera) for k in given]
     shots = {f"{k} layers": picture for k, picture in zip(given, _pictures(renders, maps), strict=True)}
     typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
+
+
+def _views(
+    generator: "Generator", objects: "Latents", angles: list[float], pitch: float, by: str, size: int
+) -> "Iterator[Render]":
+    """Renders from the angles, turned `by` camera or a line in the code."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .editing.frames import LINES, rotate, rotate_along
+
+    if by not in ("camera", *LINES):
+        raise ConfigError(f"--by {by}: use camera, {', '.join(LINES)}")
+    if by == "camera":
+        return rotate(generator, objects, angles, pitch, size=size)
+    if pitch:
+        raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads from side to side alone; leave it out")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training a pose probe", total=500)
+        return rotate_along(generator, objects, angles, by, size=size, advance=lambda n: progress.advance(task, n))
 
 
 def _film(renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str]) -> None:

@@ -21,6 +21,10 @@ def import_(
         Path | None, typer.Option(help="Their light_mvn.pth: the lights of the data (ShadeGAN, GAN2Shape).")
     ] = None,
     view: Annotated[Path | None, typer.Option(help="GAN2Shape's view_mvn.pth: the viewpoints it starts from.")] = None,
+    discriminator: Annotated[
+        Path | None,
+        typer.Option(help="Their discriminator.pth, to train on from it; GRAF's and StyleGAN2's is in the first file."),
+    ] = None,
     delta: Annotated[
         float | None,
         typer.Option(help="ShadeGAN with surface tracking, other than CelebA: the width in delta.txt; 0: whole rays."),
@@ -51,6 +55,7 @@ def import_(
         dataset=dataset,
         light=light,
         view=view,
+        discriminator=discriminator,
         delta=delta,
         step=step,
         overwrite=overwrite,

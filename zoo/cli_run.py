@@ -37,7 +37,7 @@ def run(
 
     _speak()
     command = shlex.join(["zoo", *sys.argv[1:]])
-    job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command})
+    job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
         task = bar.add_task(source, total=1.0)
@@ -45,8 +45,9 @@ def run(
         def advance(what: str, share: float) -> None:
             bar.update(task, description=what, completed=share)
 
-        results = run_all(job, source, joint=joint, align=align, psi=psi, advance=advance)
-    typer.echo(json.dumps(results) if as_json else "\n".join([*map(_line, results), f"gallery: {out / 'index.html'}"]))
+        results = run_all(job, source, align=align, psi=psi, advance=advance)
+    lines = [*map(_line, results), *_means(results), f"gallery: {out / 'index.html'}"]
+    typer.echo(json.dumps(results) if as_json else "\n".join(lines))
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -57,3 +58,14 @@ def _line(result: dict[str, Any]) -> str:
     sides = [f"{record['SIDE']:.3f}" for record in result["records"] if "SIDE" in record]
     spent = ", ".join(f"{kind} {value:.0f}" for kind, value in seconds.items())
     return f"{result['name']}: {result['seconds']:.0f} s ({spent})" + (f"; SIDE {' > '.join(sides)}" if sides else "")
+
+
+def _means(results: list[dict[str, Any]]) -> list[str]:
+    """A line with SIDE and MAD stage by stage, means over pictures, if their true depth is known."""
+    from .evaluation.instance_runs import stage_means
+
+    def means(key: str) -> list[float]:
+        return stage_means([r[key] for r in result["records"] if key in r] for result in results)
+
+    side, mad = (" > ".join(f"{v:.{n}f}" for v in means(key)) for key, n in (("SIDE", 3), ("MAD", 2)))
+    return [f"mean of {len(results)}: SIDE {side}, MAD {mad}"] if side else []

@@ -9,6 +9,7 @@ import typer
 
 from . import config, hub, registry
 from .errors import ConfigError
+from .schemas import RunConfig
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, e.g. data=folder data.root=DIR trainer.devices=4")
@@ -65,7 +66,7 @@ def save(
     typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
 
 
-def _run(run: config.RunConfig, dry_run: bool) -> None:
+def _run(run: RunConfig, dry_run: bool) -> None:
     if dry_run:
         import yaml
 

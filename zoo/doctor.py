@@ -22,7 +22,12 @@ _NEEDED = {
     "trimesh": "pip install trimesh",
     "imageio-ffmpeg": "pip install imageio-ffmpeg",
 }
-_EXTRAS = {"hub": "huggingface_hub", "tensorboard": "tensorboard"}
+_EXTRAS = {  # the package that is looked for, and the fix
+    "hub": ("huggingface_hub", "pip install 'zoo[hub]'"),
+    "tensorboard": ("tensorboard", "pip install 'zoo[tensorboard]'"),
+    # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.
+    "ffhq": ("random-face", "pip install --no-deps random-face==2021.7.21.1"),
+}
 _MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
 
 
@@ -117,11 +122,11 @@ def _compiler() -> Check:
 
 
 def _extras() -> Iterator[Check]:
-    for extra, package in _EXTRAS.items():
+    for extra, (package, fix) in _EXTRAS.items():
         try:
             yield Check(f"extra {extra}", "ok", f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Check(f"extra {extra}", "limited", f"{package} is not installed", f"pip install 'zoo[{extra}]'")
+            yield Check(f"extra {extra}", "limited", f"{package} is not installed", fix)
 
 
 def _cache() -> Check:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import cards, config, registry, resources
 from .cards import CARD, CONFIG, WEIGHTS, Card
 from .errors import ConfigError, WeightsError
+from .schemas import RunConfig
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from .editing.reconstruction import Reconstruction
     from .evaluation.protocols import Predictor, Row
     from .generators.base import Generator
+
+_FFHQ = {  # weights that are made from a package that the user installed
+    "ffhq": "mobilestylegan.ffhq",
+    "mobilestylegan": "mobilestylegan.ffhq",
+    "mobilestylegan.ffhq": "mobilestylegan.ffhq",
+    "ffhq256": "mobilestylegan.ffhq256",
+    "mobilestylegan.ffhq256": "mobilestylegan.ffhq256",
+}
 
 
 def card(name: str) -> Card:
@@ -223,7 +232,7 @@ def pair(name: str) -> "tuple[Generator, dict[str, Tensor] | None]":
     return load(place, device="cpu"), discriminator(place)
 
 
-def initial(run: config.RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None]":
+def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None]":
     """What a run starts from, as `pair` gives it; nothing without `init`, or if it goes on from its own checkpoint.
 
     Raises:
@@ -245,7 +254,7 @@ def initial(run: config.RunConfig) -> "tuple[Generator | None, dict[str, Tensor]
     return model, beside
 
 
-def finetune(name: str, overrides: Sequence[str] = ()) -> config.RunConfig:
+def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that trains weights further: their recipe and architecture, its last stage, a third of its rates.
 
     Raises:
@@ -292,6 +301,10 @@ def _locate(name: str) -> Path:
     if tags := [n for n in shipped if n.partition(".")[0] == name]:
         defaults = [n for n in tags if cards.read(resources.checkpoints() / n / CARD).default]
         return resources.checkpoints() / (defaults or tags)[-1]
+    if name in _FFHQ:
+        from .importers.ffhq import folder
+
+        return folder(_FFHQ[name])
     if name in registry.names():
         known = ", ".join(shipped) or "none"
         raise WeightsError(f"{name} has no trained weights here: train it, or pass pretrained=False. Known: {known}")

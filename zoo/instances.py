@@ -13,24 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import config, hub, registry
-from .config import InstanceConfig, RunConfig
 from .errors import ConfigError, WeightsError
 from .evaluation.instance_gallery import write_index, write_object
+from .evaluation.instance_runs import DEPTHS, LATENT, RESULT, SETTINGS, Finished, FinishedRun, read_subject
 from .evaluation.instance_views import Fitted, sheets
+from .evaluation.turners import Turner, fitted_faces
 from .export import export, film, save_png
 from .files import atomic_write
 from .generators.base import Generator, Latents
+from .generators.gan2shape import GAN2Shape
 from .pictures import show_image, tile, to_pil
 from .renderers.depthmesh import MATERIAL, obj_text
+from .schemas import InstanceConfig, RunConfig
 from .systems.instance import InstanceSystem, Step, Subject
 from .systems.instance_fit import Progress, fit
 from .systems.instance_subjects import SHAPES, Photograph, photographs, prepare
 
-RESULT, LATENT, STATE, SETTINGS = "result.json", "latent.pt", "state.pt", "run.json"
+STATE, WEIGHTS = "state.pt", "weights"
 JOINT = "joint"  # folder of what several pictures share
 FRAMES, FPS = 60, 20
 
@@ -46,6 +50,7 @@ class Job:
         out: folder of the run.
         device: of all networks.
         notes: what pictures and films say of themselves.
+        joint: one set of networks for all pictures.
     """
 
     run: RunConfig
@@ -54,6 +59,7 @@ class Job:
     out: Path
     device: torch.device
     notes: Mapping[str, str]
+    joint: bool = False
 
     @property
     def cfg(self) -> InstanceConfig:
@@ -66,12 +72,17 @@ class Job:
         return InstanceSystem(self.run, self.gan, self.discriminator)
 
 
-def open_job(recipe: str, overrides: Sequence[str], gan: str, out: Path, notes: Mapping[str, str]) -> Job:
+def open_job(
+    recipe: str, overrides: Sequence[str], gan: str, out: Path, notes: Mapping[str, str], *, joint: bool = False
+) -> Job:
     """Read configuration and GAN.
 
     Args:
         recipe: a recipe, or a method, which takes the recipe of the GAN's tag if there is one: gan2shape with
             stylegan2.heads64 is gan2shape_heads64.
+        overrides: of the recipe.
+        gan: what `hub.load` takes.
+        out, notes, joint: see `Job`.
 
     Raises:
         ConfigError: unknown names; a GAN that is none; a folder that holds a run with other settings.
@@ -80,17 +91,18 @@ def open_job(recipe: str, overrides: Sequence[str], gan: str, out: Path, notes: 
     network, discriminator = hub.pair(gan)
     if not hasattr(network, "synthesise"):
         raise ConfigError(f"gan={gan}: a 2D GAN is needed, e.g. stylegan2.heads64")
-    tagged = f"{recipe}_{gan.partition('.')[2]}"
+    tagged = f"{recipe}_{network.name.partition('.')[2]}"
     run = config.load_run(tagged if recipe in registry.names() and tagged in config.names() else recipe, overrides)
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
     run.generator["offset_dim"] = network.config.z_dim
-    _same_run(out, {"generator": run.generator, "system": config.to_dict(run.system), "seed": run.seed, "gan": gan})
+    settings = {"generator": run.generator, "system": config.to_dict(run.system), "seed": run.seed}
+    _same_run(out, settings | {"gan": gan, "joint": joint})
     cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
-    return Job(run, network.to(device), discriminator, out, device, notes)
+    return Job(run, network.to(device), discriminator, out, device, notes, joint)
 
 
 def _same_run(out: Path, settings: dict[str, Any]) -> None:
@@ -104,7 +116,6 @@ def run_all(
     job: Job,
     source: str,
     *,
-    joint: bool = False,
     align: bool = False,
     psi: float = 0.7,
     advance: Callable[[str, float], None] = lambda what, share: None,
@@ -112,7 +123,6 @@ def run_all(
     """Fit to all pictures of a source and write everything about them; see `photographs` for the arguments.
 
     Args:
-        joint: one set of networks for all pictures.
         advance: called with what is being done and the finished share of the whole.
 
     Returns:
@@ -123,15 +133,15 @@ def run_all(
         ZooError: see the functions that this one calls.
     """
     pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
-    groups = [pictures] if joint else [[picture] for picture in pictures]
+    groups = [pictures] if job.joint else [[picture] for picture in pictures]
     results: list[dict[str, Any]] = []
     for number, group in enumerate(groups):
 
         def told(what: str, share: float, number: int = number, group: list[Photograph] = group) -> None:
-            name = f"{len(group)} pictures" if joint else group[0].name
+            name = f"{len(group)} pictures" if job.joint else group[0].name
             advance(f"{name} ({number + 1}/{len(groups)}): {what}", (number + share) / len(groups))
 
-        results += _run_group(job, group, job.out / (JOINT if joint else group[0].name), told)
+        results += _run_group(job, group, job.out / (JOINT if job.joint else group[0].name), told)
         write_index(job.out / "index.html", results, job.notes.get("command", ""))
     return results
 
@@ -165,13 +175,14 @@ def _run_group(
     results = []
     for row, (subject, folder) in enumerate(zip(subjects, folders, strict=True)):
         fitted = Fitted(system.generator, job.gan, subject)
+        own, share = progress.of(subjects, row, job.run.data.scene.fov), inverted / len(group)
         began = time.perf_counter()
-        _write(job, fitted, [depth[row : row + 1] for depth in progress.depths], progress, folder)
+        _write(job, fitted, own, folder)
         result = {
             "name": subject.name,
-            "seconds": round(inverted + sum(r["seconds"] for r in progress.records) + time.perf_counter() - began, 1),
-            "inversion_seconds": round(inverted, 1),
-            "records": progress.records,
+            "seconds": round(share + sum(r["seconds"] for r in own.records) + time.perf_counter() - began, 1),
+            "inversion_seconds": round(share, 1),
+            "records": own.records,
         }
         atomic_write(folder / RESULT, json.dumps(result, indent=2))
         results.append(result)
@@ -198,7 +209,7 @@ def _subject(
         lambda: advance(f"inversion, {next(counted)}/{job.cfg.inversion_steps}", 0.0),
     )
     file = io.BytesIO()
-    torch.save({"w": subject.w, "picture": _digest(photo.image)}, file)
+    torch.save(vars(subject) | {"picture": _digest(photo.image)}, file)
     atomic_write(folder / LATENT, file.getvalue())
     return subject
 
@@ -208,28 +219,27 @@ def _known(photo: Photograph, folder: Path) -> Tensor | None:
     path = folder / LATENT
     if not path.is_file():
         return None
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        w, picture = stored["w"], stored["picture"]
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: cannot be read ({reason}); delete it to find the latent again") from None
+    subject, picture = read_subject(path)
     if picture != _digest(photo.image):
         raise ConfigError(f"{folder} belongs to another picture of that name; use another --out, or delete it")
-    return w
+    return subject.w
 
 
 def _digest(image: Tensor) -> str:
     return hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _write(job: Job, fitted: Fitted, depths: list[Tensor], progress: Progress, folder: Path) -> None:
-    """The files of one object: page, overview, meshes, films, weights."""
-    shown = sheets(fitted, depths, job.cfg.category)
+def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
+    """The files of one object: page, overview, depth after each stage, meshes, films, weights."""
+    shown = sheets(fitted, progress.depths, job.cfg.category)
     write_object(folder / "index.html", fitted.subject.name, shown, progress.records)
     save_png(
         tile([shown[0].rows[0][1]], scale=max(1, 128 // fitted.image.shape[-1])), folder / "overview.png", job.notes
     )
+
+    file = io.BytesIO()
+    np.save(file, torch.cat(progress.depths)[:, 0].numpy())
+    atomic_write(folder / DEPTHS, file.getvalue())
 
     model, g = fitted.model, fitted.geometry
     latents = Latents(fitted.image.flatten(1), code=torch.cat([g.depth, fitted.albedo], 1))
@@ -241,10 +251,53 @@ def _write(job: Job, fitted: Fitted, depths: list[Tensor], progress: Progress, f
     for name, (light, view) in fitted.paths(job.cfg.category, FRAMES).items():
         for kind, images in (("render", fitted.rendered(light, view)), ("gan", fitted.drawn(light, view))):
             film(_frames(images), folder / f"{name}_{kind}.mp4", fps=FPS, notes=job.notes)
-    hub.save(model, folder / "weights", overwrite=True)
+    hub.save(model, folder / WEIGHTS, overwrite=True)
 
 
 def _frames(images: Tensor) -> Iterator[Any]:
     """Frames of a film, at least 128 px wide, as published."""
     scale = max(1, -(-128 // images.shape[-1]))
     return (tile([show_image(image[None])], scale=scale) for image in images)
+
+
+# ---------------------------------------------------------------- reading back
+
+
+def turners(run: FinishedRun, most: int) -> dict[str, Turner]:
+    """The two ways in which a run's faces turn, `render` and `GAN`. Networks are loaded one after the other.
+
+    Args:
+        run: at least two pictures of it are finished.
+        most: faces that are taken, the first ones.
+
+    Raises:
+        ConfigError: a single picture; a GAN that is not on this disk.
+        WeightsError: files that are damaged or do not belong together.
+    """
+    if len(run.pictures) < 2:
+        raise ConfigError(f"{run.folder}: one picture; faces are compared with others, so run two or more")
+    name = run.settings["gan"]
+    if name.startswith("hf:"):  # a file must not choose what is downloaded
+        raise ConfigError(f"{run.folder / SETTINGS}: its GAN is {name}; download it, and write its folder there")
+    gan, pictures = hub.load(name), run.pictures[:most]
+    subjects = [picture.subject() for picture in pictures]
+    shapes = [(1, gan.config.z_dim), (1, gan.code_layers, gan.config.z_dim)]
+    for picture, subject in zip(pictures, subjects, strict=True):
+        if not hasattr(gan, "synthesise") or subject.w.shape not in shapes:
+            raise WeightsError(f"{picture.folder / LATENT}: is no latent of {name}; run it again with that GAN")
+
+    def fits() -> Iterator[Fitted]:
+        for picture, subject in zip(pictures, subjects, strict=True):
+            yield Fitted(_networks(picture, subject, gan), gan, subject)
+
+    return {how: fitted_faces(fits, drawn=how == "GAN") for how in ("render", "GAN")}
+
+
+def _networks(picture: Finished, subject: Subject, gan: Generator) -> GAN2Shape:
+    place = picture.folder / WEIGHTS
+    model = hub.load(f"file:{place}", device=str(gan.device))
+    if not isinstance(model, GAN2Shape) or model.config.offset_dim != gan.config.z_dim:
+        raise WeightsError(f"{place}: are no networks of GAN2Shape for this GAN; delete {picture.folder}, run it again")
+    if model.config.size != subject.image.shape[-1]:
+        raise WeightsError(f"{place}: made for another size than {LATENT}; delete {picture.folder} and run it again")
+    return model

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import cards, resources
 from .cards import CARD, CONFIG, DISCRIMINATOR, WEIGHTS, Card
@@ -199,7 +199,7 @@ def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
     model.load_state_dict(dict(tensors))
 
 
-def check_fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
+def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Compare tensors with a model, which may be on the meta device.
 
     Raises:

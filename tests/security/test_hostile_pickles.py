@@ -5,9 +5,11 @@ import contextlib
 import io
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +22,7 @@ import torch
 import zoo
 from zoo.errors import WeightsError, ZooError
 from zoo.importers import import_official, pickles
+from zoo.networks.discriminators import build_discriminator
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16}
 PROTOCOL = 1001
@@ -372,6 +375,50 @@ import_official("pigan", {str(path)!r})
             done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90)
             assert match in done.stderr.splitlines()[-1]
         refused(path, match)
+
+
+SIZE = 8 * 2**20
+LONG = {
+    "steps": b"\x80\x02" + b"N0" * (SIZE // 2) + b"N.",
+    "list": b"\x80\x02](" + b"N" * SIZE + b"e.",
+    "numbers": b"\x80\x02](" + b"K\x01" * (SIZE // 2) + b"e.",
+    "memo": b"\x80\x02N" + b"q\x00" * (SIZE // 2) + b".",
+    "marks": b"\x80\x02" + b"(" * SIZE + b".",
+    "string": b"\x80\x02}X" + struct.pack("<i", SIZE) + b"x" * SIZE + b"K\x01s.",
+    "below the size": b"\x80\x02](" + b"N" * 2**20 + b"e.",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_pickles_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    """Also in the last of the five pickles of an old file, behind ones that are almost too long."""
+    almost = b"\x80\x02](" + b"N" * (pickles._MAX_STEPS // 4) + b"e."
+    path = tmp_path / "generator.pth"
+    for data in (in_zip(LONG[name]), legacy(LONG[name]), legacy(almost, LONG[name])):
+        path.write_bytes(data)
+        start = time.process_time()
+        refused(path, "more memory or more steps than weights need")
+        assert time.process_time() - start < 1
+
+
+def test_all_of_a_large_training_is_far_from_the_limits(tmp_path: Path) -> None:
+    """StyleGAN2 for 1024 px with everything that its training saves, with fewer channels."""
+    generator = zoo.build("stylegan2", size=1024, z_dim=8, channel_base=2048, channel_max=4)
+    networks = [generator.network, build_discriminator("style", max_size=1024, channels=[2] * 9)]
+    optimisers = []
+    for network in networks:
+        optimisers.append(torch.optim.Adam(network.parameters()))
+        for p in network.parameters():
+            optimisers[-1].state[p] = {key: torch.zeros(()) for key in ("step", "exp_avg", "exp_avg_sq")}
+    content = {f"net{i}": net.state_dict() for i, net in enumerate([*networks, networks[0]])}
+    content |= {f"optimiser{i}": optimiser.state_dict() for i, optimiser in enumerate(optimisers)}
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+        assert pickles.read(tmp_path / "x.pth").tree.keys() == content.keys()
+    stream = io.BytesIO((tmp_path / "x.pth").read_bytes())
+    steps = sum(1 for _ in range(5) for _ in pickletools.genops(stream))
+    assert 30_000 < steps < pickles._MAX_STEPS / 3
+    assert stream.tell() < pickles._MAX_PICKLE / 10
 
 
 def test_words_of_a_file_do_not_reach_the_terminal(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from zoo import config
-from zoo.config import DISTRIBUTIONS, DataConfig, PoseConfig, RunConfig, SceneConfig, StageConfig
 from zoo.errors import ConfigError
+from zoo.schemas import DISTRIBUTIONS, DataConfig, PoseConfig, RunConfig, SceneConfig, StageConfig
 
 FOLDER = ["data=folder", "data.root=faces"]
 

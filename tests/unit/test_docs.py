@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from zoo import cli, config
+from zoo import cli, cli_eval, config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,7 +89,7 @@ def test_settings_are_real(page: Path) -> None:
         elif words[0] == "finetune":
             config.load_run("shadegan_heads32", settings)
         elif words[0] in ("eval", "compare"):
-            cli._settings(settings)
+            cli_eval._settings(settings)
 
 
 @pages

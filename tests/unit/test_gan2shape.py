@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import instances
-from zoo.config import RunConfig, load_run
+from zoo.config import load_run
 from zoo.data.priors import ViewPrior
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.evaluation.instance_views import Fitted
 from zoo.generators.base import Generator
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped
 from zoo.networks.stylegan2 import StyleDiscriminator
+from zoo.schemas import RunConfig
 from zoo.systems.instance import InstanceSystem, Step, Subject
 from zoo.systems.instance_fit import fit
 from zoo.systems.instance_subjects import foreground, initial_shape, photographs, prepare
@@ -276,6 +277,7 @@ def test_a_run_writes_everything_and_goes_on(stored: str, tmp_path: Path, monkey
     assert [len(r["records"]) for r in results] == [7, 7]
     folder = tmp_path / "out" / "head0001"
     files = {"index.html", "latent.pt", "mesh.glb", "mesh.mtl", "mesh.obj", "mesh.png", "overview.png", "result.json"}
+    files.add("depths.npy")
     films = {f"{what}_{how}.mp4" for what in ("rotate", "relight") for how in ("render", "gan")}
     assert {p.name for p in folder.iterdir()} == files | films | {"weights"}
     assert "head0001/index.html" in (tmp_path / "out" / "index.html").read_text()
@@ -298,8 +300,8 @@ def test_a_run_writes_everything_and_goes_on(stored: str, tmp_path: Path, monkey
 
 def test_joint_mode_shares_its_networks(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "FRAMES", 2)
-    job = instances.open_job("gan2shape", TINY, stored, tmp_path, {})
-    results = instances.run_all(job, "seed:0-1", joint=True)
+    job = instances.open_job("gan2shape", TINY, stored, tmp_path, {}, joint=True)
+    results = instances.run_all(job, "seed:0-1")
     assert [r["name"] for r in results] == ["seed0000", "seed0001"]
     first, second = (zoo.load(f"file:{tmp_path / r['name'] / 'weights'}") for r in results)
     assert torch.equal(values(first), values(second))

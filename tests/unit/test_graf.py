@@ -203,6 +203,18 @@ def test_real_and_generated_images_are_seen_alike() -> None:
     assert g.real_view(ramp, build().schedule(0.0)) is ramp
 
 
+def test_the_opacity_prior_empties_what_nobody_sees() -> None:
+    g = build(opacity_weight=0.05).train().requires_grad_(True)
+    render = g(g.latents(2), g.cameras(2, size=8), sampling=g.schedule(0.0))
+    assert render.mask is not None
+    (loss,) = g.regularisers(render).values()
+    assert loss.item() == pytest.approx(0.05 * render.mask.mean().item())
+    loss.backward()
+    assert g.nerf.alpha_linear.bias.grad is not None
+    assert (g.nerf.alpha_linear.bias.grad > 0).all()  # a step against the gradient makes it emptier
+    assert build().regularisers(render) == {}
+
+
 def test_psi_scales_the_latent() -> None:
     g = build()
     latents = g.latents(2, psi=0.4)
@@ -230,6 +242,7 @@ def test_meshes_lie_where_the_density_is() -> None:
         ({"patch_size": 1}, "generator.patch_size=1: use 2 or more, or 0"),
         ({"patch_least": 0.0}, "generator.patch_least=0.0: use more than 0"),
         ({"unit": math.nan}, "generator.unit=nan: use a finite number above 0"),
+        ({"opacity_weight": -1.0}, "generator.opacity_weight=-1.0: use 0 or more"),
         ({"frequencies": -1}, "generator.frequencies=-1: use 0 or more"),
     ],
 )

@@ -14,6 +14,7 @@ from zoo import cards, config, hub, resources
 from zoo.cards import Card, Metric
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
+from zoo.schemas import RunConfig
 from zoo.systems.checkpoint_io import AtomicCheckpointIO
 from zoo.systems.train import run_folder
 
@@ -200,7 +201,7 @@ def test_a_device_that_is_not_there_is_named(device: str, shelf: Path) -> None:
         zoo.load("shadegan", device=device)
 
 
-def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> config.RunConfig:
+def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
     """The folder of a run whose weights are all equal to the number of the checkpoint: 1, 2, ..."""
     run = config.load_run("shadegan", [*(f"generator.{k}={v}" for k, v in TINY.items()), *overrides])
     tensors = zoo.build(run.generator).state_dict()

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "zoo"
 LEVELS = (
-    {"version", "errors", "resources", "files", "registry", "config", "memory", "prior_files"},
+    {"version", "errors", "resources", "files", "registry", "config", "memory", "prior_files", "schemas"},
     {"geometry"},
     {"networks", "renderers", "losses", "metrics", "data", "pictures"},
     {"generators"},
@@ -20,6 +20,7 @@ LEVELS = (
         "cli_bench",
         "cli_data",
         "cli_edit",
+        "cli_eval",
         "cli_import",
         "cli_invert",
         "cli_media",

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from zoo import cli_data, config
-from zoo.config import LightConfig, PoseConfig
 from zoo.data.fit_prior import fit_prior
 from zoo.data.priors import DISTRIBUTIONS, LightPrior, PosePrior, light_prior, pose_prior
 from zoo.errors import ConfigError, DataError
+from zoo.schemas import LightConfig, PoseConfig
 
 N = 20_000
 

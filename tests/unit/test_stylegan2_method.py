@@ -227,17 +227,28 @@ def test_d_alone_needs_no_graph_of_its_fakes(monkeypatch: pytest.MonkeyPatch) ->
     assert made[-1].requires_grad
 
 
+STYLE, PATCH = "{name: style, channels: [8, 8, 8, 8]}", "{name: patch, channels: [8, 8, 8]}"
+GROWING = "[{size: 16, batch: 8}, {kimg: 1, size: 32, batch: 4}]"
+
+
 @pytest.mark.parametrize(
-    ("stages", "message"),
+    ("discriminator", "stages", "message"),
     [
-        ("[{size: 32, batch: 6}]", r"stages\[0\]\.batch=6: this .* in groups of 4; use a multiple of 4$"),
-        ("[{size: 32, batch: 4}, {kimg: 1, size: 32, batch: 10}]", r"stages\[1\]\.batch=10: "),
-        ("[{size: 16, batch: 8}, {kimg: 1, size: 32, batch: 4}]", r"stages\[0\]\.size=16: this .* 32 px; give all"),
+        (STYLE, "[{size: 32, batch: 6}]", r"stages\[0\]\.batch=6: this .* in groups of 4; use a multiple of 4$"),
+        (STYLE, "[{size: 32, batch: 4}, {kimg: 1, size: 32, batch: 10}]", r"stages\[1\]\.batch=10: "),
+        (STYLE, GROWING, r"stages\[0\]\.size=16: this .* 32 px; give all"),
+        (PATCH, GROWING, r"stages\[0\]\.size=16: this .* 32 px; give all"),
     ],
 )
-def test_stages_that_the_style_discriminator_cannot_judge_are_refused(stages: str, message: str) -> None:
+def test_stages_that_a_discriminator_of_one_size_cannot_judge_are_refused(
+    discriminator: str, stages: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=r"^system\." + message):
-        system(f"system.stages={stages}", "generator.size=32", "system.discriminator.channels=[8, 8, 8, 8]")
+        system(f"system.stages={stages}", "generator.size=32", f"system.discriminator={discriminator}")
+
+
+def test_only_those_that_compare_images_need_groups() -> None:
+    system("system.stages=[{size: 32, batch: 6}]", "generator.size=32", f"system.discriminator={PATCH}")
 
 
 def test_small_batches_are_one_group() -> None:

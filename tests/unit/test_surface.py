@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.config import SceneConfig
 from zoo.errors import ConfigError
 from zoo.evaluation.surface import surface_figures, weighted_variance
 from zoo.generators import gof
@@ -20,6 +19,7 @@ from zoo.geometry import Camera, Light
 from zoo.networks.siren import FieldOut
 from zoo.renderers.surface import Crossing, find_surface, surface_distances
 from zoo.renderers.volume import Sampling
+from zoo.schemas import SceneConfig
 
 RADIUS = 0.07
 

@@ -11,8 +11,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..config import DataConfig
 from ..errors import DataError
+from ..schemas import DataConfig
 from .cache import MemoryCache, on_disk
 from .progress import track
 from .sources import HeadSource, ImageSource, NoSplit, open_source

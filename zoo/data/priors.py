@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..config import DISTRIBUTIONS, LightConfig, NormalConfig, PoseConfig, to_dict
+from ..config import to_dict
 from ..errors import ConfigError, DataError
 from ..files import atomic_write
 from ..prior_files import read_prior
+from ..schemas import DISTRIBUTIONS, LightConfig, NormalConfig, PoseConfig
 
 
 @dataclass(frozen=True)

@@ -89,20 +89,21 @@ def find_turn(gan: StyleGAN2, directions: Tensor, pose: Pose, *, n: int = 32, se
     return Turn(steps[best] * (1 if slope > 0 else -1), abs(slope))
 
 
-@torch.no_grad()
 def rotate(gan: StyleGAN2, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> Tensor:
-    """Pictures (B, V, 3, S, S) in [-1, 1] of B heads at V yaws in radians, as far as the line goes.
+    """Pictures (B, V, 3, S, S) in [-1, 1] of B heads at V yaws in radians, as far as the line goes; see `turned`."""
+    return torch.stack([_drawn(gan, w) for w in turned(gan, latents, yaws, turn, pose)], 1)
+
+
+@torch.no_grad()
+def turned(gan: StyleGAN2, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> list[Tensor]:
+    """Codes (B, L, D) of B heads for each of the yaws in radians.
 
     The yaws along the line, five steps to each side, are estimated first; of the places where a wanted yaw is passed
     the one closest to the head as it is counts, or, if it is not reached, the place that comes nearest to it.
     """
     w, steps = _codes(gan, latents), torch.linspace(-_REACH, _REACH, _GRID)
     seen = torch.stack([_yaws(gan, turn.moved(w, x.expand(len(w)).to(w)), pose) for x in steps], 1).cpu()
-    pictures = []
-    for wanted in yaws:
-        places = passing(steps, seen - wanted)
-        pictures.append(_drawn(gan, turn.moved(w, places.to(w))))
-    return torch.stack(pictures, 1)
+    return [turn.moved(w, passing(steps, seen - wanted).to(w)) for wanted in yaws]
 
 
 def passing(steps: Tensor, off: Tensor) -> Tensor:
@@ -119,6 +120,7 @@ def _codes(gan: StyleGAN2, latents: Latents) -> Tensor:
     return gan.network.per_layer(gan.code(latents))
 
 
+@torch.no_grad()
 def _drawn(gan: StyleGAN2, w: Tensor) -> Tensor:
     return torch.cat([gan.synthesise(part) for part in w.split(_CHUNK)])
 

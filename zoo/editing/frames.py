@@ -1,14 +1,20 @@
 """Objects under moving lights, from given angles, and on the way to each other; one render for each frame."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import Generator, Latents
+from ..generators.stylegan2 import StyleGAN2
 from ..geometry import Camera, Light, Render
-from .codes import between
+from . import directions
+from .codes import at, between
+from .pose_probe import train_pose_probe
+
+LINES: dict[str, Callable[[StyleGAN2], Tensor]] = {"sefa": directions.sefa, "ganspace": directions.ganspace}
 
 
 def light_path(frames: int, reach: float = 1.2, ambient: float = 0.25, diffuse: float = 0.75) -> Light:
@@ -46,6 +52,40 @@ def rotate(
     """
     generator.need_camera("view from another angle")
     return (_render(generator, latents, generator.camera(yaw, pitch, size), light) for yaw in yaws)
+
+
+def rotate_along(
+    generator: Generator,
+    latents: Latents,
+    yaws: Sequence[float],
+    line: str = "sefa",
+    *,
+    size: int = 128,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[Render]:
+    """B heads of a 2D GAN from one angle after the other, radians, as far as a line in its code turns them.
+
+    Args:
+        generator: a StyleGAN2 of heads framed like the embedded ones, which the pose probe knows.
+        latents: of the heads.
+        yaws: as the pose probe sees them.
+        line: how the line is found, one of `LINES`.
+        size: of the pictures.
+        advance: called with 1 after each of 500 steps of training the probe.
+
+    Raises:
+        ConfigError: another method, or no such way.
+        ZooError: no line turns the pictures.
+    """
+    if line not in LINES:
+        raise ConfigError(f"unknown line {line!r}; use {' or '.join(LINES)}")
+    if not isinstance(generator, StyleGAN2):
+        name = generator.name or type(generator).__name__
+        raise ConfigError(f"{name} has no code along whose lines heads turn; use a StyleGAN2")
+    probe = train_pose_probe(advance=advance).to(generator.device)
+    turn = directions.find_turn(generator, LINES[line](generator), probe)
+    codes, camera = directions.turned(generator, latents, yaws, turn, probe), generator.camera(size=size)
+    return (_render(generator, at(generator, w), camera, None) for w in codes)
 
 
 def interpolate(

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..editing.pose_probe import PoseProbe, train_pose_probe
 from ..errors import ConfigError
 from ..generators.base import Generator
+from ..losses import resize
 from ..memory import keep_memory
 from ..metrics.identity import embed_faces, similarity_losses
 from ..pictures import show_image
@@ -54,6 +55,11 @@ class IdentityProtocol:
     size: int = 64
     psi: float = 0.7
 
+    @classmethod
+    def of(cls, quick: bool) -> "IdentityProtocol":
+        """The whole, or 8 faces in 4 views: `identity-v1/quick`."""
+        return cls("identity-v1/quick", faces=8, views=4) if quick else cls()
+
     @property
     def yaws(self) -> list[float]:
         """Radians, rising."""
@@ -72,7 +78,9 @@ class IdentityProtocol:
             "two outermost views, as a pose probe trained on the embedded heads sees it: a method that does not turn "
             "its faces has small losses, too.",
             "Methods with a camera turn by it. A 2D GAN is moved along one line in its code until the probe sees the "
-            "wanted yaw; SeFa and GANSpace are two ways to find the line. True heads are those of the test split.",
+            "wanted yaw; SeFa and GANSpace are two ways to find the line. True heads are those of the test split. A "
+            "run of GAN2Shape has as many faces as pictures, at most the number above; they turn from its canonical "
+            "view.",
         ]
 
 
@@ -135,9 +143,9 @@ def compare_identity(
     """Turn faces by every method, and the true heads, and measure how far they stay the same.
 
     Args:
-        models: row name -> generator, or a function that turns N faces, see `turners.fitted_faces`. A StyleGAN2
-            gives two rows.
-        quick: 8 faces in 4 views: `identity-v1/quick`.
+        models: row name -> generator, or a function that turns N faces, see `instances.turners`. A StyleGAN2 gives
+            two rows.
+        quick: see `IdentityProtocol.of`.
         seed: of the faces.
         progress: show a progress bar.
         command: what the report calls the way to repeat it; by default this process's command line.
@@ -149,7 +157,7 @@ def compare_identity(
     """
     if TRUE in models:
         raise ConfigError(f"{TRUE}: the name of the baseline; give the model another")
-    rules = IdentityProtocol("identity-v1/quick", faces=8, views=4) if quick else IdentityProtocol()
+    rules = IdentityProtocol.of(quick)
     keep_memory()
     embed(torch.zeros(1, 3, rules.size, rules.size))  # what is missing shows before the long work
     with Steps("poses", enabled=progress) as steps, steps.task("training the pose probe", 500) as advance:
@@ -178,6 +186,7 @@ def _score(
             pictures = turner([0.0, *rules.yaws])
             advance(1)
         n, views = pictures.shape[:2]
+        pictures = resize(pictures.flatten(0, 1), rules.size).unflatten(0, (n, views))
         if n < 2 or views != 1 + rules.views:
             raise ValueError(f"{name}: {n} faces in {views} views; give 2 faces or more in all {1 + rules.views}")
         with steps.task("comparing faces", n * views) as advance:

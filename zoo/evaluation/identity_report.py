@@ -1,6 +1,5 @@
 """An identity comparison as a table for the terminal and as one self-contained page."""
 
-import html
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from rich.table import Table
 
 from ..files import atomic_write
 from .identity import IdentityComparison, IdentityRow
-from .report import document, pictures, words
+from .report import Line, document, pictures, results, words
 
 _HEADINGS = ("Method", "Mean\N{NO-BREAK SPACE}↓", "Worst\N{NO-BREAK SPACE}↓", "Others", "Reached °", "Faces", "Seconds")
 
@@ -49,16 +48,5 @@ def write_identity_report(comparison: IdentityComparison, path: str | os.PathLik
 
 
 def _table(rows: Sequence[IdentityRow]) -> str:
-    longest = max(row.mean for row in rows) or 1.0
-    lines = []
-    for before, row in zip([None, *rows], rows, strict=False):
-        name, *numbers = map(html.escape, _cells(row))
-        rule = ' class="rule"' if before and before.kind != row.kind else ""
-        bar = f'<i class="bar {row.kind}" style="width:{100 * row.mean / longest:.1f}%"></i>'
-        cells = "".join(f"<td>{number}</td>" for number in numbers)
-        lines.append(f'<tr{rule}><th scope="row">{name}{bar}</th>{cells}</tr>')
-    heads = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
-    return (
-        f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(rows[0].protocol)}. Bars show the mean loss.'
-        f"</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    lines = [Line(row.kind, _cells(row), row.mean) for row in rows]
+    return results(f"{rows[0].protocol}. Bars show the mean loss.", _HEADINGS, lines)

@@ -4,34 +4,35 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..files import atomic_write
 from .pictures import Sheet
-from .report import _POLICY, _sheet, _versions
+from .report import POLICY, strips, versions
 from .style import CSS
 
 
 def write_object(path: Path, name: str, sheets: Sequence[Sheet], records: Sequence[Mapping[str, Any]]) -> Path:
     """The page of one object, self-contained: pictures, and what each step took and reached."""
-    pictures = "".join(_sheet(sheet, name) for sheet in sheets)
-    return atomic_write(path, _page(name, f"{_steps(records)}{pictures}", _POLICY))
+    pictures = "".join(strips(sheet, name) for sheet in sheets)
+    return atomic_write(path, _page(name, f"{_steps(records)}{pictures}", POLICY))
 
 
 def write_index(path: Path, results: Sequence[Mapping[str, Any]], command: str) -> Path:
     """The list of all objects, with links to pages and overviews in the folders beside it."""
     lines = []
     for result in results:
-        name = html.escape(result["name"], quote=True)
+        name, folder = html.escape(result["name"]), quote(result["name"])
         scores = [r for r in result["records"] if "SIDE" in r]
         figures = " → ".join(f"{r['SIDE']:.2f}" for r in scores) or "unknown"
         lines.append(
-            f'<figure><figcaption><strong><a href="{name}/index.html">{name}</a></strong>, '
+            f'<figure><figcaption><strong><a href="{folder}/index.html">{name}</a></strong>, '
             f"{result['seconds']:.0f} s, SIDE ×10⁻² by stage: {figures}. "
-            f'<a href="{name}/mesh.glb">mesh</a>, <a href="{name}/rotate_render.mp4">views</a>, '
-            f'<a href="{name}/rotate_gan.mp4">views by the GAN</a></figcaption>'
-            f'<img alt="parts of {name}" src="{name}/overview.png"></figure>'
+            f'<a href="{folder}/mesh.glb">mesh</a>, <a href="{folder}/rotate_render.mp4">views</a>, '
+            f'<a href="{folder}/rotate_gan.mp4">views by the GAN</a></figcaption>'
+            f'<img alt="parts of {name}" src="{folder}/overview.png"></figure>'
         )
-    body = f"{''.join(lines)}<footer><p>Made by <code>{html.escape(command)}</code></p><p>{_versions()}</p></footer>"
+    body = f"{''.join(lines)}<footer><p>Made by <code>{html.escape(command)}</code></p><p>{versions()}</p></footer>"
     policy = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
     return atomic_write(path, _page(f"{len(results)} object{'s' * (len(results) != 1)}", body, policy))
 

@@ -6,6 +6,7 @@ import io
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ PUBLISHED_BFM = (
     ("Unsup3d", "0.793 ± 0.140", "16.51 ± 1.56"),
 )
 # The browser itself then refuses anything that is not inside the file.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _HEADINGS = ("Method", "SIDE ×10⁻²\N{NO-BREAK SPACE}↓", "MAD °\N{NO-BREAK SPACE}↓")
 _SURFACE_HEADINGS = ("Variance ×10⁻⁴\N{NO-BREAK SPACE}↓", "Surface PSNR dB\N{NO-BREAK SPACE}↑")
 _LAST_HEADINGS = ("Images", "Seconds")
@@ -97,12 +98,12 @@ def document(title: str, protocol: str, lead: str, sections: Sequence[str], comm
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{title}: {html.escape(protocol)}</title><style>{CSS}</style></head><body>"
         f"<header><h1>{title}: <span>{html.escape(protocol)}</span></h1>"
         f"<p>{lead}</p></header><main>{body}</main>"
         f"<footer><p>Made by <code>{html.escape(command)}</code></p>"
-        f"<p>{html.escape(_versions())}</p></footer>"
+        f"<p>{html.escape(versions())}</p></footer>"
         "</body></html>\n"
     )
 
@@ -114,7 +115,7 @@ def words(sentences: Sequence[str]) -> str:
 
 def pictures(name: str, kind: str, sheets: Sequence[Sheet]) -> str:
     """The section of one row."""
-    return f"<h2>{html.escape(name)} <small>{kind}</small></h2>{''.join(_sheet(sheet, name) for sheet in sheets)}"
+    return f"<h2>{html.escape(name)} <small>{kind}</small></h2>{''.join(strips(sheet, name) for sheet in sheets)}"
 
 
 def _lead(rows: Sequence[Row]) -> str:
@@ -130,19 +131,43 @@ def _lead(rows: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row], caption: str) -> str:
-    worst = max((row.SIDE for row in rows), default=1.0) or 1.0
-    lines, headings = [], _headings(rows)
+    headings = _headings(rows)
+    lines = [Line(row.kind, _cells(row, headings), row.SIDE, row.notes) for row in rows]
+    note = "Bars show SIDE. Values are means ± standard deviation over test images."
+    return results(f"{caption}. {note}", headings, lines)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of `results`.
+
+    Attributes:
+        kind: "baseline" or "model".
+        cells: one text for each heading, the row's name first.
+        bar: what the bar below the name shows; the longest one fills the cell.
+        notes: small text below the name.
+    """
+
+    kind: str
+    cells: Sequence[str]
+    bar: float
+    notes: str = ""
+
+
+def results(caption: str, headings: Sequence[str], rows: Sequence[Line]) -> str:
+    """The section with the table; all arguments are text."""
+    longest = max((row.bar for row in rows), default=1.0) or 1.0
+    lines = []
     for before, row in zip([None, *rows], rows, strict=False):
-        name, *numbers = (html.escape(cell) for cell in _cells(row, headings))
+        name, *numbers = map(html.escape, row.cells)
         rule = ' class="rule"' if before and before.kind != row.kind else ""
         note = f"<small>{html.escape(row.notes)}</small>" if row.notes else ""
-        bar = f'<i class="bar {row.kind}" style="width:{100 * row.SIDE / worst:.1f}%"></i>'
+        bar = f'<i class="bar {row.kind}" style="width:{100 * row.bar / longest:.1f}%"></i>'
         cells = "".join(f"<td>{_spread(number)}</td>" for number in numbers)
         lines.append(f'<tr{rule}><th scope="row">{name}{note}{bar}</th>{cells}</tr>')
     heads = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-    note = "Bars show SIDE. Values are means ± standard deviation over test images."
     return (
-        f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(caption)}. {note}</caption>'
+        f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -167,17 +192,18 @@ def _published() -> str:
     )
 
 
-def _sheet(sheet: Sheet, name: str) -> str:
-    strips = []
+def strips(sheet: Sheet, name: str) -> str:
+    """A sheet of the row `name` as a figure."""
+    rows = []
     for label, images in sheet.rows:
         alt = html.escape(f"{name}, {sheet.title.lower()}: {label} of {len(images)} objects side by side", quote=True)
         width, height, data = _png(images)
-        strips.append(
+        rows.append(
             f"<div><span>{html.escape(label)}</span>"
             f'<img alt="{alt}" width="{width}" height="{height}" src="data:image/png;base64,{data}"></div>'
         )
     caption = f"<strong>{html.escape(sheet.title)}.</strong> {html.escape(sheet.caption)}"
-    return f'<figure><figcaption>{caption}</figcaption><div class="strips">{"".join(strips)}</div></figure>'
+    return f'<figure><figcaption>{caption}</figcaption><div class="strips">{"".join(rows)}</div></figure>'
 
 
 def _png(images: Tensor) -> tuple[int, int, str]:
@@ -188,6 +214,7 @@ def _png(images: Tensor) -> tuple[int, int, str]:
     return strip.shape[1], strip.shape[0], base64.b64encode(buffer.getvalue()).decode()
 
 
-def _versions() -> str:
+def versions() -> str:
+    """Of the packages that figures depend on."""
     packages = (f"{name} {version(name)}" for name in ("torch", "lightning", "torchmetrics"))
     return ", ".join([f"zoo {__version__}", f"Python {platform.python_version()}", *packages])

@@ -1,6 +1,6 @@
 """Ways to turn faces: a camera, a line in a 2D GAN's code, GAN2Shape's two ways, and the renderer of the true heads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -63,13 +63,16 @@ def true_heads(n: int, size: int, seed: int = 0) -> Turner:
     return turner
 
 
-def fitted_faces(fits: Sequence[Fitted], *, drawn: bool) -> Turner:
-    """Faces that GAN2Shape was fitted to: their renders, or (`drawn`) what the GAN draws for them."""
+def fitted_faces(fits: Callable[[], Iterable[Fitted]], *, drawn: bool) -> Turner:
+    """Faces that GAN2Shape was fitted to: their renders, or (`drawn`) what the GAN draws for them.
+
+    fits: called when faces are turned, and gone through once, so that not all networks need be there at once.
+    """
 
     def turner(yaws: Sequence[float]) -> Tensor:
         yaw = torch.tensor(yaws)
         shown = []
-        for fit in fits:
+        for fit in fits():
             light, view = fit.turned(yaw, torch.zeros_like(yaw))
             shown.append((fit.drawn if drawn else fit.rendered)(light, view).clamp(-1, 1))
         return torch.stack(shown)

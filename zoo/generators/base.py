@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import SceneConfig
 from ..data.priors import light_prior, pose_prior
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
+from ..schemas import SceneConfig
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes

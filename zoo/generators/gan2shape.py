@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import NormalConfig
 from ..data.priors import ViewPrior, pose_prior, view_prior
 from ..errors import ConfigError
 from ..geometry import Light
@@ -31,6 +30,7 @@ from ..losses import centre_crop, latent_norm, photometric_loss, resize, smoothn
 from ..networks.encoders import ResEncoder
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers import depthmap as dm
+from ..schemas import NormalConfig
 from .base import Generator
 from .unsup3d import MARGIN, Unsup3D, Unsup3DConfig
 

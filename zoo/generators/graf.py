@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..config import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.nerf_mlp import NeRFMLP
@@ -19,6 +18,7 @@ from ..networks.siren import FieldOut
 from ..renderers.patch import Patch
 from ..renderers.shading import unit_normals
 from ..renderers.volume import Field, Sampling
+from ..schemas import SceneConfig
 from .base import Latents
 from .field import VolumeGenerator, camera_normals, check_density, outward_init_, to_image
 
@@ -44,6 +44,7 @@ class GRAFConfig:
     patch_least: float = 0.25  # least part of the image's side that a patch spans ...
     patch_decay: float = 9.4e-4  # ... reached gradually: it falls from 0.9 as exp(-decay * thousand images)
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
+    opacity_weight: float = 0.0  # of the mean opacity in the loss: what is not seen before a black background goes
     mesh_level: float = 35.0  # density at the surface, per world unit
     scene: SceneConfig = field(default_factory=SceneConfig)
 
@@ -54,7 +55,7 @@ class GRAFConfig:
 
     def __post_init__(self) -> None:
         least = {"shape_dim": 1, "appearance_dim": 1, "hidden_dim": 2, "layers": 1, "skip": 0, "frequencies": 0}
-        least |= {"view_frequencies": 0, "steps": 2, "patch_decay": 0}
+        least |= {"view_frequencies": 0, "steps": 2, "patch_decay": 0, "opacity_weight": 0}
         for key, value in least.items():
             if not getattr(self, key) >= value:
                 raise ConfigError(f"generator.{key}={getattr(self, key)}: use {value} or more")
@@ -149,6 +150,12 @@ class GRAF(VolumeGenerator):
         noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
         least = max(c.patch_least, min(0.9, math.exp(-c.patch_decay * kimg)))
         return Sampling(c.steps, random=True, noise_std=noise, patch=c.patch_size, patch_scale=least)
+
+    def regularisers(self, render: Render) -> dict[str, Tensor]:
+        """The weighted mean opacity."""
+        if self.config.opacity_weight == 0 or render.mask is None:
+            return {}
+        return {"opacity": self.config.opacity_weight * render.mask.mean()}
 
     def real_view(self, images: Tensor, sampling: Sampling) -> Tensor:
         """A random patch of each image, drawn like those that are rendered."""

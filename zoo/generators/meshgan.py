@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.stylegan2 import EqualConv2d, StyledConv, ToMap, mapping_network
 from ..renderers.mesh import MeshRenderConfig, render_mesh
 from ..renderers.p3d import pytorch3d
 from ..renderers.topology import octa_sphere, rms_radius, signed_volume
+from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 if TYPE_CHECKING:

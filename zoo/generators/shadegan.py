@@ -92,23 +92,23 @@ class ShadeGAN(FieldGenerator):
         return maps, surface
 
     def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: Sampling) -> Render:
-        """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples."""
+        """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples. What is
+        behind it, if white, no light reaches."""
         size = camera.size
-        colour = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
-        colour = colour.clamp(0, 1)
+        behind = float(self.scene.white_back) * (1 - maps.opacity)
         normal = shading = None
-        rgb = colour
+        rgb = albedo = (maps.rgb + behind).clamp(0, 1)
         if maps.gradient is not None:
             normal = unit_normals(maps.gradient)
             if self.config.shading:
                 shading = lambert(normal, light, sampling.light_ratio)
-                rgb = (colour * shading).clamp(0, 1)
+                rgb = ((maps.rgb.clamp(0, 1) * shading).clamp(min=0) + behind).clamp(max=1)
         return Render(
             rgb=to_image(rgb * 2 - 1, size),
             depth=self.depth_image(maps, camera),
             normal=None if normal is None else camera_normals(normal, camera, maps.opacity),
             mask=to_image(maps.opacity, size),
-            albedo=None if shading is None else to_image(colour * 2 - 1, size),
+            albedo=None if shading is None else to_image(albedo * 2 - 1, size),
             shading=None if shading is None else to_image(shading, size),
             aux={
                 "ray_depth": to_image(maps.depth, size),

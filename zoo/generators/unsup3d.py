@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import SceneConfig
 from ..data.heads import HeadDataset
 from ..data.priors import pose_prior
 from ..errors import ConfigError
@@ -27,6 +26,7 @@ from ..networks.encoders import EDDeconv, Encoder
 from ..networks.perceptual import PerceptualLoss
 from ..renderers import depthmap as dm
 from ..renderers.p3d import pytorch3d
+from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 if TYPE_CHECKING:

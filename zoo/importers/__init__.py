@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import config, hub, registry, weights
 from ..cards import CARD, CONFIG, WEIGHTS, Card
 from ..data.priors import LightPrior, ViewPrior
 from ..errors import ConfigError, WeightsError
 from ..generators.base import Generator
+from . import discriminators, layouts
 from .layouts import Tensors, average, field_class
-from .methods import METHODS, SCENES, window
+from .methods import METHODS, SCENES, Method, window
 from .pickles import OfficialFile, place, read
 
 DATASETS = {
@@ -39,6 +40,7 @@ def import_official(
     dataset: str = "celeba",
     light: str | Path | None = None,
     view: str | Path | None = None,
+    discriminator: str | Path | Mapping[str, Any] | None = None,
     delta: float | None = None,
     step: int | None = None,
     overwrite: bool = False,
@@ -55,6 +57,8 @@ def import_official(
         dataset: what the weights were trained on, a key of `DATASETS`.
         light: the light prior of the data, `{mean, cov}` in a .pth, .json or .npz.
         view: the viewpoint prior of GAN2Shape, in the same form.
+        discriminator: the published file of the one that was trained beside it, or what it holds; `out` gets it, too.
+            If the generator's own file has one, as StyleGAN2's and GRAF's do, that is taken.
         delta: of ShadeGAN with surface tracking: the width of the sampled interval when the weights were saved; 0 for
             the whole ray. Known for the released CelebA weights.
         step: in place of `delta`: the training step at which they were saved.
@@ -78,6 +82,10 @@ def import_official(
         raise ConfigError(f"ema: {method}'s own file has all there is; leave ema out")
     if view is not None and method != "gan2shape":
         raise ConfigError(f"view={view}: only gan2shape has such a prior; leave it out")
+    if discriminator is not None and not known.discriminators:
+        raise ConfigError(f"discriminator: {method} is trained without one; leave it out")
+    if discriminator is not None and out is None:
+        raise ConfigError("discriminator: it goes to the folder that is written; name one with out")
 
     out = None if out is None else _folder(out, overwrite)
     file = _open(path_or_tensors)
@@ -102,6 +110,9 @@ def import_official(
         averaged = _open(ema)
         tensors = _checked(empty, tensors | _by_order(empty, average(averaged), averaged.where), averaged.where)
         sources |= _source(averaged)
+    opponent = file if discriminator is None else _open(discriminator)
+    beside = _discriminator(known, opponent, own=discriminator is None) if out is not None else None
+    sources |= _source(opponent)
     model = hub.build(values)
     weights.fit(model, model.state_dict() | tensors, file.where)
     model.card = _card(model, dataset, sources, averaged=ema is not None or not known.averaged)
@@ -109,7 +120,8 @@ def import_official(
         model.card.limits.append("Its light prior was set by hand: the published one lies in a file of its own.")
     if out is not None:
         try:
-            hub.save(model, out, card=replace(model.card, name=out.resolve().name), overwrite=overwrite)
+            card = replace(model.card, name=out.resolve().name)
+            hub.save(model, out, card=card, discriminator=beside, overwrite=overwrite)
         except OSError as error:
             raise WeightsError(f"{out}: cannot be written ({error.strerror}); name another folder") from None
         return hub.load(f"file:{out}", device="cpu")
@@ -147,12 +159,24 @@ def _read_priors(values: dict[str, Any], light: str | Path | None, view: str | P
     return sources
 
 
-def _checked(empty: Generator, tensors: Tensors, where: str) -> Tensors:
-    """Tensors that are a model's own in name, shape and type. Constant buffers may be missing: some published StyleGAN2
-    files lack them."""
+def _discriminator(known: Method, file: OfficialFile, own: bool) -> Tensors | None:
+    """That of a file; of the generator's own file, if it has one."""
+    inside = file.tree.get(known.beside) if isinstance(file.tree, Mapping) else None
+    if own and not (isinstance(inside, Mapping) and inside):
+        return None
+    tensors = layouts.discriminator(file, known.beside)
+    where = f"{file.where}: its discriminator" if own else file.where
+    network = discriminators.like(known.discriminators, tensors, where)
+    return {key: value.clone() for key, value in _checked(network, tensors, where).items()}
+
+
+def _checked(empty: nn.Module, tensors: Tensors, where: str) -> Tensors:
+    """Tensors that are a network's own in name, shape and type. Constant buffers may be missing: some published
+    StyleGAN2 files lack them; so may the head for poses, which only zoo's StyleGAN2 discriminator has."""
     own = empty.state_dict()
-    constant = own.keys() - dict(empty.named_parameters()).keys() - tensors.keys()
-    weights.check_fit(empty, tensors | {key: torch.zeros(own[key].shape) for key in constant}, where)
+    needed = {key for key, _ in empty.named_parameters() if not key.startswith("pose_head.")}
+    spare = own.keys() - needed - tensors.keys()
+    weights.check_fit(empty, tensors | {key: torch.zeros(own[key].shape) for key in spare}, where)
     if other := [key for key, value in tensors.items() if value.dtype != torch.float32]:
         raise WeightsError(f"{where}: {other[0]} is {tensors[other[0]].dtype}, published weights are float32")
     return tensors

@@ -42,6 +42,12 @@ def averaged_style(file: OfficialFile) -> Tensors:
     return {f"network.{key}": value for key, value in named(file, tree).items()}
 
 
+def discriminator(file: OfficialFile, key: str) -> Tensors:
+    """A discriminator: a file of its own, or a `key` among the networks of a training."""
+    inside = isinstance(file.tree, Mapping) and key and key in file.tree
+    return named(file, file.tree[key] if inside else file.tree)
+
+
 def field_class(file: OfficialFile) -> str:
     """The published class of a pickled pi-GAN's field; "" if the file does not say."""
     children = file.tree.state.get("_modules") if isinstance(file.tree, Inert) else None

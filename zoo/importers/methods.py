@@ -40,6 +40,8 @@ class Method:
         sizes: fields of the Config that shapes do tell.
         tensors: the named tensors of a file.
         averaged: an average of the weights lies beside them in a file of its own.
+        discriminators: short names of those that its papers train it against.
+        beside: the key under which one lies in the file of the generator.
         code_licence: of the authors' repository.
         citation: the paper.
         mirrored_light: the light that a network of its own finds has x the other way round than zoo's.
@@ -52,6 +54,8 @@ class Method:
     code_licence: str
     citation: str
     mirrored_light: bool = False
+    discriminators: tuple[str, ...] = ()
+    beside: str = ""
 
 
 # ---------------------------------------------------------------- sizes
@@ -240,6 +244,7 @@ METHODS = {
         code_licence="no licence file",
         citation="Chan, Monteiro, Kellnhofer, Wu, Wetzstein: pi-GAN: Periodic Implicit Generative Adversarial Networks "
         "for 3D-Aware Image Synthesis, CVPR 2021",
+        discriminators=("ccs_encoder", "progressive_encoder", "progressive", "ccs", "strided"),
     ),
     "shadegan": Method(
         settings={"celeba": _steps(12), "bfm": _steps(12), "cats": _steps(20, steps_min=10)},
@@ -249,6 +254,7 @@ METHODS = {
         code_licence="MIT",
         citation="Pan, Xu, Loy, Theobalt, Dai: A Shading-Guided Generative Implicit Model for Shape-Accurate 3D-Aware "
         "Image Synthesis, NeurIPS 2021",
+        discriminators=("progressive_encoder", "strided"),
     ),
     "gof": Method(
         settings={
@@ -261,6 +267,7 @@ METHODS = {
         averaged=True,
         code_licence="Apache-2.0",
         citation="Xu, Pan, Lin, Dai: Generative Occupancy Fields for 3D Surface-Aware Image Synthesis, NeurIPS 2021",
+        discriminators=("progressive_encoder", "strided"),
     ),
     "graf": Method(
         settings={
@@ -274,6 +281,8 @@ METHODS = {
         code_licence="MIT",
         citation="Schwarz, Liao, Niemeyer, Geiger: GRAF: Generative Radiance Fields for 3D-Aware Image Synthesis, "
         "NeurIPS 2020",
+        discriminators=("patch",),
+        beside="discriminator",
     ),
     "unsup3d": Method(
         settings={
@@ -314,5 +323,7 @@ METHODS = {
         code_licence="MIT; weights converted from NVIDIA's have its terms",
         citation="Karras, Laine, Aittala, Hellsten, Lehtinen, Aila: Analyzing and Improving the Image Quality of "
         "StyleGAN, CVPR 2020",
+        discriminators=("style",),
+        beside="d",
     ),
 }

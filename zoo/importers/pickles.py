@@ -27,11 +27,13 @@ from .. import weights
 from ..errors import WeightsError
 
 _MAX_FILE = 4 * 2**30
-_MAX_PICKLE = 8 * 2**20  # without the tensors; a published one has less than 1 MB
+# Without the tensors. All of a StyleGAN2 for 1024 px, with its optimisers, has 140 kB and 40,000 instructions.
+_MAX_PICKLE, _MAX_STEPS = 2 * 2**20, 150_000
 _MAX_TUPLES = 20_000  # hashing a tuple nested 400,000 deep ends the process; published files have some thousands
 _MAX_WEIGHT = (
     1_000  # steps to hash one tuple: 40 pairs, each of the last one twice, take 2^40; published ones have some 30
 )
+_TOO_MUCH = "asks for more memory or more steps than weights need; do not trust this file"
 _LEGACY = 0x1950A86A20F9469CFC6C  # the first value of a file written before torch 1.6
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -56,7 +58,17 @@ _TENSOR_PARTS = {
     *(f"torch.{device}{name}" for device in ("", "cuda.") for name in _STORAGES),
 }
 # Beside tensors: networks and averages of pi-GAN, the log of Unsup3d, numbers in GRAF's, options in StyleGAN2's.
-_INERT = ("generators.", "siren.", "torch.nn.", "torch_ema.", "unsup3d.", "numpy.", "_codecs.encode", "argparse.")
+_INERT = (
+    "generators.",
+    "siren.",
+    "discriminators.",
+    "torch.nn.",
+    "torch_ema.",
+    "unsup3d.",
+    "numpy.",
+    "_codecs.encode",
+    "argparse.",
+)
 
 
 class Inert:
@@ -149,23 +161,27 @@ def _what_else(data: bytes) -> str:
     return "not a file of torch.save"
 
 
-def _scan(stream: Any, where: Path) -> set[str]:
-    """The names in the pickle that starts here, all known; the stream stands behind it afterwards."""
-    names, tuples, machine = set(), 0, _Machine()
-    for code, argument, position in pickletools.genops(stream):
-        if code.name == "GLOBAL":
-            names.add(str(argument).replace("__builtin__", "builtins").replace(" ", ".", 1))
-        elif code.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
-            raise WeightsError(f"{where}: uses {code.name}, which torch.save does not write; get the file again")
-        tuples += "TUPLE" in code.name
-        far = code.name.endswith("PUT") and int(argument or 0) > (position or 0)  # a slot of memory never reached
-        if far or tuples > _MAX_TUPLES or (position or 0) > _MAX_PICKLE:
-            raise WeightsError(f"{where}: asks for more memory than weights need; do not trust this file")
-        if odd := machine.step(code, argument):
-            raise WeightsError(f"{where}: has {odd}, which no published weights need; do not trust this file")
-    if foreign := sorted(name for name in names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
-        raise WeightsError(f"{where}: asks for {foreign[0]!r}, which no published weights need; do not trust this file")
-    return names
+def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> tuple[set[str], list[int]]:
+    """The names in the pickles that start here, all known, and where each starts; the stream stands behind them."""
+    names, starts, steps, tuples = set[str](), list[int](), 0, 0
+    for _ in range(pickles):
+        starts.append(stream.tell())
+        machine = _Machine()
+        for code, argument, position in pickletools.genops(stream):
+            if code.name == "GLOBAL":
+                names.add(str(argument).replace("__builtin__", "builtins").replace(" ", ".", 1))
+            elif code.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+                raise WeightsError(f"{where}: uses {code.name}, which torch.save does not write; get the file again")
+            steps, tuples = steps + 1, tuples + ("TUPLE" in code.name)
+            far = code.name.endswith("PUT") and int(argument or 0) > (position or 0)  # a slot of memory never reached
+            if far or tuples > _MAX_TUPLES or steps > _MAX_STEPS or (position or 0) > _MAX_PICKLE:
+                raise WeightsError(f"{where}: {_TOO_MUCH}")
+            if odd := machine.step(code, argument):
+                raise WeightsError(f"{where}: has {odd}, which no published weights need; do not trust this file")
+        if foreign := sorted(name for name in names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
+            unknown = f"asks for {foreign[0]!r}, which no published weights need"
+            raise WeightsError(f"{where}: {unknown}; do not trust this file")
+    return names, starts
 
 
 _TABLES = ([pickletools.pylist], [pickletools.pydict], [pickletools.pyset])
@@ -250,7 +266,9 @@ def _from_zip(data: bytes, where: Path) -> Any:
         pickles = [e for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
             raise WeightsError(f"{where}: an archive, but not one of torch.save; unpack it and name the .pth inside")
-        names = _scan(io.BytesIO(archive.read(pickles[0])), where)
+        if pickles[0].file_size > _MAX_PICKLE:
+            raise WeightsError(f"{where}: {_TOO_MUCH}")
+        names, _ = _scan(io.BytesIO(archive.read(pickles[0])), where)
     shims = [(_inert(name), name) for name in names - _TENSOR_PARTS if name != "_codecs.encode"]
     with torch.serialization.safe_globals(shims):  # type: ignore[arg-type]  # pairs of class and name are documented
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -259,10 +277,7 @@ def _from_zip(data: bytes, where: Path) -> Any:
 def _from_legacy(data: bytes, where: Path) -> Any:
     """Five pickles (mark, version, machine, content, keys of the storages), then the storages one after another."""
     stream = io.BytesIO(data)
-    starts = []
-    for _ in range(5):
-        starts.append(stream.tell())
-        _scan(stream, where)
+    _, starts = _scan(stream, where, pickles=5)
     end = stream.tell()
 
     def load(part: int, storages: dict[str, Tensor]) -> tuple[Any, dict[str, torch.dtype]]:

@@ -1,6 +1,6 @@
 """What the discriminators share: their answer, coordinate convolutions, halving blocks, size checks."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,12 @@ class DiscOut(NamedTuple):
     light: Tensor | None = None  # (B, 4) ambient, diffuse, dx, dy
     freq: Tensor | None = None  # (B, code_dim) raw FiLM frequencies, before the generator scales them
     phase: Tensor | None = None  # (B, code_dim) FiLM phases
+
+
+class OneSize(nn.Module):
+    """A discriminator that takes images of one side only, and compares them with each other in groups."""
+
+    group: ClassVar[int] = 1  # a batch is smaller than this, or a multiple
 
 
 def add_coords(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ parameters, and at the default sizes their shapes, are those of the official che
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -32,7 +32,7 @@ from .stylegan2 import StyleDiscriminator
 LIGHT_DIM = 4
 
 
-class _GrowingDiscriminator(nn.Module):
+class GrowingDiscriminator(nn.Module):
     """Levels of max_size, max_size/2, .. 2 px, a block between each two, and heads on the last 2x2 map.
 
     max_size: largest image side; finer levels are not built. channels: widths of the levels from
@@ -88,9 +88,24 @@ class _GrowingDiscriminator(nn.Module):
         score, latent, pose = out.split([1, self.latent_dim, POSE_DIM], dim=1)
         return DiscOut(score[:, 0], latent, pose)
 
+    def own_part(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What this one takes over from the state of one with another max_size. Layers are numbered from the finest;
+        finer ones than this one has are left out, and so are the heads for codes that it lacks."""
+        own, out = self.state_dict(), {}
+        shift = len(self.fromRGB) - sum(key.startswith("fromRGB.") and key.endswith(".weight") for key in state)
+        for key, value in state.items():
+            kind, _, rest = key.partition(".")
+            if kind in ("layers", "fromRGB"):
+                number, _, rest = rest.partition(".")
+                if int(number) + shift >= 0:
+                    out[f"{kind}.{int(number) + shift}.{rest}"] = value
+            elif key in own or kind not in ("encode_layer", "freq_phase_layer"):
+                out[key] = value
+        return out
 
-class ProgressiveDiscriminator(_GrowingDiscriminator):
-    """Pooled CoordConv blocks, score only; officially from 512 px. Arguments: see _GrowingDiscriminator."""
+
+class ProgressiveDiscriminator(GrowingDiscriminator):
+    """Pooled CoordConv blocks, score only; officially from 512 px. Arguments: see GrowingDiscriminator."""
 
     block = ProgressiveBlock
     official_channels = (16, 32, 64, 128, 256, 400, 400, 400, 400)
@@ -101,7 +116,7 @@ class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
 
     inversion: add ShadeGAN's encoder head (light, freq, phase). freq_phase: add GOF's head (freq, phase).
     code_dim: length of freq and of phase, 9 * hidden width of the generator. Others: see
-    _GrowingDiscriminator. Raises ConfigError on a bad max_size or when both extra heads are asked for.
+    GrowingDiscriminator. Raises ConfigError on a bad max_size or when both extra heads are asked for.
     """
 
     def __init__(
@@ -136,7 +151,7 @@ class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
         return out
 
 
-class CCSEncoderDiscriminator(_GrowingDiscriminator):
+class CCSEncoderDiscriminator(GrowingDiscriminator):
     """Stride-2 CoordConv blocks, estimates z and pose; officially from 256 px (pi-GAN on CelebA)."""
 
     block = CoordStridedBlock
@@ -153,7 +168,7 @@ class CCSEncoderDiscriminator(_GrowingDiscriminator):
         super().__init__(max_size=max_size, channels=channels, width=width, latent_dim=latent_dim)
 
 
-class StridedDiscriminator(_GrowingDiscriminator):
+class StridedDiscriminator(GrowingDiscriminator):
     """Stride-2 blocks, score only; officially from 256 px (Cats in pi-GAN and ShadeGAN)."""
 
     block = StridedBlock

@@ -36,6 +36,7 @@ class DiscriminatorLoss(nn.Module):
         names = [name for name in state if re.fullmatch(r"convs\.\d+\.conv2\.1\.weight", name)]
         if not names or "convs.0.0.weight" not in state:
             raise WeightsError("the GAN's discriminator is not StyleGAN2's; train one with system.discriminator=style")
+        names.sort(key=lambda name: int(name.split(".")[1]))  # files have an order of their own
         widths = [len(state[name]) for name in ("convs.0.0.weight", *names)]
         network = StyleDiscriminator(max_size=4 << len(names), channels=widths)
         try:
@@ -43,7 +44,8 @@ class DiscriminatorLoss(nn.Module):
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"the GAN's discriminator does not fit ({reason})") from None
-        missing = [name for name in missing if not name.startswith("pose_head.")]  # official ones have no such head
+        learnt = {name for name, _ in network.named_parameters() if not name.startswith("pose_head.")}
+        missing = [name for name in missing if name in learnt]  # official ones lack that head, and may lack constants
         if missing or unexpected:
             raise WeightsError(f"the GAN's discriminator does not fit: {[*missing, *unexpected][0]}")
         return cls(network, blocks)

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm  # the older form, whose keys the published weights have
 
 from ..errors import ConfigError
-from .disc_blocks import DiscOut, check_images, check_max_size
+from .disc_blocks import DiscOut, OneSize, check_images, check_max_size
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(OneSize):
     """Stride-2 convolutions with spectral and instance normalisation down to 4 px, then one score.
 
     max_size: side of the patches, 16, 32 (the published one), 64 or 128. channels: widths at half that side, a

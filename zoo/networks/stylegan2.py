@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .disc_blocks import POSE_DIM, DiscOut, check_images, check_max_size
+from .disc_blocks import POSE_DIM, DiscOut, OneSize, check_images, check_max_size
 
 BLUR = (1.0, 3.0, 3.0, 1.0)
 
@@ -223,12 +223,12 @@ class ResidualBlock(nn.Module):
         return (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
 
 
-def minibatch_std(x: Tensor, group: int = 4) -> Tensor:
+def minibatch_std(x: Tensor, group: int) -> Tensor:
     """x (B, C, H, W) with one more channel: the mean standard deviation over groups of images of the batch."""
     b, _, h, w = x.shape
     group = min(b, group)
     if b % group:
-        raise ValueError(f"a batch of {b} cannot be split into groups of {group}; use a multiple of 4")
+        raise ValueError(f"a batch of {b} cannot be split into groups of {group}; use a multiple")
     parts = x.reshape(group, -1, *x.shape[1:])
     std = (parts.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
     return torch.cat([x, std.repeat(group, 1, h, w)], 1)
@@ -239,13 +239,15 @@ def official_width(multiplier: int = 1) -> Callable[[int], int]:
     return lambda side: 512 if side <= 32 else 16384 * multiplier // side
 
 
-class StyleDiscriminator(nn.Module):
+class StyleDiscriminator(OneSize):
     """StyleGAN2's residual discriminator, with heads for score and pose.
 
     max_size: side of the images, a power of two from 8 to 1024; all images have this side. channels: one width per side
     from `max_size` down to 4; None: the official ones.
     Raises ConfigError on another side or number of channels.
     """
+
+    group = 4
 
     def __init__(self, *, max_size: int = 64, channels: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -269,6 +271,6 @@ class StyleDiscriminator(nn.Module):
         """
         side = check_images(images, self.max_size, self.max_size)
         assert side == self.max_size
-        x = self.final_conv(minibatch_std(self.convs(images))).flatten(1)
+        x = self.final_conv(minibatch_std(self.convs(images), self.group)).flatten(1)
         x = self.final_linear[0](x)
         return DiscOut(self.final_linear[1](x)[:, 0], None, self.pose_head(x))

@@ -9,13 +9,14 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from .. import losses
-from ..config import AdversarialConfig, StageConfig
 from ..data.augment import adapted, augment
 from ..data.priors import light_prior, pose_prior
 from ..errors import ConfigError, ZooError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
-from ..networks.discriminators import DiscOut, StyleDiscriminator, build_discriminator
+from ..networks.disc_blocks import DiscOut, OneSize
+from ..networks.discriminators import GrowingDiscriminator, build_discriminator
+from ..schemas import AdversarialConfig, StageConfig
 from .base import TrainingSystem
 
 
@@ -37,8 +38,8 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.latent_weight > 0:
             widths["latent_dim"] = self.generator.config.z_dim
         self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
-        if isinstance(self.discriminator, StyleDiscriminator):
-            self._need_one_size(largest)
+        if isinstance(self.discriminator, OneSize):
+            self._need_one_size(largest, self.discriminator.group)
         scene = self.run.data.scene
         self.poses, self.lights = pose_prior(self.cfg.pose or scene.pose), light_prior(scene.light)
         if self.cfg.mixing > 0 and self.generator.code_layers < 2:
@@ -48,13 +49,13 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.ada_target > 0:
             self.register_buffer("augment_p", torch.zeros((), dtype=torch.float64))
 
-    def _need_one_size(self, side: int) -> None:
-        """Refuse stages that a StyleDiscriminator of `side` could not judge. Raises ConfigError."""
+    def _need_one_size(self, side: int, group: int) -> None:
+        """Refuse stages whose images are of another side, or do not make whole groups. Raises ConfigError."""
         for i, stage in enumerate(self.cfg.stages):
-            if stage.batch > 4 and stage.batch % 4:
+            if stage.batch > group and stage.batch % group:
                 raise ConfigError(
-                    f"system.stages[{i}].batch={stage.batch}: this discriminator compares images in groups of 4; "
-                    "use a multiple of 4"
+                    f"system.stages[{i}].batch={stage.batch}: this discriminator compares images in groups of {group}; "
+                    f"use a multiple of {group}"
                 )
             with torch.random.fork_rng(devices=[]):  # a random patch must not move the numbers that follow
                 blank = torch.zeros(1, 3, stage.size, stage.size)
@@ -68,6 +69,8 @@ class AdversarialSystem(TrainingSystem):
     def start_discriminator(self, state: dict[str, Tensor]) -> None:
         """Take over a trained discriminator; layers that only this, larger, one has stay new."""
         own = self.discriminator.state_dict()
+        if isinstance(self.discriminator, GrowingDiscriminator):
+            state = self.discriminator.own_part(state)
         if wrong := [k for k, v in state.items() if k not in own or own[k].shape != v.shape]:
             raise ZooError(f"the discriminator does not fit: {wrong[0]} differs; use the same system.discriminator")
         self.discriminator.load_state_dict({**own, **state})

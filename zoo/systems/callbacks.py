@@ -21,12 +21,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..config import TrainerConfig
 from ..files import atomic_write
 from ..generators.base import Latents
 from ..geometry import Render
 from ..metrics.curvature import depth_curvature
 from ..pictures import show_depth, show_image, show_normal, tile
+from ..schemas import TrainerConfig
 from .base import TrainingSystem
 from .checkpoint_io import checkpoints
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import InstanceConfig, InstanceStageConfig, RunConfig, generator_config
+from ..config import generator_config
 from ..errors import WeightsError, ZooError
 from ..generators.base import Generator
 from ..generators.gan2shape import GAN2Shape, Geometry, Perceptual, with_mirror
 from ..networks.feature_loss import DiscriminatorLoss
 from ..networks.perceptual import LPIPS
+from ..schemas import InstanceConfig, InstanceStageConfig, RunConfig
 
 
 @dataclass

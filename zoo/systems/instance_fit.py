@@ -21,6 +21,7 @@ from ..metrics.depth import angle_per_image, side_per_image
 from .instance import Drawings, InstanceSystem, Step, Subject
 
 Advance = Callable[[Step], None]
+_SHAPING = ("shape", "joint")  # steps that change the depth
 
 
 @dataclass
@@ -39,6 +40,15 @@ class Progress:
     def scores(self) -> list[dict[str, Any]]:
         """The entries with SIDE and MAD."""
         return [record for record in self.records if "SIDE" in record]
+
+    def of(self, subjects: list[Subject], row: int, fov: float) -> "Progress":
+        """The part of one subject: its own SIDE, MAD and depths, and its share of the time."""
+        depths, records = [depth[row : row + 1] for depth in self.depths], []
+        unscored = iter(depths)
+        for record in self.records:
+            own = score([subjects[row]], next(unscored), fov) if record["step"] in _SHAPING else {}
+            records.append(record | {"seconds": round(record["seconds"] / len(subjects), 2)} | own)
+        return Progress(records, depths)
 
 
 def fit(system: InstanceSystem, subjects: list[Subject], state: Path, advance: Advance = lambda step: None) -> Progress:
@@ -63,7 +73,7 @@ def fit(system: InstanceSystem, subjects: list[Subject], state: Path, advance: A
         _train(system, step.iterations)
         record = {"stage": step.stage, "step": step.kind, "iterations": step.iterations}
         record |= {"seconds": round(time.perf_counter() - start, 2), "loss": system.last_loss.item()}
-        if step.kind in ("shape", "joint"):
+        if step.kind in _SHAPING:
             progress.depths.append(system.generator.predict_depth(torch.cat([s.image for s in subjects])))
             record |= score(subjects, progress.depths[-1], system.run.data.scene.fov)
         progress.records.append(record)

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import InstanceConfig
 from ..data.heads import HeadDataset
 from ..data.transforms import FORMATS
-from ..editing.photo import read_photo
+from ..editing.photo import frame_points, read_photo
 from ..errors import ConfigError, DataError
 from ..generators.base import Generator
 from ..generators.gan2shape import GAN2Shape
 from ..losses import photometric_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.ellipsoid import ellipsoid_depth
+from ..schemas import InstanceConfig
 from .instance import Subject
 
 SHAPES = ("ellipsoid", "flat", "asymmetric")
@@ -32,6 +32,7 @@ class Photograph:
     Attributes:
         name: for files and messages.
         image: (1,3,H,H) in [-1,1], H the side of the GAN's pictures.
+        known: (1,1,H,H), 0 where the GAN's frame is wider than the picture; None: nowhere.
         w: its latent, if the GAN drew it.
         alpha: (1,1,H,H) of the picture.
         depth, inside: (1,1,S,S) the truth at the side of the networks, if it is known.
@@ -39,6 +40,7 @@ class Photograph:
 
     name: str
     image: Tensor
+    known: Tensor | None = None
     w: Tensor | None = None
     alpha: Tensor | None = None
     depth: Tensor | None = None
@@ -72,10 +74,11 @@ def photographs(source: str, gan: Generator, size: int, *, align: bool = False, 
     if not files:
         raise DataError(f"{source}: no pictures; they are {', '.join(FORMATS)} files")
     side = gan.config.size
+    front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []
     for file in files:
-        image, _, alpha = read_photo(file, gan, align=align).cut(None, side)
-        out.append(Photograph(file.stem, image, alpha=alpha))
+        image, known, alpha = read_photo(file, gan, align=align).cut(front, side)
+        out.append(Photograph(file.stem, image, known, alpha=alpha))
     if len({p.name for p in out}) < len(out):
         raise DataError(f"{source}: two pictures of one name, which differ only in their endings; rename one")
     return out
@@ -131,7 +134,7 @@ def prepare(
         ConfigError: an unknown mask or shape.
         DataError: a mask that is missing or empty.
     """
-    w = photo.w if photo.w is not None else invert(photo.image, gan, cfg, features, advance)
+    w = photo.w if photo.w is not None else invert(photo.image, gan, cfg, features, advance, photo.known)
     image, mask = model.as_seen(photo.image), foreground(photo, gan, model, cfg.mask)
     shape = depth_of(image) if depth_of else initial_shape(cfg.shape, mask, cfg.category, model)
     return Subject(photo.name, image, w, mask, shape, photo.depth, photo.inside)
@@ -143,21 +146,24 @@ def invert(
     cfg: InstanceConfig,
     features: DiscriminatorLoss | None = None,
     advance: Callable[[], None] = lambda: None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """A latent (1,L,D), one w for each layer, for which the GAN draws an image (1,3,H,H); from its average on.
 
-    The step length falls to nothing along a cosine, and w is held near the average.
+    The step length falls to nothing along a cosine, and w is held near the average. What is not `known` of the image
+    does not count.
     """
     target, average = image.to(gan.device), gan.average_code()
+    inside = None if known is None else known.to(target)
     w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)  # type: ignore[arg-type]
     spread = spread_of(gan)
     optimizer = torch.optim.Adam([w], lr=cfg.inversion_lr * spread)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(cfg.inversion_steps, 1))
     for _ in range(cfg.inversion_steps):
         drawn = gan.synthesise(w)  # type: ignore[operator]
-        loss = photometric_loss(drawn, target) + 1e-3 * ((w - average) / spread).square().mean()
+        loss = photometric_loss(drawn, target, inside) + 1e-3 * ((w - average) / spread).square().mean()
         if features is not None:
-            loss = loss + features(drawn, target)
+            loss = loss + features(drawn, target, inside)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -15,12 +15,13 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from .. import registry
-from ..config import RunConfig, fingerprint, to_dict
+from ..config import fingerprint, to_dict
 from ..data.module import FaceData
 from ..errors import ConfigError, Interrupted, WeightsError
 from ..files import atomic_write
 from ..generators.base import Generator
 from ..memory import keep_memory
+from ..schemas import RunConfig
 from .adversarial import AdversarialSystem
 from .base import TrainingSystem
 from .callbacks import KimgCheckpoint, KimgProgress, RunLogger, Samples

@@ -1,0 +1,347 @@
+"""Folders of zoo run, read back: faces that turn, runs side by side, and what is said of folders that are none."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import cli, instances
+from zoo.data.heads import HeadDataset
+from zoo.editing import frames
+from zoo.editing.pose_probe import PoseProbe, train_pose_probe
+from zoo.errors import ConfigError, Interrupted, WeightsError
+from zoo.evaluation import identity, instance_views
+from zoo.evaluation.instance_comparison import changes, compare_instances
+from zoo.evaluation.instance_report import write_instance_report
+from zoo.evaluation.instance_runs import FinishedRun, labels, read_run, stage_means
+from zoo.systems.depth_probe import Pairs, average_depth
+from zoo.systems.instance_fit import score
+
+SIZE = 32
+TINY = [
+    "generator.size=32", "generator.nf=4", "generator.zdim=4", "generator.groups=2", "generator.encoder_nf=2",
+    "generator.offset_nf=2", "generator.offset_dim=8", "generator.mapping_tail=1", "trainer.accelerator=cpu",
+    "system.stages=[{albedo: 1, projection: 1, joint: 1}]", "system.batch=2", "system.collect=1", "trainer.threads=1",
+    "system.shape_steps=4", "system.inversion_steps=1", "system.feature_blocks=0", "system.perceptual=none",
+    "system.lr_shape=0.003",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_films() -> Iterator[None]:
+    """They take most of the time; test_gan2shape.py looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instances, "FRAMES", 1)
+        patch.setattr(instances, "film", lambda *_, **__: None)
+        patch.setattr(instance_views, "YAWS", 1)
+        patch.setattr(instance_views, "PITCHES", 1)
+        patch.setattr(instance_views, "SLOPES", (0.0, 1.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def probe() -> PoseProbe:
+    return train_pose_probe(n=200, steps=40)
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> str:
+    sizes: dict[str, Any] = {"z_dim": 8, "size": SIZE, "mapping_layers": 2, "mapping_lr": 0.1}
+    network = zoo.build("stylegan2", **sizes, channel_base=128, channel_max=8)
+    return f"file:{zoo.save(network, tmp_path_factory.mktemp('gan') / 'weights')}"
+
+
+@pytest.fixture(scope="module")
+def made(gan: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`base`, `flat` (two stages, another shape) over the same heads, and `own`, over the GAN's pictures."""
+    place = tmp_path_factory.mktemp("runs")
+    more = ["system.shape=flat", f"system.stages=[{', '.join(2 * ['{albedo: 1, projection: 1, joint: 1}'])}]"]
+    for name, settings, source in (("base", [], "heads:0-1"), ("flat", more, "heads:0-1"), ("own", [], "seed:0")):
+        instances.run_all(instances.open_job("gan2shape", [*TINY, *settings], gan, place / name, {}), source)
+    return place
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(made, tmp_path / "runs"))
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
+    assert cli._run([*arguments], debug=False) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+# ---------------------------------------------------------------- reading back
+
+
+def test_what_was_written_is_read(made: Path) -> None:
+    run = read_run(made / "flat")
+    assert [p.name for p in run.pictures] == ["head0000", "head0001"]
+    assert (run.settings["system"]["shape"], run.settings["joint"]) == ("flat", False)
+    assert [len(p.SIDE) for p in run.pictures] == [3, 3]
+    for picture in run.pictures:
+        subject, depths = picture.subject(), picture.depths(SIZE)
+        for stage, depth in enumerate(depths):
+            found = score([subject], depth[None], 12.0)
+            assert found == pytest.approx({"SIDE": picture.SIDE[stage], "MAD": picture.MAD[stage]}, rel=1e-5)
+        fitted = zoo.load(f"file:{picture.folder / 'weights'}").predict_depth(subject.image)  # type: ignore[operator]
+        torch.testing.assert_close(fitted, depths[-1:])
+    assert stage_means([[1.0, 2.0], [3.0, 6.0]]) == [2.0, 4.0]
+    assert stage_means([[1.0], []]) == []
+
+
+def test_stored_faces_turn_as_when_they_were_fitted(made: Path, gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = read_run(made / "base")
+    yaws = [0.0, -0.3, 0.3]
+    shown = {how: turner(yaws) for how, turner in instances.turners(run, 2).items()}
+    assert {how: tuple(x.shape) for how, x in shown.items()} == dict.fromkeys(("render", "GAN"), (2, 3, 3, SIZE, SIZE))
+    picture, network = run.pictures[1], zoo.load(gan)
+    model = zoo.load(f"file:{picture.folder / 'weights'}")
+    fitted = instances.Fitted(model, network, picture.subject())  # type: ignore[arg-type]
+    light, view = fitted.turned(torch.tensor(yaws), torch.zeros(3))
+    assert torch.equal(shown["render"][1], fitted.rendered(light, view))
+    assert torch.equal(shown["GAN"][1], fitted.drawn(light, view))
+    assert not torch.equal(shown["render"][0], shown["render"][1])
+
+
+def test_joint_runs_score_each_picture(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = instances.open_job("gan2shape", TINY, gan, tmp_path, {}, joint=True)
+    results = instances.run_all(job, "heads:0-1")
+    first, second = read_run(tmp_path).pictures
+    assert first.SIDE != second.SIDE
+    for picture in (first, second):
+        found = score([picture.subject()], picture.depths(SIZE)[-1:], 12.0)
+        assert found["SIDE"] == pytest.approx(picture.SIDE[-1], rel=1e-5)
+    assert all(a["seconds"] == b["seconds"] for a, b in zip(*(r["records"] for r in results), strict=True))
+    with pytest.raises(ConfigError, match="other settings"):
+        instances.open_job("gan2shape", TINY, gan, tmp_path, {})
+
+
+def test_an_interrupted_run_must_be_finished_first(
+    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    job = instances.open_job("gan2shape", TINY, gan, out, {})
+
+    def stop(what: str, share: float) -> None:
+        if "head0001" in what and "albedo" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        instances.run_all(job, "heads:0-1", advance=stop)
+    for benchmark in ("instances", "identity"):
+        err = failed(capsys, "compare", str(out), "--benchmark", benchmark, "--json")
+        assert f"{out / 'head0001'}: not finished; the same zoo run command goes on" in err
+    instances.run_all(job, "heads:0-1")
+    assert len(read_run(out).pictures) == 2
+
+
+# ---------------------------------------------------------------- side by side
+
+
+def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
+    base, flat = (read_run(made / name) for name in ("base", "flat"))
+    flat_depth = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
+    result = compare_instances([base, flat], {"ones": flat_depth}, n_pairs=20, progress=False)  # type: ignore[dict-item]
+    average, ones, first, second = result.rows
+    assert {row.protocol for row in result.rows} == {"instances-v1/n_pairs=20/size=32"}
+    assert [row.kind for row in result.rows] == ["baseline", "model", "model", "model"]
+    assert [row.n for row in result.rows] == [2] * 4
+    last = np.array([[p.SIDE[-1] for p in run.pictures] for run in (base, flat)])
+    np.testing.assert_allclose(first.SIDE, np.mean([p.SIDE for p in base.pictures], 0))
+    np.testing.assert_allclose(second.MAD, np.mean([p.MAD for p in flat.pictures], 0))
+    assert [len(row.SIDE) for row in result.rows] == [1, 1, 2, 3]
+    assert second.SIDE_error == pytest.approx(last[1].std(ddof=1) / 2**0.5)
+    assert second.SIDE_change == pytest.approx((last[1] - last[0]).mean())
+    assert second.SIDE_change_error == pytest.approx((last[1] - last[0]).std(ddof=1) / 2**0.5)
+    assert (first.SIDE_change, first.changed) == (None, [])
+    assert second.changed == ["len(system.stages)=2", "system.shape=flat"]
+
+    # The baseline follows the rules by which runs score themselves.
+    heads = HeadDataset("train", size=SIZE, length=20).batch(list(range(20)))
+    mean = average_depth(Pairs(heads["image"], heads["depth"], heads["mask"] > 0.5))
+    subjects = [p.subject() for p in base.pictures]
+    each = [score([s], mean, 12.0)["SIDE"] for s in subjects]
+    assert pytest.approx([np.mean(each)], rel=1e-5) == average.SIDE
+    assert average.SIDE_error == pytest.approx(np.std(each, ddof=1) / 2**0.5, rel=1e-4)
+    assert pytest.approx([score(subjects, mean.expand(2, -1, -1, -1), 12.0)["MAD"]], rel=1e-5) == average.MAD
+    assert ones.SIDE[0] > average.SIDE[0]
+
+    page = write_instance_report(result, tmp_path / "page.html").read_text("utf-8")
+    assert page.count("<img") == 6 + 6 + 7 + 7
+    assert "len(system.stages)=2, system.shape=flat" in page
+    assert "<script" not in page
+
+
+def test_the_command_line_shows_and_writes_it(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = (str(made / "base"), str(made / "flat"), "n_pairs=20", "--benchmark", "instances")
+    assert cli._run(["compare", *both], debug=False) == 0
+    text = capsys.readouterr().out
+    assert "system.shape=flat" in text
+    assert text.count("→") == 2 * (1 + 2)
+    assert (tmp_path / "compare-instances.html").is_file()
+    assert cli._run(["compare", *both, "--json"], debug=False) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["average", "base", "flat"]
+    assert rows[2]["changed"] == ["len(system.stages)=2", "system.shape=flat"]
+
+
+def test_one_picture_has_no_error_bars(runs: Path) -> None:
+    shutil.rmtree(runs / "base" / "head0001")
+    (row,) = compare_instances([read_run(runs / "base")], n_pairs=5, progress=False).rows[1:]
+    assert (row.n, row.SIDE_error, row.SIDE_change) == (1, None, None)
+    with pytest.raises(ConfigError, match="one picture"):
+        instances.turners(read_run(runs / "base"), 8)
+
+
+def test_what_has_changed_is_told_in_short() -> None:
+    stages = [{"albedo": 10, "mirror": True}, {"albedo": 5, "mirror": True}]
+    first = {"generator": {"view": None}, "system": {"stages": stages, "mask": "ellipse"}, "seed": 0}
+    other = json.loads(json.dumps(first))
+    assert changes(first, other) == []
+    for stage in other["system"]["stages"]:
+        stage["mirror"] = False
+    other["generator"]["view"] = {"mean": [0.0] * 6}
+    other["system"]["mask"] = "x" * 100
+    assert changes(first, other) == [
+        "generator.view.mean=0.0", "system.stages.mirror=false", f"system.mask={'x' * 60}..."
+    ]  # fmt: skip
+    other["system"]["stages"].pop()
+    assert "len(system.stages)=1" in changes(first, other)
+
+
+def test_runs_that_do_not_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, own = read_run(runs / "base"), read_run(runs / "own")
+    with pytest.raises(ConfigError, match="the true depth of seed0000 is not known"):
+        compare_instances([own], progress=False)
+    shutil.rmtree(runs / "flat" / "head0001")
+    with pytest.raises(ConfigError, match="only one has head0001"):
+        compare_instances([base, read_run(runs / "flat")], progress=False)
+    with pytest.raises(ConfigError, match="given twice"):
+        compare_instances([base, base], progress=False)
+    average = FinishedRun(runs / "average", base.settings, base.pictures)
+    with pytest.raises(ConfigError, match="average: the name of two rows"):
+        compare_instances([average], progress=False)
+    assert labels([base, FinishedRun(runs / "x" / "base", {}, [])]) == [str(runs / "base"), str(runs / "x" / "base")]
+    folder = str(runs / "base")
+    assert "add --benchmark instances" in failed(capsys, "compare", folder)
+    assert "needs a folder" in failed(capsys, "compare", str(runs), "--benchmark", "instances", code=2)
+    assert "n_pairs=N alone" in failed(capsys, "compare", folder, "n_test=5", "--benchmark", "instances", code=2)
+    assert str(runs) in failed(capsys, "compare", str(runs), "--benchmark", "identity")
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (Path.touch, (Path("owned"),))
+
+
+def _latent(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        stored = torch.load(path, weights_only=True)
+        change(stored)
+        torch.save(stored, path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("run.json", lambda p: p.write_text("{"), r"run\.json: cannot be read"),
+        ("run.json", lambda p: p.write_text("[]"), r"run\.json: does not name the GAN"),
+        ("run.json", lambda p: p.write_text('{"gan": "hf:a/b"}'), "its GAN is hf:a/b"),
+        ("run.json", lambda p: p.write_text('{"gan": "file:gone"}'), "gone does not exist"),
+        ("run.json", lambda p: p.write_text('{"gan": "pigan.heads32"}'), "is no latent of pigan.heads32"),
+        ("head0000/result.json", lambda p: p.write_text("[" * 100_000), r"result\.json: cannot be read"),
+        ("head0000/result.json", lambda p: p.write_text('{"records": [{"SIDE": 1}]}'), "is no result of zoo run"),
+        ("head0000/result.json", lambda p: p.write_text('{"records": [], "seconds": NaN}'), "not finite"),
+        ("head0000/latent.pt", lambda p: p.write_bytes(b"x"), r"latent\.pt: cannot be read"),
+        ("head0000/latent.pt", lambda p: torch.save(Hostile(), p), r"latent\.pt: cannot be read"),
+        ("head0000/latent.pt", _latent(lambda s: s.pop("image")), r"latent\.pt: cannot be read"),
+        ("head0000/latent.pt", _latent(lambda s: s.update(image=torch.zeros(()))), "no photograph has"),
+        ("head0000/latent.pt", _latent(lambda s: s["w"].fill_(torch.nan)), "no photograph has"),
+        ("head0000/latent.pt", _latent(lambda s: s.update(w=torch.zeros(1, 9))), "is no latent of"),
+        ("head0000/weights", shutil.rmtree, "weights"),
+    ],
+)
+def test_damaged_folders_get_one_line(
+    file: str, damage: Callable[[Path], object], words: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    damage(runs / "base" / file)
+    with pytest.raises((ConfigError, WeightsError), match=words) as caught:
+        instances.turners(read_run(runs / "base"), 8)["render"]([0.0])
+    assert len(str(caught.value)) < 400
+    assert not (runs / "owned").exists()
+
+
+def test_damaged_depths_and_empty_folders(runs: Path) -> None:
+    path = runs / "base" / "head0000" / "depths.npy"
+    for depths in (np.zeros((2, SIZE, SIZE), "f4"), np.ones((2, 8, 8), "f4"), np.array([{}]), np.ones((2, SIZE, SIZE))):
+        np.save(path, depths, allow_pickle=True)
+        with pytest.raises(WeightsError, match=r"depths\.npy"):
+            read_run(runs / "base").pictures[0].depths(SIZE)
+    for picture in read_run(runs / "base").pictures:
+        shutil.rmtree(picture.folder)
+    with pytest.raises(ConfigError, match="no picture is finished"):
+        read_run(runs / "base")
+    with pytest.raises(ConfigError, match="is no folder of zoo run"):
+        read_run(runs)
+
+
+# ---------------------------------------------------------------- identity, rotation
+
+
+def test_identity_of_a_run(
+    made: Path, probe: PoseProbe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(identity, "train_pose_probe", lambda advance: probe)
+    colours = lambda images: torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)  # noqa: E731
+    defaults = identity.compare_identity.__kwdefaults__ | {"embed": colours}
+    monkeypatch.setattr(identity.compare_identity, "__kwdefaults__", defaults)
+    base, flat = str(made / "base"), str(made / "flat")
+    assert cli._run(["compare", base, "--benchmark", "identity", "--quick", "--json"], debug=False) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["n"]) for row in rows] == [
+        ("true heads", 8), ("GAN2Shape (render)", 2), ("GAN2Shape (GAN)", 2)
+    ]  # fmt: skip
+    assert rows[1]["mean"] != rows[2]["mean"]
+    assert cli._run(["compare", base, flat, "--benchmark", "identity", "--quick", "--json"], debug=False) == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert names[1:3] == ["GAN2Shape base (render)", "GAN2Shape base (GAN)"]
+
+
+def test_rotating_a_2d_gan(
+    gan: str, probe: PoseProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(frames, "train_pose_probe", lambda advance: probe)
+    shared = ["rotate", gan, "--size", "16"]
+    for by in ("sefa", "ganspace"):
+        given = [*shared, "--seed", "0-1", "--yaws=-0.3,0.3", "--by", by, "--out", f"{by}.png"]
+        assert cli._run(given, debug=False) == 0
+    sefa, ganspace = (np.asarray(Image.open(f"{by}.png")) for by in ("sefa", "ganspace"))
+    assert sefa.shape[1] == 4 * 16  # two heads from two angles
+    assert not np.array_equal(sefa[:, :32], sefa[:, 32:])
+    assert not np.array_equal(sefa, ganspace)
+    assert cli._run([*shared, "--yaws=-0.3,0,0.3", "--out", "film.gif"], debug=False) == 0
+    assert Image.open("film.gif").n_frames == 3  # type: ignore[attr-defined]
+    capsys.readouterr()
+    assert "use camera, sefa, ganspace" in failed(capsys, "rotate", gan, "--by", "eye")
+    assert "without a camera" in failed(capsys, "rotate", gan, "--by", "camera")
+    assert "--pitch 0.1" in failed(capsys, "rotate", gan, "--pitch", "0.1")
+    assert "use a StyleGAN2" in failed(capsys, "rotate", "pigan", "--by", "sefa")

@@ -1,0 +1,85 @@
+"""MobileStyleGAN: a lightweight convolutional neural network for high-fidelity image synthesis (Belousov 2021).
+
+A StyleGAN2 made small and taught by a large one: 8 million numbers draw 1024 px. It makes pictures only. Trained on
+FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.importers.ffhq`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..geometry import Camera, Light, Render
+from ..networks.mobilestylegan import BANDS, MobileSynthesis
+from ..networks.stylegan2 import mapping_network
+from ..schemas import SceneConfig
+from .base import Generator, Latents
+
+
+@dataclass
+class MobileStyleGANConfig:
+    """Published numbers."""
+
+    z_dim: int = 512  # numbers in z, and in w
+    size: int = 1024  # side of the pictures
+    mapping_layers: int = 8
+    mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others
+    channel_base: int = 32768  # width at a side is channel_base / side, at most channel_max
+    channel_max: int = 512
+    scene: SceneConfig = field(default_factory=SceneConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("z_dim", "mapping_layers"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use 1 or more")
+        if not 16 <= self.size <= 1024 or self.size.bit_count() != 1:
+            raise ConfigError(f"generator.size={self.size}: use a power of two from 16 to 1024")
+        if odd := [width for width in self.widths if width < BANDS or width % BANDS]:
+            raise ConfigError(f"generator.channel_base and channel_max give a width of {odd[0]}: use multiples of 4")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at the sides 4, 8, ..., half the picture's."""
+        sides = [4 << level for level in range(self.size.bit_length() - 3)]
+        return [min(self.channel_base // side, self.channel_max) for side in sides]
+
+
+class MobileStyleGAN(Generator):
+    """Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim).
+
+    Camera and light are accepted, so that methods can be swapped; of the camera only the image size counts.
+    """
+
+    Config = MobileStyleGANConfig
+    config: MobileStyleGANConfig
+    is_3d = False
+    uses_camera = False
+
+    def __init__(self, config: MobileStyleGANConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.mapping = mapping_network(c.z_dim, c.z_dim, c.mapping_layers, c.mapping_lr)
+        self.network = MobileSynthesis(c.widths, c.z_dim)
+        self.code_layers = self.network.n_latent
+
+    @classmethod
+    def tiny(cls) -> MobileStyleGANConfig:
+        return MobileStyleGANConfig(z_dim=8, size=16, mapping_layers=2, channel_max=8)
+
+    def synthesise(self, w: Tensor) -> Tensor:
+        """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim)."""
+        return self.network(w).clamp(-1, 1)
+
+    def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
+        """`rgb` alone."""
+        size = camera.expand(len(latents)).size
+        rgb: Tensor = self.network(self.code(latents))
+        if size != self.config.size:
+            rgb = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True)
+        return Render(rgb=rgb if self.training else rgb.clamp(-1, 1))  # a clamped picture could not learn
+
+    def schedule(self, kimg: float) -> Any:
+        """Nothing changes during training."""
+        return None
