@@ -18,7 +18,7 @@ from zoo.data.priors import ViewPrior
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.evaluation.instance_views import Fitted
 from zoo.generators.base import Generator
-from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped
+from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
 from zoo.networks.stylegan2 import StyleDiscriminator
 from zoo.schemas import RunConfig
 from zoo.systems.instance import InstanceSystem, Step, Subject
@@ -147,10 +147,25 @@ def test_broken_numbers_stop_the_fit(
 def test_offsets_inside_the_mapping_network(gan: Generator) -> None:
     """Behind its end they are added to w as they are; before its start, the network sees them as a latent."""
     offset, zero = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 8)
-    torch.testing.assert_close(mapped(gan.mapping, offset, -1), offset)
+    torch.testing.assert_close(mapped(gan.mapping, offset, GAN2ShapeConfig(mapping_tail=-1).mapping_tail), offset)
     torch.testing.assert_close(mapped(gan.mapping, offset, 2), gan.mapping(offset) - gan.mapping(zero))
     half = gan.mapping[2:](offset + gan.mapping[:2](zero)) - gan.mapping(zero)  # type: ignore[index]
     torch.testing.assert_close(mapped(gan.mapping, offset, 0), half)
+
+
+def test_slant_is_the_slope_of_the_middle_and_costs(subjects: list[Subject]) -> None:
+    y = torch.linspace(-1, 1, SIZE)[:, None]
+    plane = (1 + 0.03 * y + 0.02 * y.T).expand(2, 1, SIZE, SIZE).clone()
+    plane[1, :, : SIZE // 4] = 9.0  # what lies around the middle does not count
+    assert torch.allclose(slant(plane), torch.tensor(0.03 * (SIZE / 2 - 1) / (SIZE - 1)), rtol=1e-3)
+    image, losses = subjects[0].image, []
+    for weight in (0.0, 100.0):
+        torch.manual_seed(0)
+        model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, zdim=4, slant_weight=weight))
+        losses.append(model.joint_loss(image, image, torch.ones_like(image[:, :1]), False, None).item())
+        expected = weight * slant(model.canonical_depth(image)).square().item()
+    assert expected > 0
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 def test_viewpoints_come_from_the_scene_or_from_a_prior(tmp_path: Path) -> None:

@@ -46,10 +46,11 @@ class GAN2ShapeConfig(Unsup3DConfig):
     flip_weight: float = 1.0
     perceptual_weight: float = 0.5
     smooth_weight: float = 0.01  # of curvature in depth and diffuse light
+    slant_weight: float = 0.0  # of the square of `slant`, in the joint step; not in the paper
     border_weight: float = 1.02  # of `border_depth`; published by mistake, 1 is meant and differs by up to 0.003
     offset_nf: int = 32  # width of the offset encoder
     offset_dim: int = 512  # width of the GAN's mapping network
-    mapping_tail: int = 2  # how far before the end of the mapping network offsets enter; its depth: at the start
+    mapping_tail: int = 2  # how far before the mapping network's end offsets enter; its depth: at the start; -1: in w
     relative: bool = True  # offsets are relative to that of the inverted photograph
     offset_weight: float = 0.01  # of the square of offsets in w
     gan_crop: list[int] = field(default_factory=list)  # [256, 170]: of GAN images resized to 256 px, the middle 170
@@ -68,8 +69,8 @@ class GAN2ShapeConfig(Unsup3DConfig):
                 raise ConfigError(f"generator.{name}={ends}: give two numbers, the smaller first, e.g. [-1.0, 1.0]")
         if self.gan_crop and (len(self.gan_crop) != 2 or not 0 < self.gan_crop[1] <= self.gan_crop[0]):
             raise ConfigError(f"generator.gan_crop={self.gan_crop}: give the size of the whole and of its middle")
-        if min(self.offset_nf, self.offset_dim) < 1 or self.mapping_tail < 0:
-            raise ConfigError("generator.offset_nf and offset_dim are 1 or more, mapping_tail 0 or more")
+        if min(self.offset_nf, self.offset_dim) < 1 or self.mapping_tail < -1:
+            raise ConfigError("generator.offset_nf and offset_dim are 1 or more, mapping_tail -1 or more")
 
 
 @dataclass
@@ -277,9 +278,18 @@ class GAN2Shape(Unsup3D):
     ) -> Tensor:
         """How far the object of one photograph (1,3,S,S) is from it and from drawings (n,3,S,S) of it."""
         g, albedo = self.geometry(image, mirrored), with_mirror(self.netA(image), mirrored)
-        loss = self.input_loss(image, albedo, g, perceptual)
+        loss = self.input_loss(image, albedo, g, perceptual) + self.config.slant_weight * slant(g.depth).square().mean()
         there = self.place(g.depth, self.light(self.netL(drawings)), self.viewpoint(self.netV(drawings)))
         return loss + self.distance(self.compose(albedo, there), drawings, there.mask * masks, perceptual)
+
+
+def slant(depth: Tensor) -> Tensor:
+    """(B,) how much farther the middle half of depth maps (B,1,S,S) gets from its middle to its lower edge, by least
+    squares. Slant and pitch are two names of one thing, so pictures leave it open."""
+    quarter = depth.shape[-1] // 4
+    middle = depth[..., quarter:-quarter, quarter:-quarter]
+    y = torch.linspace(-1, 1, middle.shape[-2], device=depth.device)[:, None]
+    return (middle * y).mean((1, 2, 3)) / y.square().mean()
 
 
 def with_mirror(maps: Tensor, mirrored: bool) -> Tensor:
@@ -296,7 +306,8 @@ def relit(light: Light, x: Tensor, y: Tensor, gain: Tensor, ambient_share: float
 def mapped(mapping: nn.Module, offset: Tensor, tail: int) -> Tensor:
     """Change (n,D) of w when (n,D) is added to the zero latent inside a mapping network.
 
-    tail: as published, the sum enters before the last `tail` + 1 layers; at the network's depth, before the norm.
+    tail: as published, the sum enters before the last `tail` + 1 layers; at the network's depth, before the norm; at
+            -1, behind all of them, the change is the offset.
     """
     assert isinstance(mapping, nn.Sequential)
     cut = max(len(mapping) - 1 - tail, 0)
