@@ -138,6 +138,7 @@ class InstanceStageConfig:
     albedo: int = 500
     projection: int = 500
     joint: int = 200
+    hold: int = 0  # iterations of the joint step, the first ones, in which depth waits for the other three
     mirror_albedo: bool = False
     mirror_joint: bool = True
 

@@ -94,6 +94,25 @@ def test_each_step_changes_its_own_networks(
     assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
 
 
+def test_depth_waits_in_the_joint_step(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    run = tiny_run("system.stages=[{albedo: 1, projection: 1, joint: 3, hold: 2}]")
+    system, changed = InstanceSystem(run, gan, discriminator), []
+    depth, pose = system.generator.netD, system.generator.netV
+    before = values(depth), values(pose)
+
+    def look(step: Step) -> None:
+        nonlocal before
+        now = values(depth), values(pose)
+        if step.kind == "joint":
+            changed.append([not torch.equal(a, b) for a, b in zip(before, now, strict=True)])
+        before = now
+
+    fit(system, subjects[:1], tmp_path / "state.pt", look)
+    assert changed == [[False, True], [False, True], [True, True]]
+
+
 def test_stopping_and_going_on_changes_nothing(
     gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
 ) -> None:

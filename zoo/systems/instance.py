@@ -54,6 +54,7 @@ class Step:
     kind: str = "shape"
     iterations: int = 0
     mirrored: bool = False
+    hold: int = 0
 
 
 @dataclass
@@ -145,12 +146,12 @@ class InstanceSystem(L.LightningModule):
         steps = [Step(iterations=self.cfg.shape_steps)]
         for number, stage in enumerate(self.cfg.stages, 1):
             assert isinstance(stage, InstanceStageConfig)
-            for kind, count, mirrored in (
-                ("albedo", stage.albedo, stage.mirror_albedo),
-                ("projection", stage.projection, False),
-                ("joint", stage.joint, stage.mirror_joint),
+            for kind, count, mirrored, hold in (
+                ("albedo", stage.albedo, stage.mirror_albedo, 0),
+                ("projection", stage.projection, False, 0),
+                ("joint", stage.joint, stage.mirror_joint, stage.hold),
             ):
-                steps.append(Step(len(steps), number, kind, count, mirrored))
+                steps.append(Step(len(steps), number, kind, count, mirrored, hold))
         return steps
 
     # ---------------------------------------------------------------- one step of the plan
@@ -186,7 +187,9 @@ class InstanceSystem(L.LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss)
-        learning = [p for group in optimizer.param_groups for p in group["params"]]
+        if batch_idx < self.now.hold:
+            self.generator.netD.zero_grad()  # without a gradient, it stays as it is
+        learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         try:
             torch.nn.utils.clip_grad_norm_(learning, self.cfg.grad_clip, error_if_nonfinite=True)
         except RuntimeError:
