@@ -1,6 +1,6 @@
 """MobileStyleGAN: a lightweight convolutional neural network for high-fidelity image synthesis (Belousov 2021).
 
-A StyleGAN2 made small and taught by a large one: 8 million numbers draw 1024 px. It makes pictures only. Trained on
+A StyleGAN2 made small and taught by a large one: 10 million numbers draw 1024 px. It makes pictures only. Trained on
 FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.importers.ffhq`.
 """
 
