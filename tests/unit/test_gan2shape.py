@@ -181,10 +181,11 @@ def test_slant_is_the_slope_of_the_middle_and_costs(subjects: list[Subject]) -> 
     for weight in (0.0, 100.0):
         torch.manual_seed(0)
         model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2, zdim=4, slant_weight=weight))
+        model.prior = 0.5 * y.expand(1, 1, SIZE, SIZE)  # leans back; a fresh network would not
         losses.append(model.joint_loss(image, image, torch.ones_like(image[:, :1]), False, None).item())
         expected = weight * slant(model.canonical_depth(image)).square().item()
-    assert expected > 0
-    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert expected > 1e-3
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=0.01)
 
 
 def test_viewpoints_come_from_the_scene_or_from_a_prior(tmp_path: Path) -> None:
