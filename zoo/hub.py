@@ -242,8 +242,16 @@ def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None
     from .systems.train import run_folder
 
     goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
-    if run.init is None or goes_on:
-        return None, None
+    return (None, None) if run.init is None or goes_on else matching(run)
+
+
+def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
+    """What `init` names, as `pair` gives it.
+
+    Raises:
+        WeightsError: the run's generator is not of the architecture of the weights.
+    """
+    assert run.init is not None
     model, beside = pair(run.init)
     own, given = _construct(run.generator, {}).state_dict(), model.state_dict()
     for key in [*own, *given]:

@@ -51,6 +51,7 @@ class Job:
         device: of all networks.
         notes: what pictures and films say of themselves.
         joint: one set of networks for all pictures.
+        initial: fitted networks that every fit starts from; None: untrained ones.
     """
 
     run: RunConfig
@@ -60,6 +61,7 @@ class Job:
     device: torch.device
     notes: Mapping[str, str]
     joint: bool = False
+    initial: Generator | None = None
 
     @property
     def cfg(self) -> InstanceConfig:
@@ -68,8 +70,8 @@ class Job:
         return self.run.system
 
     def system(self) -> InstanceSystem:
-        """Fresh networks."""
-        return InstanceSystem(self.run, self.gan, self.discriminator)
+        """The networks as they are before a fit."""
+        return InstanceSystem(self.run, self.gan, self.discriminator, self.initial)
 
 
 def open_job(
@@ -86,7 +88,7 @@ def open_job(
 
     Raises:
         ConfigError: unknown names; a GAN that is none; a folder that holds a run with other settings.
-        WeightsError: see `hub.load`.
+        WeightsError: see `hub.load`; `init` names weights of another architecture.
     """
     network, discriminator = hub.pair(gan)
     if not hasattr(network, "synthesise"):
@@ -96,13 +98,14 @@ def open_job(
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
     run.generator["offset_dim"] = network.config.z_dim
-    settings = {"generator": run.generator, "system": config.to_dict(run.system), "seed": run.seed}
+    initial = hub.matching(run)[0] if run.init else None
+    settings = {"generator": run.generator, "system": config.to_dict(run.system), "seed": run.seed, "init": run.init}
     _same_run(out, settings | {"gan": gan, "joint": joint})
     cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
-    return Job(run, network.to(device), discriminator, out, device, notes, joint)
+    return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
 
 
 def _same_run(out: Path, settings: dict[str, Any]) -> None:

@@ -343,6 +343,21 @@ def test_joint_mode_shares_its_networks(stored: str, tmp_path: Path, monkeypatch
     assert "SIDE" not in json.dumps(results)
 
 
+def test_a_run_starts_from_fitted_networks(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "FRAMES", 2)
+    model = zoo.build("gan2shape", **{k: v for k, v in tiny_run().generator.items() if k != "name"})
+    zoo.save(model, tmp_path / "weights")
+    init = f"init=file:{tmp_path / 'weights'}"
+    job = instances.open_job("gan2shape", [*TINY, init], stored, tmp_path / "out", {})
+    (photo,) = photographs("heads:0", job.gan, SIZE)
+    (result,) = instances.run_all(job, "heads:0")
+    assert result["records"][0]["iterations"] == 0
+    depths = np.load(tmp_path / "out" / "head0000" / "depths.npy")
+    np.testing.assert_allclose(depths[0], model.predict_depth(photo.image)[0, 0].numpy(), atol=1e-6)
+    with pytest.raises(WeightsError, match="use the same generator settings as the weights"):
+        instances.open_job("gan2shape", [*TINY, "generator.nf=8", init], stored, tmp_path / "other", {})
+
+
 def test_a_2d_gan_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a 2D GAN is needed"):
         instances.open_job("gan2shape", [], "pigan.heads32", tmp_path, {})

@@ -1,6 +1,6 @@
-"""Does the surface bulge towards the viewer or away?
+"""What the sentinels of a training read off depth maps: do surfaces bulge towards the viewer, and do they differ?
 
-Hollow faces are the classic failure of learning shape from images.
+Hollow faces, and one face for all, are the classic failures of learning shape from images.
 """
 
 import torch
@@ -27,3 +27,19 @@ def depth_curvature(depth: Tensor, mask: Tensor) -> Tensor:
     moment = (basis * weight) @ depth.reshape(b, -1, 1).double()
     curvature = torch.linalg.solve(normal, moment)[:, 3, 0]
     return torch.where(weight.sum((1, 2)) > 8, curvature, torch.full_like(curvature, torch.nan)).float()
+
+
+def depth_variety(depth: Tensor, mask: Tensor) -> Tensor:
+    """How much the shapes of different objects differ, a scalar: 0 where all are one shape, nan if it cannot be told.
+
+    The spread of depth from object to object, over its spread from pixel to pixel, where all objects are.
+
+    Args:
+        depth: (B, 1, H, W) along the optical axis, of objects seen from the same side.
+        mask: (B, 1, H, W) weights in [0, 1].
+    """
+    inside = (mask > 0.5).all(0)[0]
+    if len(depth) < 2 or inside.sum() < 2:
+        return depth.new_tensor(torch.nan)
+    seen = depth[:, 0, inside]
+    return seen.std(0).mean() / seen.mean(0).std()

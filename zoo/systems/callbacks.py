@@ -24,13 +24,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ..files import atomic_write
 from ..generators.base import Latents
 from ..geometry import Render
-from ..metrics.curvature import depth_curvature
+from ..metrics.curvature import depth_curvature, depth_variety
 from ..pictures import show_depth, show_image, show_normal, tile
 from ..schemas import TrainerConfig
 from .base import TrainingSystem
 from .checkpoint_io import checkpoints
 
 log = logging.getLogger(__name__)
+
+ALIKE = 1e-3  # variety below this is one shape for all objects; the shipped ones have 0.1 to 0.25
 
 
 class RunLogger(Logger):
@@ -229,17 +231,18 @@ class KimgCheckpoint(L.Callback):
 
 
 class Samples(L.Callback):
-    """Pictures of the averaged generator from fixed latents, and the hollow-face sentinel that reads them.
+    """Pictures of the averaged generator from fixed latents, and the sentinels that read them.
 
-    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinel
-    logs `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
-    pressed in. A method that makes pictures only has one row and no sentinel.
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinels
+    log `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
+    pressed in; and `variety`, 0 if all objects have one shape. A method that makes pictures only has one row and no
+    sentinel.
     """
 
     def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
         self.folder, self.patience, self.n = folder, patience, n
         self.due = Every(kimg)
-        self.hollow = 0
+        self.hollow = self.alike = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
@@ -251,19 +254,19 @@ class Samples(L.Callback):
             self._look(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"hollow": self.hollow}
+        return {"hollow": self.hollow, "alike": self.alike}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.hollow = int(state_dict["hollow"])
+        self.hollow, self.alike = int(state_dict["hollow"]), int(state_dict.get("alike", 0))  # older runs have none
 
     def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
         latents = system.shown(self.n)
         if latents is None:
             return
-        curvature = self.draw(system, latents)
+        curvature, variety = self.draw(system, latents)
         if not math.isfinite(curvature):
             return  # nothing to see yet
-        trainer.loggers[0].log_metrics({"curvature": curvature})
+        trainer.loggers[0].log_metrics({"curvature": curvature} | ({"variety": variety} if variety == variety else {}))
         self.hollow = self.hollow + 1 if curvature < 0 else 0
         if self.hollow == self.patience:
             log.warning(
@@ -271,10 +274,18 @@ class Samples(L.Callback):
                 "%s or another seed",
                 self.hollow, curvature, system.kimg, system.generator.hollow_advice or "lower learning rates",
             )  # fmt: skip
+        self.alike = self.alike + 1 if variety < ALIKE else 0
+        if self.alike == self.patience:
+            decays = "system.weight_decay=0 or " if hasattr(system.cfg, "weight_decay") else ""
+            log.warning(
+                "all objects have had one shape in %d samples running (variety %.4f at %.1f kimg): restart with "
+                "%slower learning rates",
+                self.alike, variety, system.kimg, decays,
+            )  # fmt: skip
 
     @torch.no_grad()
-    def draw(self, system: TrainingSystem, latents: Latents) -> float:
-        """Write `<kimg>.png` and return the mean curvature, NaN without depth."""
+    def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float]:
+        """Write `<kimg>.png` and return mean curvature and variety, NaN without depth."""
         g = system.ema.average
         size = system.stage()[0].size
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
@@ -292,5 +303,6 @@ class Samples(L.Callback):
         tile(rows, scale=max(1, 96 // size)).save(picture, "PNG")
         atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
         if front.depth is None or front.mask is None:
-            return math.nan
-        return depth_curvature(front.depth, front.mask).nanmean().item()
+            return math.nan, math.nan
+        curvature = depth_curvature(front.depth, front.mask).nanmean().item()
+        return curvature, depth_variety(front.depth, front.mask).item()

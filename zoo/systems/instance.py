@@ -87,6 +87,7 @@ class InstanceSystem(L.LightningModule):
         run: the configuration.
         gan: a trained 2D generator with `mapping` and `synthesise`. Building alone needs none.
         discriminator: state of the one that was trained beside it.
+        initial: fitted networks to start from; they need no initial shape.
 
     Raises:
         WeightsError: the configuration asks for a discriminator's features and there is none.
@@ -95,7 +96,11 @@ class InstanceSystem(L.LightningModule):
     cfg: InstanceConfig
 
     def __init__(
-        self, run: RunConfig, gan: Generator | None = None, discriminator: dict[str, Tensor] | None = None
+        self,
+        run: RunConfig,
+        gan: Generator | None = None,
+        discriminator: dict[str, Tensor] | None = None,
+        initial: Generator | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -105,6 +110,8 @@ class InstanceSystem(L.LightningModule):
             torch.manual_seed(run.seed)
             own = {k: v for k, v in run.generator.items() if k != "name"}
             self.generator = GAN2Shape(generator_config(run.generator["name"], own))
+        if initial is not None:
+            self.generator.load_state_dict(initial.state_dict())
         self.frozen = Frozen(gan)
         if gan is not None:
             self._freeze(gan, discriminator)
@@ -142,8 +149,8 @@ class InstanceSystem(L.LightningModule):
         return {"none": None, "discriminator": self.frozen.features, "lpips": self.frozen.lpips}[self.cfg.perceptual]
 
     def plan(self) -> list[Step]:
-        """All steps in their order."""
-        steps = [Step(iterations=self.cfg.shape_steps)]
+        """All steps in their order. Networks that start from weights have a shape already."""
+        steps = [Step(iterations=0 if self.run.init else self.cfg.shape_steps)]
         for number, stage in enumerate(self.cfg.stages, 1):
             assert isinstance(stage, InstanceStageConfig)
             for kind, count, mirrored, hold in (
@@ -229,7 +236,14 @@ class InstanceSystem(L.LightningModule):
         pool = self.drawings[who]
         chosen = torch.randperm(len(pool.image), generator=self.source)[: self.cfg.batch]
         drawings, masks = pool.image[chosen].to(self.device), pool.mask[chosen].to(self.device)
-        return self.generator.joint_loss(image, drawings, masks, self.now.mirrored, self.perceptual)
+        g = self.generator
+        loss = g.joint_loss(image, drawings, masks, self.now.mirrored, self.perceptual)
+        if g.config.pose_weight == 0 or len(self.subjects) < self.cfg.batch:
+            return loss
+        # Many photographs have the scene's spread of poses; drawings turn less than they were asked to.
+        some = torch.randperm(len(self.subjects), generator=self.source)[: 2 * self.cfg.batch].tolist()
+        photographs = torch.cat([self.subjects[i].image for i in some]).to(self.device)
+        return loss + g.config.pose_weight * g.pose_loss(g.viewpoint(g.netV(photographs)))
 
     @torch.no_grad()
     def on_train_end(self) -> None:
