@@ -97,6 +97,9 @@ def open_job(
     run = config.load_run(tagged if recipe in registry.names() and tagged in config.names() else recipe, overrides)
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
+    if run.init and run.system.shape != "ellipsoid":
+        fix = f"init={run.init} has a shape already; add init=null"
+        raise ConfigError(f"system.shape={run.system.shape}: {fix}")
     run.generator["offset_dim"] = network.config.z_dim
     initial = hub.matching(run)[0] if run.init else None
     settings = {"generator": run.generator, "system": config.to_dict(run.system), "seed": run.seed, "init": run.init}

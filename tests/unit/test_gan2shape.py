@@ -356,6 +356,8 @@ def test_a_run_starts_from_fitted_networks(stored: str, tmp_path: Path, monkeypa
     np.testing.assert_allclose(depths[0], model.predict_depth(photo.image)[0, 0].numpy(), atol=1e-6)
     with pytest.raises(WeightsError, match="use the same generator settings as the weights"):
         instances.open_job("gan2shape", [*TINY, "generator.nf=8", init], stored, tmp_path / "other", {})
+    with pytest.raises(ConfigError, match=r"system\.shape=flat: init=file:.* has a shape already; add init=null"):
+        instances.open_job("gan2shape", [*TINY, "system.shape=flat", init], stored, tmp_path / "other", {})
 
 
 def test_a_2d_gan_is_needed(tmp_path: Path) -> None:
