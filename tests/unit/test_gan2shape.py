@@ -21,7 +21,7 @@ from zoo.generators.base import Generator
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
 from zoo.networks.stylegan2 import StyleDiscriminator
 from zoo.schemas import RunConfig
-from zoo.systems.instance import InstanceSystem, Step, Subject
+from zoo.systems.instance import Drawings, InstanceSystem, Step, Subject
 from zoo.systems.instance_fit import fit
 from zoo.systems.instance_subjects import foreground, initial_shape, photographs, prepare
 from zoo.systems.train import train
@@ -111,6 +111,23 @@ def test_depth_waits_in_the_joint_step(
 
     fit(system, subjects[:1], tmp_path / "state.pt", look)
     assert changed == [[False, True], [False, True], [True, True]]
+
+
+def test_many_photographs_have_the_spread_of_the_scene(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject]
+) -> None:
+    def joint(weight: float, who: list[Subject]) -> tuple[InstanceSystem, Tensor]:
+        system = InstanceSystem(tiny_run(f"generator.pose_weight={weight}"), gan, discriminator)
+        system.subjects, system.source = who, torch.Generator().manual_seed(0)
+        system.drawings = [Drawings(s.image.repeat(2, 1, 1, 1), s.mask.repeat(2, 1, 1, 1)) for s in who]
+        return system, system._joint(0, who[0].image)
+
+    (_, without), (system, told) = joint(0.0, subjects), joint(0.5, subjects)
+    g = system.generator
+    spread = g.pose_loss(g.viewpoint(g.netV(torch.cat([s.image for s in subjects]))))
+    assert spread > 0.1
+    torch.testing.assert_close(told - without, 0.5 * spread)
+    assert torch.equal(joint(0.0, subjects[:1])[1], joint(0.5, subjects[:1])[1])  # fewer than a batch: no spread
 
 
 def test_stopping_and_going_on_changes_nothing(
