@@ -59,6 +59,8 @@ def compare(
 ) -> None:
     """Compare methods and baselines under one protocol: a table and an HTML report.
 
+    Ctrl-C ends it with the rows that are finished.
+
     \b
     Examples:
       zoo compare
@@ -95,6 +97,8 @@ def compare(
     if out or not as_json:
         path = write(result, out or Path(f"compare-{benchmark}.html"))
         typer.echo(f"report: {path}", err=True)
+    if not result.complete:
+        raise typer.Exit(130)  # as a shell expects of a program that Ctrl-C has ended
 
 
 def _identity(

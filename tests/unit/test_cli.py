@@ -264,6 +264,13 @@ def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "<html" in Path("report.html").read_text(encoding="utf-8")
     assert zoo_("eval", "constant", "--json") == 0
     one = json.loads(capsys.readouterr().out)
+
+    def interrupted(*_: object, **__: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoo.evaluation.comparison.model_sheets", interrupted)
+    assert zoo_("compare", "shadegan", "--json") == 130
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["constant", "average", "supervised"]
     # A flat map is wrong by about 2 % of the distance: SIDE in units of 1e-2.
     assert one["SIDE"] == rows[0]["SIDE"]
     assert 0.5 < one["SIDE"] < 5

@@ -152,6 +152,23 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(torch.isfinite(images).all() and images.min() >= 0 and images.max() <= 1 for _, images in strips)
 
 
+def test_ctrl_c_keeps_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(PROTOCOLS["heads"], n_test=4, n_pairs=4, steps=2, batch_size=2)
+    monkeypatch.setattr(comparing, "protocol", lambda *_, **__: small)
+
+    def interrupted(images: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    flat = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
+    models = {"flat": flat, "stuck": interrupted, "late": flat}
+    comparison = compare(models, baselines=["constant"], progress=False)
+    assert [row.name for row in comparison.rows] == list(comparison.sheets) == ["constant", "flat"]
+    assert not comparison.complete
+    assert compare({"flat": flat}, baselines=["constant"], progress=False).complete
+    with pytest.raises(KeyboardInterrupt):
+        compare({"stuck": interrupted}, baselines=[], progress=False)
+
+
 def test_a_model_may_not_take_the_name_of_a_baseline() -> None:
     with pytest.raises(ConfigError, match="average: the name of a baseline"):
         compare({"average": lambda images: images[:, :1]}, progress=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..generators.base import Generator
 from .pictures import Sheet, model_sheets, test_sheet
+from .progress import keeping
 from .protocols import BASELINES, Benchmark, Predictor, Protocol, Row, Subject, protocol
 
 
@@ -21,12 +22,14 @@ class Comparison:
         rows: baselines first, then models, in the order given.
         sheets: pictures of every row, by its name.
         command: how to repeat it.
+        complete: False after Ctrl-C, which keeps the rows that were finished.
     """
 
     protocol: Protocol
     rows: list[Row]
     sheets: dict[str, list[Sheet]]
     command: str
+    complete: bool = True
 
 
 def compare(
@@ -42,7 +45,7 @@ def compare(
     progress: bool = True,
     command: str | None = None,
 ) -> Comparison:
-    """Score baselines and models on the same test images, and picture them.
+    """Score baselines and models on the same test images, and picture them. Ctrl-C keeps the rows that are finished.
 
     Args:
         models: row name -> generator or predictor.
@@ -62,13 +65,17 @@ def compare(
     rules = protocol(benchmark, quick=quick, n_test=n_test, n_pairs=n_pairs)
     opened = Benchmark.open(rules, data_root=data_root, seed=seed)
     subjects: dict[str, Subject] = {name: name for name in baselines} | dict(models)
-    rows, sheets = [], {}
+    rows: list[Row] = []
+    sheets = {}
     shown = opened.test[:8]
     true_normals = opened.normals(shown.depth)
-    for name, subject in subjects.items():
-        row, depth = opened.row(name, subject, progress=progress)
-        rows.append(row)
-        sheets[name] = [test_sheet(shown, depth[:8], true_normals, opened.normals(depth[:8]))]
-        if isinstance(subject, Generator):
-            sheets[name] = model_sheets(subject, size=rules.size) + sheets[name]
-    return Comparison(rules, rows, sheets, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    with keeping(rows, len(subjects)):
+        for name, subject in subjects.items():
+            row, depth = opened.row(name, subject, progress=progress)
+            pictures = [test_sheet(shown, depth[:8], true_normals, opened.normals(depth[:8]))]
+            if isinstance(subject, Generator):
+                pictures = model_sheets(subject, size=rules.size) + pictures
+            sheets[name] = pictures
+            rows.append(row)
+    command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return Comparison(rules, rows, sheets, command, complete=len(rows) == len(subjects))

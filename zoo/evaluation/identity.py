@@ -26,7 +26,7 @@ from ..memory import keep_memory
 from ..metrics.identity import embed_faces, similarity_losses
 from ..pictures import show_image
 from .pictures import Sheet
-from .progress import Steps
+from .progress import Steps, keeping
 from .turners import Turner, true_heads, turners_of
 
 Embedding = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [-1, 1] to (B, D)
@@ -123,12 +123,14 @@ class IdentityComparison:
         rows: the baseline first.
         sheets: views of every row, by its name.
         command: how to repeat it.
+        complete: False after Ctrl-C, which keeps the rows that were finished.
     """
 
     protocol: IdentityProtocol
     rows: list[IdentityRow]
     sheets: dict[str, Sheet]
     command: str
+    complete: bool = True
 
 
 def compare_identity(
@@ -169,11 +171,14 @@ def compare_identity(
             turners |= turners_of(name, model, latents, rules.size, probe)
         else:
             turners[name] = model
-    rows, sheets = [], {}
-    for name, turner in turners.items():
-        row, sheets[name] = _score(name, turner, rules, probe, embed, progress)
-        rows.append(row)
-    return IdentityComparison(rules, rows, sheets, command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    rows: list[IdentityRow] = []
+    sheets = {}
+    with keeping(rows, len(turners)):
+        for name, turner in turners.items():
+            row, sheets[name] = _score(name, turner, rules, probe, embed, progress)
+            rows.append(row)
+    command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return IdentityComparison(rules, rows, sheets, command, complete=len(rows) == len(turners))
 
 
 @torch.no_grad()

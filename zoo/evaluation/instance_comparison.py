@@ -20,6 +20,7 @@ from ..generators.base import Generator
 from ..systems.depth_probe import Pairs
 from .instance_runs import FinishedRun, labels, stage_means
 from .pictures import Sheet, test_sheet
+from .progress import keeping
 from .protocols import Benchmark, Protocol, Row, Subject, protocol
 
 SHOWN = 6
@@ -69,12 +70,14 @@ class InstanceComparison:
         rows: the baseline, then models, then runs.
         sheets: the first pictures in every row, by its name.
         command: how to repeat it.
+        complete: False after Ctrl-C, which keeps the rows that were finished.
     """
 
     protocol: Protocol
     rows: list[InstanceRow]
     sheets: dict[str, Sheet]
     command: str
+    complete: bool = True
 
     def words(self) -> list[str]:
         """The protocol in sentences, for people."""
@@ -124,22 +127,26 @@ def compare_instances(
     name = rules.name.replace("heads", "instances") + (f"/size={size}" if size != Protocol.size else "")
     opened = Benchmark(replace(rules, name=name), pairs)
 
-    rows, sheets, shown = [], {}, pairs[:SHOWN]
+    rows: list[InstanceRow] = []
+    sheets, shown = {}, pairs[:SHOWN]
     truth = opened.normals(shown.depth)
     subjects: dict[str, Subject] = {"average": "average", **models}
-    for label, subject in subjects.items():
-        row, depth = opened.row(label, subject, progress=progress)
-        rows.append(_scored(row))
-        sheets[label] = test_sheet(shown, depth[:SHOWN], truth, opened.normals(depth[:SHOWN]))
-    for label, run in zip(names, runs, strict=True):
-        rows.append(_fitted(label, run, runs[0], name))
-        depths = [picture.depths(size) for picture in run.pictures[:SHOWN]]
-        initial, final = (torch.cat([stages[at][None] for stages in depths]) for at in (0, -1))
-        before, after = (test_sheet(shown, depth, truth, opened.normals(depth)) for depth in (initial, final))
-        image, true_depth, *others = after.rows
-        sheets[label] = replace(after, rows=[image, true_depth, ("initial depth", before.rows[2][1]), *others])
+    with keeping(rows, len(subjects) + len(runs)):
+        for label, subject in subjects.items():
+            row, depth = opened.row(label, subject, progress=progress)
+            sheets[label] = test_sheet(shown, depth[:SHOWN], truth, opened.normals(depth[:SHOWN]))
+            rows.append(_scored(row))
+        for label, run in zip(names, runs, strict=True):
+            depths = [picture.depths(size) for picture in run.pictures[:SHOWN]]
+            initial, final = (torch.cat([stages[at][None] for stages in depths]) for at in (0, -1))
+            before, after = (test_sheet(shown, depth, truth, opened.normals(depth)) for depth in (initial, final))
+            image, true_depth, *others = after.rows
+            sheets[label] = replace(after, rows=[image, true_depth, ("initial depth", before.rows[2][1]), *others])
+            rows.append(_fitted(label, run, runs[0], name))
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return InstanceComparison(opened.protocol, rows, sheets, command)
+    return InstanceComparison(
+        opened.protocol, rows, sheets, command, complete=len(rows) == len(subjects) + len(runs)
+    )
 
 
 def _pairs(runs: Sequence[FinishedRun]) -> Pairs:

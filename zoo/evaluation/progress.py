@@ -1,6 +1,6 @@
 """One progress line per stage, with the time left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Self
 
@@ -39,3 +39,14 @@ class Steps:
         """A stage of `total` units; yields the function that counts them."""
         task = self._bar.add_task(f"{self.label}: {what}", total=total)
         yield lambda done: self._bar.advance(task, done)
+
+
+@contextmanager
+def keeping(rows: Sized, total: int) -> Iterator[None]:
+    """Ctrl-C ends what is inside, and is forgiven if at least one of the `total` rows is finished by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not len(rows):
+            raise
+        Console(stderr=True).print(f"[yellow]interrupted: {len(rows)} of {total} rows are finished, and kept")
