@@ -38,7 +38,7 @@ def evaluate(
     """
     from .evaluation.report import text_table
 
-    row = hub.score(name, benchmark, quick=quick, seed=seed, progress=not as_json, **_settings(settings or []))
+    row = hub.score(name, benchmark, quick=quick, seed=seed, progress=_watched(as_json), **_settings(settings or []))
     if as_json:
         typer.echo(json.dumps(row.figures()))
     else:
@@ -78,9 +78,9 @@ def compare(
         raise ConfigError(f"{runs[0]}: a folder of zoo run; add --benchmark instances, or identity")
     others = others if chosen else registry.list_models(pretrained=True)
     if benchmark == "instances":
-        result, table, write = _instances(runs, others, settings, quick, not as_json)
+        result, table, write = _instances(runs, others, settings, quick, _watched(as_json))
     elif benchmark == "identity":
-        result, table, write = _identity(runs, others, settings, quick, seed, not as_json)
+        result, table, write = _identity(runs, others, settings, quick, seed, _watched(as_json))
     else:
         from .evaluation.comparison import compare as run
         from .evaluation.report import text_table, write_report
@@ -88,7 +88,7 @@ def compare(
         models = {name: hub.load(name) for name in others}
         if not chosen:
             models = {name: model for name, model in models.items() if model.is_3d}  # a picture has no depth to score
-        result = run(models, benchmark, quick=quick, seed=seed, progress=not as_json, **settings)
+        result = run(models, benchmark, quick=quick, seed=seed, progress=_watched(as_json), **settings)
         table, write = text_table, write_report
     if as_json:
         typer.echo(json.dumps([row.figures() for row in result.rows]))
@@ -99,6 +99,11 @@ def compare(
         typer.echo(f"report: {path}", err=True)
     if not result.complete:
         raise typer.Exit(130)  # as a shell expects of a program that Ctrl-C has ended
+
+
+def _watched(as_json: bool) -> bool:
+    """Whether to show progress, on the error stream: scripts that read JSON get none, people who pipe it do."""
+    return not as_json or sys.stderr.isatty()
 
 
 def _identity(
