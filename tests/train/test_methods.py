@@ -35,6 +35,7 @@ METHODS = {
     "unsup3d": [
         "generator.size=32", "generator.nf=8", "generator.zdim=8", "generator.groups=4", "generator.encoder_nf=4",
         "generator.confidence=false", "generator.pose_weight=0.01", "generator.depth_prior=ellipsoid",
+        "generator.centred=false", "generator.rigid_weight=1", "generator.cycle_weight=1", "generator.rigid_kimg=0.01",
         "system.stages=[{size: 32, batch: 4, lr_g: 1.0e-3, lr_decay: true}]",
     ],
 }  # fmt: skip

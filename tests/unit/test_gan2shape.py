@@ -241,6 +241,11 @@ def test_the_gan_image_is_cropped_like_the_photographs() -> None:
         GAN2ShapeConfig(gan_crop=[64])
 
 
+def test_terms_of_unsup3d_that_would_do_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"generator\.cycle_weight=0\.5: a term of unsup3d"):
+        GAN2ShapeConfig(cycle_weight=0.5)
+
+
 def test_initial_shapes_and_masks(gan: Generator, tmp_path: Path) -> None:
     model = GAN2Shape(GAN2ShapeConfig(size=SIZE, nf=4, groups=2))
     pixels = np.zeros((40, 40, 4), np.uint8)

@@ -212,6 +212,72 @@ def test_viewpoints_are_pulled_to_the_spread_of_the_prior() -> None:
     assert model.pose_loss(view + torch.tensor([0.0, pose.yaw_std, 0, 0, 0, 0])) > 0.9  # turned frames are not spread
 
 
+def test_shapes_that_follow_the_camera_are_not_rigid() -> None:
+    model = tiny()
+    view = torch.zeros(4096, 6)
+    view[:, :2] = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0)) * model.pose_moments[1]
+    pattern = torch.linspace(-0.02, 0.02, 8)[:, None].expand(8, 8)
+    pitch = (view[:, 0] / model.pose_moments[1, 0])[:, None, None, None]
+    # One deviation of pitch adds the pattern, a tenth of the range (0.2) at its ends.
+    expected = (pattern / 0.2).square().mean().item()
+    assert model.rigid_loss(1 + pitch * pattern, view).item() == pytest.approx(expected, rel=0.1)
+    assert abs(model.rigid_loss(1 + torch.randn(4096, 1, 1, 1) * pattern, view).item()) < 0.02 * expected
+
+
+def test_small_batches_do_not_draw_shapes_together() -> None:
+    model = tiny()
+    source = torch.Generator().manual_seed(0)
+    view, shapes = torch.randn(4000, 8, 6, generator=source), torch.randn(4000, 8, 1, 1, 1, generator=source)
+    losses = torch.stack([model.rigid_loss(1 + 0.02 * d, v) for d, v in zip(shapes, view, strict=True)])
+    assert losses.mean().abs() < 3 * losses.std() / 4000**0.5
+
+
+def test_an_object_is_shown_as_its_neighbour_is_seen() -> None:
+    """With one light and one viewpoint for all, the second look is at the reconstruction."""
+    model = tiny(cycle_weight=1.0).eval()
+    image, raw = photos(model, 2), torch.tensor([[0.1, -0.2, 0, 0, 0, 0]])
+    seen: list[Tensor] = []
+    turns = [raw.expand(2, 6), raw.expand(2, 6) + torch.tensor([0.0, 0.3, 0, 0, 0, 0])]
+    model.netV.forward = lambda given: seen.append(given) or turns[len(seen) - 1]
+    depth, albedo = bump(model), torch.rand(1, 3, 32, 32) * 2 - 1
+    model.netD.forward = lambda given: torch.atanh((depth - 1) / 0.1 * 0.99).expand(len(given), -1, -1, -1)
+    model.netA.forward = lambda given: albedo.expand(len(given), -1, -1, -1)
+    model.netL.forward = lambda given: torch.tensor([[0.1, 0.2, 0.3, 0.4]]).expand(len(given), -1)
+    _, terms = model.losses(image)
+    again = model.viewpoint(raw)
+    model.netV.forward = lambda given: raw.expand(len(given), 6)
+    first = model.predict(image)
+    torch.testing.assert_close(first.view, again.expand(2, 6))
+    shown = torch.where(first.valid, first.recon.clamp(-1, 1), -1.0)
+    torch.testing.assert_close(seen[1], shown)
+    assert terms["cycle"].item() == pytest.approx(0.3 / 3, rel=1e-4)  # the yaw of the second look, of three turns
+    # Neighbours that are seen otherwise: nothing but the viewpoint is found wrong.
+    turns = [torch.cat([raw, -raw]), torch.cat([-raw, raw])]
+    model.netV.forward = lambda given: seen.append(given) or turns[len(seen) - 3]
+    assert model.losses(image)[1]["cycle"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_terms_over_views_wait_for_their_turn() -> None:
+    model = tiny(rigid_weight=2.0, cycle_weight=3.0, rigid_kimg=5.0)
+    image = photos(model, 4)
+    early, early_terms = model.losses(image, kimg=4.9)
+    late, terms = model.losses(image, kimg=5.0)
+    assert {"rigid", "cycle"} <= set(terms)
+    assert not {"rigid", "cycle"} & set(early_terms)
+    torch.testing.assert_close(late, early + 2 * terms["rigid"] + 3 * terms["cycle"])
+
+
+def test_a_free_mean_lets_an_object_come_nearer_as_a_whole() -> None:
+    models = [tiny(centred=centred) for centred in (True, False)]
+    for model in models:
+        raw = model.netD.forward
+        model.netD.forward = lambda image, raw=raw: raw(image) + 0.5
+    image = photos(models[0])
+    fixed, free = (model.free_depth(image).detach() for model in models)
+    assert fixed.mean() == pytest.approx(1.0, abs=0.01)
+    assert free.mean() > 1.03
+
+
 def test_what_a_setting_cannot_be_is_named() -> None:
     with pytest.raises(ConfigError, match="depth_prior=sphere"):
         Unsup3DConfig(depth_prior="sphere")

@@ -144,9 +144,7 @@ def compare_instances(
             sheets[label] = replace(after, rows=[image, true_depth, ("initial depth", before.rows[2][1]), *others])
             rows.append(_fitted(label, run, runs[0], name))
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return InstanceComparison(
-        opened.protocol, rows, sheets, command, complete=len(rows) == len(subjects) + len(runs)
-    )
+    return InstanceComparison(opened.protocol, rows, sheets, command, complete=len(rows) == len(subjects) + len(runs))
 
 
 def _pairs(runs: Sequence[FinishedRun]) -> Pairs:

@@ -50,6 +50,7 @@ class Unsup3DConfig:
     min_depth: float = 0.9
     max_depth: float = 1.1
     depth_prior: str = "none"  # none | ellipsoid: what the depth network's output is added to, so that faces stand out
+    centred: bool = True  # the mean of the depth network's output is taken away
     border_depth: float = 1.04  # of the outermost columns; 0.7 * max_depth + 0.3 * min_depth
     rotation_range: float = 60.0  # degrees to each side, about each axis
     xy_range: float = 0.1
@@ -61,6 +62,9 @@ class Unsup3DConfig:
     perceptual_weight: float = 1.0  # of the perceptual loss, where one is given
     smooth_weight: float = 0.0  # of differences between neighbouring depths
     pose_weight: float = 0.0  # of the distance from the poses that the scene's prior expects
+    rigid_weight: float = 0.0  # of canonical depth that changes with the viewpoint
+    cycle_weight: float = 0.0  # of taking apart its own renders, whose parts are known
+    rigid_kimg: float = 0.0  # these two count from here on
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
 
     def __post_init__(self) -> None:
@@ -186,12 +190,15 @@ class Unsup3D(Generator):
             depth, free, albedo, light, view, normal, shading, canonical, seen, valid, grid, mask, recon, sigma
         )
 
-    def losses(self, image: Tensor, perceptual: PerceptualLoss | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(
+        self, image: Tensor, perceptual: PerceptualLoss | None = None, kimg: float = math.inf
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """What training minimises, a scalar, and its terms before they are weighted.
 
         Args:
             image: (B,3,S,S) in [-1,1].
             perceptual: the published loss on VGG features; without one, its terms are left out.
+            kimg: thousands of images seen so far.
         """
         c, n = self.config, len(image)
         p = self.predict(image, flip=True)
@@ -206,6 +213,12 @@ class Unsup3D(Generator):
         if c.pose_weight > 0:
             terms["pose"] = self.pose_loss(p.view[:n])
             total = total + c.pose_weight * terms["pose"]
+        if c.rigid_weight > 0 and kimg >= c.rigid_kimg:
+            terms["rigid"] = self.rigid_loss(p.canonical_depth[:n], p.view[:n].detach())
+            total = total + c.rigid_weight * terms["rigid"]
+        if c.cycle_weight > 0 and kimg >= c.rigid_kimg:
+            terms["cycle"] = self.cycle_loss(p, n)
+            total = total + c.cycle_weight * terms["cycle"]
         if perceptual is not None:
             sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
             terms["perceptual"] = perceptual(p.recon[:n], image, mask, sigma[0])
@@ -225,6 +238,45 @@ class Unsup3D(Generator):
         turns, roll = (view[:, :2] - mean) / std, view[:, 2] / std[0]
         spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
         return spread.sum() + roll.square().mean()
+
+    def rigid_loss(self, depth: Tensor, view: Tensor) -> Tensor:
+        """How much canonical depth (B,1,S,S) goes along with the pitch and yaw of viewpoints (B,6), over the batch.
+
+        The squared covariance with either, in units of the range of depth. One photograph leaves open how much of a
+        tilt is the shape's and how much the viewpoint's; over many, shapes know nothing of the camera. The product of
+        two halves' covariances has their square as its mean, so a small batch does not draw all shapes together.
+        """
+        c, half = self.config, len(depth) // 2
+        depth, turns = depth / (c.max_depth - c.min_depth), view[:, :2] / self.pose_moments[1]
+        first, second = (
+            torch.einsum("bk,byx->kyx", t - t.mean(0), d[:, 0]) / half
+            for d, t in zip(depth.split(half)[:2], turns.split(half)[:2], strict=True)
+        )
+        return (first * second).mean((1, 2)).sum()
+
+    def cycle_loss(self, p: Prediction, n: int) -> Tensor:
+        """How well the first `n` objects of a prediction are found again when each is shown under the light and from
+        the viewpoint of its neighbour in the batch: mean absolute differences of depth, albedo, light and viewpoint,
+        in units of their ranges, summed. Gradients reach the second look alone, whose answers are known.
+
+        Reconstruction never sees one object twice, so it does not notice when relief is flatter, or leans the other
+        way, in another view. Not in the paper; GAN2Shape's joint step does the same with a GAN's drawings.
+        """
+        c = self.config
+        depth, albedo = p.canonical_depth[:n].detach(), p.albedo[:n].detach()
+        light, view = p.light.params[:n].detach().roll(1, 0), p.view[:n].detach().roll(1, 0)
+        with torch.no_grad():
+            canonical = dm.shaded(albedo, dm.map_shading(p.normal[:n], Light(light)))
+            seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
+            shown = dm.sample(canonical, dm.lookup_grid(seen, view, self.map_camera)).clamp(-1, 1)
+            shown = torch.where(valid, shown, -1.0)
+        again = self.light(self.netL(shown)).params, self.viewpoint(self.netV(shown))
+        return (
+            (self.canonical_depth(shown) - depth).abs().mean() / (c.max_depth - c.min_depth)
+            + (self.netA(shown) - albedo).abs().mean() / 2
+            + (again[0] - light).abs().mean() / 2
+            + (again[1] - view)[:, :3].abs().mean() / math.radians(c.rotation_range)
+        )
 
     @torch.no_grad()
     def predict_depth(self, images: Tensor, batch_size: int = 64) -> Tensor:
@@ -251,9 +303,14 @@ class Unsup3D(Generator):
         return self.set_border(self.free_depth(image))
 
     def free_depth(self, image: Tensor) -> Tensor:
-        """Canonical depth (B,1,S,S), its mean near the middle of the range, no border."""
+        """Canonical depth (B,1,S,S) without its border; if `centred`, its mean lies near the middle of the range.
+
+        Then an object can come nearer only if its background goes back, and short trainings push a part of it away.
+        """
         c, raw = self.config, self.netD(image)
-        unit = (raw - raw.mean(dim=(2, 3), keepdim=True) + self.prior).tanh()
+        if c.centred:
+            raw = raw - raw.mean(dim=(2, 3), keepdim=True)
+        unit = (raw + self.prior).tanh()
         return (1 + unit) / 2 * c.max_depth + (1 - unit) / 2 * c.min_depth
 
     def set_border(self, depth: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class PhotometricSystem(TrainingSystem):
         if room > 0:
             self.examples[SHOWN - room :][: len(images)] = images[:room]
         perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
-        loss, parts = self.generator.losses(images, perceptual)
+        loss, parts = self.generator.losses(images, perceptual, self.kimg)
         optimizer = cast(LightningOptimizer, self.optimizers())
         self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
         return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
