@@ -168,6 +168,8 @@ def test_half_precision_of_the_trainer_does_not_reach_depth() -> None:
         ({"min_depth": 1.2}, "min_depth=1.2"),
         ({"diffuse": [1.0, 0.5]}, r"generator.diffuse=\[1.0, 0.5\]"),
         ({"ambient": [0.5]}, "generator.ambient"),
+        ({"rigid_weight": -1.0}, "generator.rigid_weight=-1.0: use 0 or more"),
+        ({"cycle_weight": math.nan}, "generator.cycle_weight=nan"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict, message: str) -> None:
@@ -222,6 +224,12 @@ def test_shapes_that_follow_the_camera_are_not_rigid() -> None:
     expected = (pattern / 0.2).square().mean().item()
     assert model.rigid_loss(1 + pitch * pattern, view).item() == pytest.approx(expected, rel=0.1)
     assert abs(model.rigid_loss(1 + torch.randn(4096, 1, 1, 1) * pattern, view).item()) < 0.02 * expected
+
+
+def test_two_photographs_have_no_covariance() -> None:
+    model = tiny(rigid_weight=1.0)
+    with pytest.raises(ConfigError, match=r"rigid_weight=1\.0: batches of 3 have no covariance; use 4 or more"):
+        model.losses(photos(model, 3))
 
 
 def test_small_batches_do_not_draw_shapes_together() -> None:

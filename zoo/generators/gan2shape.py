@@ -32,7 +32,7 @@ from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers import depthmap as dm
 from ..schemas import NormalConfig
 from .base import Generator
-from .unsup3d import MARGIN, Unsup3D, Unsup3DConfig
+from .unsup3d import MARGIN, OVER_VIEWS, Unsup3D, Unsup3DConfig
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]  # two batches of images to a distance
 
@@ -67,7 +67,7 @@ class GAN2ShapeConfig(Unsup3DConfig):
             ends = getattr(self, name)
             if len(ends) != 2 or not ends[0] <= ends[1]:
                 raise ConfigError(f"generator.{name}={ends}: give two numbers, the smaller first, e.g. [-1.0, 1.0]")
-        for name in ("rigid_weight", "cycle_weight"):
+        for name in OVER_VIEWS:
             if (weight := getattr(self, name)) != 0:
                 raise ConfigError(f"generator.{name}={weight}: a term of unsup3d alone; use 0")
         if self.gan_crop and (len(self.gan_crop) != 2 or not 0 < self.gan_crop[1] <= self.gan_crop[0]):

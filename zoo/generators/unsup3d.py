@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
 MARGIN = 0.1  # the depth of another view may leave the range of canonical depth by this much
+OVER_VIEWS = ("rigid_weight", "cycle_weight")  # of terms that compare views
 BORDER = 2  # columns on the left and on the right that lie in the background
 
 
@@ -77,6 +78,9 @@ class Unsup3DConfig:
             raise ConfigError(f"generator.size={self.size}: use a power of two, 32 or more")
         if min(self.nf, self.zdim, self.groups, self.encoder_nf) < 1 or self.nf % self.groups:
             raise ConfigError(f"generator.nf={self.nf}: use a multiple of generator.groups={self.groups}, above 0")
+        for name in ("flip_weight", "perceptual_weight", "smooth_weight", "pose_weight", *OVER_VIEWS, "rigid_kimg"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"generator.{name}={getattr(self, name)}: use 0 or more")
         pose = self.scene.pose
         if self.pose_weight > 0 and (pose.distribution == "fixed" or min(pose.pitch_std, pose.yaw_std) <= 0):
             raise ConfigError(f"generator.pose_weight={self.pose_weight}: data.scene.pose does not spread; use 0")
@@ -245,8 +249,14 @@ class Unsup3D(Generator):
         The squared covariance with either, in units of the range of depth. One photograph leaves open how much of a
         tilt is the shape's and how much the viewpoint's; over many, shapes know nothing of the camera. The product of
         two halves' covariances has their square as its mean, so a small batch does not draw all shapes together.
+
+        Raises:
+            ConfigError: fewer than 4 photographs.
         """
         c, half = self.config, len(depth) // 2
+        if half < 2:
+            fix = f"batches of {len(depth)} have no covariance; use 4 or more, or 0"
+            raise ConfigError(f"generator.rigid_weight={c.rigid_weight}: {fix}")
         depth, turns = depth / (c.max_depth - c.min_depth), view[:, :2] / self.pose_moments[1]
         first, second = (
             torch.einsum("bk,byx->kyx", t - t.mean(0), d[:, 0]) / half
