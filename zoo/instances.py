@@ -27,6 +27,7 @@ from .export import export, film, save_png
 from .files import atomic_write
 from .generators.base import Generator, Latents
 from .generators.gan2shape import GAN2Shape
+from .memory import keep_memory
 from .pictures import show_image, tile, to_pil
 from .renderers.depthmesh import MATERIAL, obj_text
 from .schemas import InstanceConfig, RunConfig
@@ -139,6 +140,7 @@ def run_all(
         ZooError: see the functions that this one calls.
     """
     pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
+    keep_memory()
     groups = [pictures] if job.joint else [[picture] for picture in pictures]
     results: list[dict[str, Any]] = []
     for number, group in enumerate(groups):
