@@ -155,11 +155,12 @@ def test_without_confidence_there_is_no_fifth_network() -> None:
 
 
 def test_half_precision_of_the_trainer_does_not_reach_depth() -> None:
-    model = tiny().eval()
+    model = tiny(cycle_weight=1.0).eval()
     image = photos(model)
     with torch.autocast("cpu", torch.bfloat16):
-        half = model.predict(image)
+        half, (_, terms) = model.predict(image), model.losses(image)
     assert torch.equal(half.depth, model.predict(image).depth)
+    assert torch.equal(terms["cycle"], model.losses(image)[1]["cycle"])
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,6 @@ class Unsup3D(Generator):
             return self._predict(image, flip)
 
     def _predict(self, image: Tensor, flip: bool) -> Prediction:
-        c = self.config
         free = self.free_depth(image)
         depth, albedo = self.set_border(free), self.netA(image)
         lights, view = self.light(self.netL(image)).params, self.viewpoint(self.netV(image))
@@ -185,14 +184,19 @@ class Unsup3D(Generator):
         normal = dm.map_normals(depth, self.map_camera)
         shading = dm.map_shading(normal, light)
         canonical = dm.shaded(albedo, shading)
-        seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
-        grid = dm.lookup_grid(seen, view, self.map_camera)
+        seen, valid, grid = self._seen(depth, view)
         mask = valid.unflatten(0, (-1, len(image))).all(0).repeat(len(valid) // len(image), 1, 1, 1)
         recon = dm.sample(canonical, grid) * mask
         sigma = self.netC(image) if self.netC is not None else None
         return Prediction(
             depth, free, albedo, light, view, normal, shading, canonical, seen, valid, grid, mask, recon, sigma
         )
+
+    def _seen(self, depth: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Canonical depth (B,1,S,S) in other views (B,6): `depth`, `valid` and `grid` of a `Prediction`."""
+        c = self.config
+        seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
+        return seen, valid, dm.lookup_grid(seen, view, self.map_camera)
 
     def losses(
         self, image: Tensor, perceptual: PerceptualLoss | None = None, kimg: float = math.inf
@@ -221,7 +225,8 @@ class Unsup3D(Generator):
             terms["rigid"] = self.rigid_loss(p.canonical_depth[:n], p.view[:n].detach())
             total = total + c.rigid_weight * terms["rigid"]
         if c.cycle_weight > 0 and kimg >= c.rigid_kimg:
-            terms["cycle"] = self.cycle_loss(p, n)
+            with torch.autocast(image.device.type, enabled=False):  # as in `predict`
+                terms["cycle"] = self.cycle_loss(p, n)
             total = total + c.cycle_weight * terms["cycle"]
         if perceptual is not None:
             sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
@@ -277,9 +282,8 @@ class Unsup3D(Generator):
         light, view = p.light.params[:n].detach().roll(1, 0), p.view[:n].detach().roll(1, 0)
         with torch.no_grad():
             canonical = dm.shaded(albedo, dm.map_shading(p.normal[:n], Light(light)))
-            seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
-            shown = dm.sample(canonical, dm.lookup_grid(seen, view, self.map_camera)).clamp(-1, 1)
-            shown = torch.where(valid, shown, -1.0)
+            _, valid, grid = self._seen(depth, view)
+            shown = torch.where(valid, dm.sample(canonical, grid).clamp(-1, 1), -1.0)
         again = self.light(self.netL(shown)).params, self.viewpoint(self.netV(shown))
         return (
             (self.canonical_depth(shown) - depth).abs().mean() / (c.max_depth - c.min_depth)
