@@ -33,6 +33,7 @@ def run(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from .cli_train import _speak
+    from .evaluation.progress import LogLines
     from .instances import open_job, run_all
 
     _speak()
@@ -40,10 +41,11 @@ def run(
     job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
-        task = bar.add_task(source, total=1.0)
+        task, say = bar.add_task(source, total=1.0), LogLines(bar)
 
         def advance(what: str, share: float) -> None:
             bar.update(task, description=what, completed=share)
+            say(task)
 
         results = run_all(job, source, align=align, psi=psi, advance=advance)
     lines = [*map(_line, results), *_means(results), f"gallery: {out / 'index.html'}"]

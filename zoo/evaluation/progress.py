@@ -1,11 +1,32 @@
-"""One progress line per stage, with the time left."""
+"""One progress line per stage, with the time left; in a log file, where no bar can move, a new line now and then."""
 
+import time
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+EVERY = 30.0  # seconds between lines of a log file
+
+
+class LogLines:
+    """Tells a log file how far a bar is, at most every 30 seconds; on a terminal, where the bar is seen, nothing."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self._said = time.monotonic()
+
+    def __call__(self, number: TaskID) -> None:
+        """Call it after each step of a task."""
+        now = time.monotonic()
+        if self.bar.disable or self.bar.console.is_terminal or now - self._said < EVERY:
+            return
+        self._said = now
+        task = next(t for t in self.bar.tasks if t.id == number)
+        left = "" if task.time_remaining is None else f", {task.time_remaining / 60:.0f} min left"
+        self.bar.console.print(f"{task.description}: {task.percentage:.0f} %{left}", highlight=False)
 
 
 class Steps:
@@ -26,6 +47,7 @@ class Steps:
             console=Console(stderr=True),
             disable=not enabled,
         )
+        self._say = LogLines(self._bar)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -38,7 +60,12 @@ class Steps:
     def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A stage of `total` units; yields the function that counts them."""
         task = self._bar.add_task(f"{self.label}: {what}", total=total)
-        yield lambda done: self._bar.advance(task, done)
+
+        def advance(done: int) -> None:
+            self._bar.advance(task, done)
+            self._say(task)
+
+        yield advance
 
 
 @contextmanager

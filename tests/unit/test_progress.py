@@ -1,0 +1,43 @@
+"""What long work tells a log file."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from zoo.evaluation import progress
+from zoo.evaluation.progress import LogLines, Steps
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disable: bool = False) -> list[str]:
+    """The lines after each half of a task of two units."""
+    monkeypatch.setattr(progress, "EVERY", every)
+    stream = io.StringIO()
+    # Never started, so that the bar itself draws nothing.
+    bar = Progress(console=Console(file=stream, force_terminal=terminal, width=80), disable=disable)
+    task, say = bar.add_task("pigan: probing", total=2), LogLines(bar)
+    for _ in range(2):
+        bar.advance(task)
+        say(task)
+    return stream.getvalue().splitlines()
+
+
+def test_a_log_file_gets_lines_and_a_terminal_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = told(monkeypatch, terminal=False, every=0)
+    assert first.startswith("pigan: probing: 50 %")
+    assert second == "pigan: probing: 100 %, 0 min left"
+    assert told(monkeypatch, terminal=True, every=0) == []
+    assert told(monkeypatch, terminal=False, every=0, disable=True) == []
+
+
+def test_lines_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(monkeypatch, terminal=False, every=3600) == []
+
+
+def test_stages_report_on_the_error_stream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0)
+    with Steps("pigan") as steps, steps.task("probing", 4) as advance:
+        advance(1)
+        assert "pigan: probing: 25 %" in capsys.readouterr().err
+    assert capsys.readouterr().out == ""
