@@ -110,6 +110,7 @@ class InstanceSystem(L.LightningModule):
             torch.manual_seed(run.seed)
             own = {k: v for k, v in run.generator.items() if k != "name"}
             self.generator = GAN2Shape(generator_config(run.generator["name"], own))
+        self.shaped = initial is not None
         if initial is not None:
             self.generator.load_state_dict(initial.state_dict())
         self.frozen = Frozen(gan)
@@ -150,7 +151,7 @@ class InstanceSystem(L.LightningModule):
 
     def plan(self) -> list[Step]:
         """All steps in their order. Networks that start from weights have a shape already."""
-        steps = [Step(iterations=0 if self.run.init else self.cfg.shape_steps)]
+        steps = [Step(iterations=0 if self.shaped else self.cfg.shape_steps)]
         for number, stage in enumerate(self.cfg.stages, 1):
             assert isinstance(stage, InstanceStageConfig)
             for kind, count, mirrored, hold in (
