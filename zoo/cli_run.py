@@ -33,14 +33,15 @@ def run(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from .cli_train import _speak
-    from .evaluation.progress import LogLines
+    from .evaluation.progress import WINDOW, LogLines
     from .instances import open_job, run_all
 
     _speak()
     command = shlex.join(["zoo", *sys.argv[1:]])
     job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=as_json, speed_estimate_period=WINDOW) as bar:
         task, say = bar.add_task(source, total=1.0), LogLines(bar)
 
         def advance(what: str, share: float) -> None:

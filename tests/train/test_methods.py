@@ -1,5 +1,6 @@
 """GRAF, the mesh GAN, StyleGAN2 and Unsup3D train, resume to the same bits and leave weights that load."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -85,6 +86,13 @@ def test_unsup3d_learns_to_reconstruct(tmp_path: Path) -> None:
     model = zoo.load(str(folder))
     assert model.name.startswith("unsup3d")
     assert zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4).system == "photometric"
+    # The average that rigid_weight needs is taken, kept, and not missed in runs from before there was one.
+    state = latest(folder / "checkpoints")
+    content = read_checkpoint(state)
+    assert content["state_dict"].pop("covariances").abs().max() > 0
+    torch.save(content, state)
+    state.with_name(f"{state.name}.sha256").write_text(hashlib.sha256(state.read_bytes()).hexdigest())
+    assert run("unsup3d", tmp_path, "trainer.max_kimg=0.164", "resume=auto") == folder
 
 
 def test_a_method_refuses_the_other_regime() -> None:

@@ -39,5 +39,6 @@ def test_stages_report_on_the_error_stream(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(progress, "EVERY", 0)
     with Steps("pigan") as steps, steps.task("probing", 4) as advance:
         advance(1)
-        assert "pigan: probing: 25 %" in capsys.readouterr().err
-    assert capsys.readouterr().out == ""
+        said = capsys.readouterr()
+    assert "pigan: probing: 25 %" in said.err
+    assert said.out == ""

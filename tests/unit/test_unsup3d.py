@@ -10,7 +10,7 @@ from zoo.errors import ConfigError
 from zoo.generators.base import Latents
 from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig, continued
 from zoo.geometry import Light
-from zoo.schemas import SceneConfig
+from zoo.schemas import PoseConfig, SceneConfig
 
 
 def tiny(**options: object) -> Unsup3D:
@@ -170,6 +170,7 @@ def test_half_precision_of_the_trainer_does_not_reach_depth() -> None:
         ({"diffuse": [1.0, 0.5]}, r"generator.diffuse=\[1.0, 0.5\]"),
         ({"ambient": [0.5]}, "generator.ambient"),
         ({"rigid_weight": -1.0}, "generator.rigid_weight=-1.0: use 0 or more"),
+        ({"rigid_weight": 1.0, "scene": SceneConfig(pose=PoseConfig(distribution="fixed"))}, "pose does not spread"),
         ({"cycle_weight": math.nan}, "generator.cycle_weight=nan"),
     ],
 )
@@ -215,30 +216,88 @@ def test_viewpoints_are_pulled_to_the_spread_of_the_prior() -> None:
     assert model.pose_loss(view + torch.tensor([0.0, pose.yaw_std, 0, 0, 0, 0])) > 0.9  # turned frames are not spread
 
 
-def test_shapes_that_follow_the_camera_are_not_rigid() -> None:
+def poses_and_pattern(model: Unsup3D, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Viewpoints (n,6), their pitch in deviations of the prior (n,1,1,1), and a gradient (8,8) of +-1/10."""
+    view = torch.zeros(n, 6)
+    view[:, :2] = torch.randn(n, 2, generator=torch.Generator().manual_seed(0)) * model.pose_moments[1]
+    pattern = torch.linspace(-0.1, 0.1, 8)[:, None].expand(8, 8)
+    return view, (view[:, 0] / model.pose_moments[1, 0])[:, None, None, None], pattern
+
+
+def test_objects_that_follow_the_camera_are_not_rigid() -> None:
     model = tiny()
-    view = torch.zeros(4096, 6)
-    view[:, :2] = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0)) * model.pose_moments[1]
-    pattern = torch.linspace(-0.02, 0.02, 8)[:, None].expand(8, 8)
-    pitch = (view[:, 0] / model.pose_moments[1, 0])[:, None, None, None]
-    # One deviation of pitch adds the pattern, a tenth of the range (0.2) at its ends.
-    expected = (pattern / 0.2).square().mean().item()
-    assert model.rigid_loss(1 + pitch * pattern, view).item() == pytest.approx(expected, rel=0.1)
-    assert abs(model.rigid_loss(1 + torch.randn(4096, 1, 1, 1) * pattern, view).item()) < 0.02 * expected
+    view, pitch, pattern = poses_and_pattern(model, 4096)
+    other = torch.randn(4096, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    still = torch.zeros(4096, 3, 8, 8)
+    # One deviation of pitch adds the pattern: to depth in units of its range, 0.2, and to albedo.
+    expected = pattern.square().mean().item()
+    leaning, painted = 1 + 0.2 * pitch * pattern, (pitch * pattern).expand(-1, 3, -1, -1)
+    assert model.rigid_loss(leaning, still, view).item() == pytest.approx(expected, rel=0.1)
+    assert model.rigid_loss(still[:, :1] + 1, painted, view).item() == pytest.approx(expected, rel=0.1)
+    assert abs(model.rigid_loss(1 + 0.2 * other * pattern, (other * pattern).expand_as(still), view)) < 0.02 * expected
 
 
-def test_two_photographs_have_no_covariance() -> None:
+def test_depth_gives_way_to_viewpoints_and_viewpoints_to_albedo() -> None:
+    model = tiny()
+    view, pitch, pattern = poses_and_pattern(model, 64)
+    depth, albedo = (1 + 0.2 * pitch * pattern).requires_grad_(), (pitch * pattern).expand(-1, 3, -1, -1)
+    albedo = albedo.clone().requires_grad_()
+    view.requires_grad_()
+    flat, white = torch.zeros(64, 1, 8, 8, requires_grad=True), torch.zeros(64, 3, 8, 8, requires_grad=True)
+
+    def slopes(depth: Tensor, albedo: Tensor) -> list[float]:
+        loss = model.rigid_loss(depth, albedo, view)
+        grads = torch.autograd.grad(loss, (depth, albedo, view), allow_unused=True)
+        return [0.0 if g is None else g.abs().max().item() for g in grads]
+
+    d, a, v = slopes(depth, white)
+    assert d > 0
+    assert a == v == 0
+    d, a, v = slopes(flat, albedo)
+    assert v > 0
+    assert a == d == 0
+
+
+def test_one_photograph_has_no_covariance() -> None:
     model = tiny(rigid_weight=1.0)
-    with pytest.raises(ConfigError, match=r"rigid_weight=1\.0: batches of 3 have no covariance; use 4 or more"):
-        model.losses(photos(model, 3))
+    with pytest.raises(ConfigError, match=r"rigid_weight=1\.0: a batch of 1 has no covariance; use batches of 2"):
+        model.losses(photos(model, 1))
+    model.check_batch(2)
 
 
-def test_small_batches_do_not_draw_shapes_together() -> None:
+def test_what_many_batches_know_decides_the_pull() -> None:
+    """Chance covariances of a small batch pull at nothing when the average over many is 0; a known one pulls at all."""
     model = tiny()
-    source = torch.Generator().manual_seed(0)
-    view, shapes = torch.randn(4000, 8, 6, generator=source), torch.randn(4000, 8, 1, 1, 1, generator=source)
-    losses = torch.stack([model.rigid_loss(1 + 0.02 * d, v) for d, v in zip(shapes, view, strict=True)])
-    assert losses.mean().abs() < 3 * losses.std() / 4000**0.5
+    view, _, pattern = poses_and_pattern(model, 8)
+    depth = (1 + 0.02 * torch.randn(8, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * pattern).requires_grad_()
+    albedo = torch.zeros(8, 3, 8, 8)
+
+    def pull(known: float) -> tuple[float, Tensor]:
+        loss = model.rigid_loss(depth, albedo, view, lambda batch: torch.full_like(batch, known))
+        return loss.item(), torch.autograd.grad(loss, depth)[0]
+
+    assert pull(0.0)[0] == 0
+    assert pull(0.0)[1].abs().max() == 0
+    value, slope = pull(0.3)
+    assert value == pytest.approx(4 * 0.3**2)  # two maps, two angles
+    turns = view[:, :2] / model.pose_moments[1]
+    expected = (2 * 0.3 / 64 / 0.2 / 7) * (turns - turns.mean(0)).sum(1)[:, None, None, None]
+    torch.testing.assert_close(slope, expected.expand_as(slope), rtol=1e-4, atol=1e-6)
+
+
+def test_alone_a_batch_stands_for_all() -> None:
+    """Without an average, the slope is that of the plain square."""
+    model = tiny()
+    view, pitch, pattern = poses_and_pattern(model, 16)
+    depth = (1 + 0.02 * pitch * pattern).double().requires_grad_()
+    albedo = torch.zeros(16, 3, 8, 8).double()
+    model = model.double()
+    loss = model.rigid_loss(depth, albedo, view.double())
+    step = torch.randn(depth.shape, generator=torch.Generator().manual_seed(2)).double() * 1e-6
+    with torch.no_grad():
+        up, down = (model.rigid_loss(depth + sign * step, albedo, view.double()) for sign in (1, -1))
+    (slope,) = torch.autograd.grad(loss, depth)
+    assert (up - down).item() == pytest.approx(2 * (slope * step).sum().item(), rel=1e-4)
 
 
 def test_an_object_is_shown_as_its_neighbour_is_seen() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 EVERY = 30.0  # seconds between lines of a log file
+WINDOW = 600.0  # seconds over which the time left is estimated: single steps may take minutes
 
 
 class LogLines:
@@ -26,7 +27,8 @@ class LogLines:
         self._said = now
         task = next(t for t in self.bar.tasks if t.id == number)
         left = "" if task.time_remaining is None else f", {task.time_remaining / 60:.0f} min left"
-        self.bar.console.print(f"{task.description}: {task.percentage:.0f} %{left}", highlight=False)
+        line = f"{task.description}: {task.percentage:.0f} %{left}"
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class Steps:
@@ -46,6 +48,7 @@ class Steps:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
             disable=not enabled,
+            speed_estimate_period=WINDOW,
         )
         self._say = LogLines(self._bar)
 

@@ -9,6 +9,7 @@ Here an object is a photograph: `Latents.z` holds its pixels, `Latents.code` the
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class Unsup3DConfig:
     perceptual_weight: float = 1.0  # of the perceptual loss, where one is given
     smooth_weight: float = 0.0  # of differences between neighbouring depths
     pose_weight: float = 0.0  # of the distance from the poses that the scene's prior expects
-    rigid_weight: float = 0.0  # of canonical depth that changes with the viewpoint
+    rigid_weight: float = 0.0  # of canonical depth and albedo that change with the viewpoint
     cycle_weight: float = 0.0  # of taking apart its own renders, whose parts are known
     rigid_kimg: float = 0.0  # these two count from here on
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
@@ -82,8 +83,10 @@ class Unsup3DConfig:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"generator.{name}={getattr(self, name)}: use 0 or more")
         pose = self.scene.pose
-        if self.pose_weight > 0 and (pose.distribution == "fixed" or min(pose.pitch_std, pose.yaw_std) <= 0):
-            raise ConfigError(f"generator.pose_weight={self.pose_weight}: data.scene.pose does not spread; use 0")
+        still = pose.distribution == "fixed" or min(pose.pitch_std, pose.yaw_std) <= 0
+        for name in ("pose_weight", "rigid_weight"):
+            if still and (weight := getattr(self, name)) > 0:
+                raise ConfigError(f"generator.{name}={weight}: data.scene.pose does not spread; use 0")
         for name in ("ambient", "diffuse"):
             ends = getattr(self, name)
             if len(ends) != 2 or not 0 <= ends[0] < ends[1]:
@@ -199,7 +202,11 @@ class Unsup3D(Generator):
         return seen, valid, dm.lookup_grid(seen, view, self.map_camera)
 
     def losses(
-        self, image: Tensor, perceptual: PerceptualLoss | None = None, kimg: float = math.inf
+        self,
+        image: Tensor,
+        perceptual: PerceptualLoss | None = None,
+        kimg: float = math.inf,
+        average: Callable[[Tensor], Tensor] = lambda batch: batch,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What training minimises, a scalar, and its terms before they are weighted.
 
@@ -207,6 +214,7 @@ class Unsup3D(Generator):
             image: (B,3,S,S) in [-1,1].
             perceptual: the published loss on VGG features; without one, its terms are left out.
             kimg: thousands of images seen so far.
+            average: of `rigid_loss`.
         """
         c, n = self.config, len(image)
         p = self.predict(image, flip=True)
@@ -221,13 +229,13 @@ class Unsup3D(Generator):
         if c.pose_weight > 0:
             terms["pose"] = self.pose_loss(p.view[:n])
             total = total + c.pose_weight * terms["pose"]
-        if c.rigid_weight > 0 and kimg >= c.rigid_kimg:
-            terms["rigid"] = self.rigid_loss(p.canonical_depth[:n], p.view[:n].detach())
-            total = total + c.rigid_weight * terms["rigid"]
-        if c.cycle_weight > 0 and kimg >= c.rigid_kimg:
-            with torch.autocast(image.device.type, enabled=False):  # as in `predict`
+        with torch.autocast(image.device.type, enabled=False):  # as in `predict`
+            if c.rigid_weight > 0 and kimg >= c.rigid_kimg:
+                terms["rigid"] = self.rigid_loss(p.canonical_depth[:n], p.albedo[:n], p.view[:n], average)
+                total = total + c.rigid_weight * terms["rigid"]
+            if c.cycle_weight > 0 and kimg >= c.rigid_kimg:
                 terms["cycle"] = self.cycle_loss(p, n)
-            total = total + c.cycle_weight * terms["cycle"]
+                total = total + c.cycle_weight * terms["cycle"]
         if perceptual is not None:
             sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
             terms["perceptual"] = perceptual(p.recon[:n], image, mask, sigma[0])
@@ -248,26 +256,38 @@ class Unsup3D(Generator):
         spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
         return spread.sum() + roll.square().mean()
 
-    def rigid_loss(self, depth: Tensor, view: Tensor) -> Tensor:
-        """How much canonical depth (B,1,S,S) goes along with the pitch and yaw of viewpoints (B,6), over the batch.
+    def rigid_loss(
+        self, depth: Tensor, albedo: Tensor, view: Tensor, average: Callable[[Tensor], Tensor] = lambda batch: batch
+    ) -> Tensor:
+        """How much canonical depth (B,1,S,S) and albedo (B,3,S,S) go along with the pitch and yaw of viewpoints (B,6).
 
-        The squared covariance with either, in units of the range of depth. One photograph leaves open how much of a
-        tilt is the shape's and how much the viewpoint's; over many, shapes know nothing of the camera. The product of
-        two halves' covariances has their square as its mean, so a small batch does not draw all shapes together.
+        The squared covariance over many photographs: depth in units of its range, the mean of albedo's channels, angles
+        in deviations of the scene's prior. One photograph leaves open how much of what it shows is the object's and how
+        much the viewpoint's; over many, objects know nothing of the camera. Depth gives way where it follows the
+        viewpoint, and the viewpoint where it follows the albedo: a head with a low chin is not one that nods.
+
+        Args:
+            depth, albedo, view: of a batch.
+            average: takes the batch's covariances (2,2,S,S) in, and gives those over many batches. By default the batch
+                stands alone; by chance its covariances are far from 0.
 
         Raises:
-            ConfigError: fewer than 4 photographs.
+            ConfigError: fewer than 2 photographs.
         """
-        c, half = self.config, len(depth) // 2
-        if half < 2:
-            fix = f"batches of {len(depth)} have no covariance; use 4 or more, or 0"
-            raise ConfigError(f"generator.rigid_weight={c.rigid_weight}: {fix}")
-        depth, turns = depth / (c.max_depth - c.min_depth), view[:, :2] / self.pose_moments[1]
-        first, second = (
-            torch.einsum("bk,byx->kyx", t - t.mean(0), d[:, 0]) / half
-            for d, t in zip(depth.split(half)[:2], turns.split(half)[:2], strict=True)
-        )
-        return (first * second).mean((1, 2)).sum()
+        self.check_batch(len(depth))
+        c = self.config
+        depth, bright = depth / (c.max_depth - c.min_depth), albedo.mean(1, keepdim=True)
+        turns = view[:, :2] / self.pose_moments[1]
+        batch = torch.stack([covariance(turns.detach(), depth), covariance(turns, bright.detach())])
+        known = average(batch.detach())
+        # The second part is 0. Its slope is that of a square at `known`, as if all batches changed with this one.
+        return (known.square() + 2 * known * (batch - batch.detach())).mean((2, 3)).sum()
+
+    def check_batch(self, n: int) -> None:
+        """Raise a ConfigError if batches of `n` photographs are too small for `rigid_loss`."""
+        if n < 2:
+            fix = f"a batch of {n} has no covariance; use batches of 2 or more, or 0"
+            raise ConfigError(f"generator.rigid_weight={self.config.rigid_weight}: {fix}")
 
     def cycle_loss(self, p: Prediction, n: int) -> Tensor:
         """How well the first `n` objects of a prediction are found again when each is shown under the light and from
@@ -416,6 +436,11 @@ class Unsup3D(Generator):
 
     def schedule(self, kimg: float) -> None:
         """Nothing changes during training."""
+
+
+def covariance(numbers: Tensor, maps: Tensor) -> Tensor:
+    """(K,S,S) of K numbers (B,K) with each pixel of maps (B,1,S,S), over a batch of 2 or more."""
+    return torch.einsum("bk,byx->kyx", numbers - numbers.mean(0), maps[:, 0]) / (len(maps) - 1)
 
 
 def continued(depth: Tensor, valid: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Photometric training: a method takes each photograph apart and is judged by how well it puts it together again."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -24,10 +24,14 @@ class PhotometricSystem(TrainingSystem):
     cfg: PhotometricConfig
     generator: Unsup3D
     examples: Tensor
+    covariances: Tensor
 
     def build(self) -> None:
+        if self.generator.config.rigid_weight > 0:
+            self.generator.check_batch(min(stage.batch for stage in self.cfg.stages))
         size = self.generator.config.size
         self.register_buffer("examples", torch.zeros(SHOWN, 3, size, size))
+        self.register_buffer("covariances", torch.zeros(2, 2, size, size))
         vgg = self.cfg.perceptual
         # In a tuple, so that weights which never change stay out of the checkpoints.
         self._perceptual = () if vgg is None else (PerceptualLoss.from_file(vgg),)
@@ -45,10 +49,18 @@ class PhotometricSystem(TrainingSystem):
         if room > 0:
             self.examples[SHOWN - room :][: len(images)] = images[:room]
         perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
-        loss, parts = self.generator.losses(images, perceptual, self.kimg)
+        loss, parts = self.generator.losses(images, perceptual, self.kimg, self._average)
         optimizer = cast(LightningOptimizer, self.optimizers())
         self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
         return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
+
+    def _average(self, batch: Tensor) -> Tensor:
+        """Covariances over about a hundred batches; from 0 on, so that the first ones, mostly noise, weigh little."""
+        return self.covariances.lerp_(batch, 0.01)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"].setdefault("covariances", self.covariances)  # runs from before there were any
 
     def shown(self, n: int) -> Latents | None:
         if self.images // self.trainer.world_size < n:
