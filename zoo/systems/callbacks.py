@@ -32,7 +32,7 @@ from .checkpoint_io import checkpoints
 
 log = logging.getLogger(__name__)
 
-ALIKE = 1e-3  # variety below this is one shape for all objects; the shipped ones have 0.02 to 0.26
+ALIKE = 1e-3  # variety below this is one shape for all objects; the shipped ones have 0.04 to 0.26
 
 
 class RunLogger(Logger):
