@@ -26,7 +26,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disab
 def test_a_log_file_gets_lines_and_a_terminal_none(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = told(monkeypatch, terminal=False, every=0)
     assert first.startswith("pigan: probing: 50 %")
-    assert second == "pigan: probing: 100 %, 0 min left"
+    assert second == "pigan: probing: 100 %"
     assert told(monkeypatch, terminal=True, every=0) == []
     assert told(monkeypatch, terminal=False, every=0, disable=True) == []
 

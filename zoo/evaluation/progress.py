@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Self
 
 from rich.console import Console
@@ -26,7 +27,7 @@ class LogLines:
             return
         self._said = now
         task = next(t for t in self.bar.tasks if t.id == number)
-        left = "" if task.time_remaining is None else f", {task.time_remaining / 60:.0f} min left"
+        left = "" if not task.time_remaining else f", {timedelta(seconds=round(task.time_remaining))} left"
         line = f"{task.description}: {task.percentage:.0f} %{left}"
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
