@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test lint house format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
@@ -17,6 +17,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+house: $(VENV)/.dev
+	$(BIN)/python -m tests.house
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

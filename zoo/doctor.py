@@ -141,7 +141,7 @@ def _cache() -> Check:
 
 
 def _weights() -> Iterator[Check]:
-    from .weights import read_weights
+    from .weights.files import read_weights
 
     for name in registry.list_models(pretrained=True):
         try:

@@ -1,5 +1,7 @@
 """The errors `zoo` raises on purpose: one line that names the value, the place and the fix."""
 
+from collections.abc import Iterable
+
 
 class ZooError(Exception):
     """Base of every deliberate error. The command line prints its message alone; `--debug` adds the trace."""
@@ -23,3 +25,13 @@ class DataError(ZooError):
 
 class WeightsError(ZooError):
     """Weights that are missing, damaged, or do not fit the network."""
+
+
+def unknown(what: str, value: str, known: Iterable[str]) -> str:
+    """One line for an unknown name: what was given, the nearest match, everything there is."""
+    import difflib
+
+    known = sorted(known)
+    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {value!r}.{hint} Known: {', '.join(known) or 'none'}"

@@ -83,24 +83,3 @@ def smoothness_loss(maps: Tensor) -> Tensor:
 def latent_norm(offset: Tensor) -> Tensor:
     """Mean square of latent offsets (B,C) (GAN2Shape: how far an inversion may leave its start)."""
     return offset.square().mean()
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """(B,C,S,S) to another side before a comparison: area average when shrinking, bilinear when growing."""
-    if images.shape[-2] == size:
-        return images
-    mode = "area" if images.shape[-2] > size else "bilinear"
-    return F.interpolate(images, size=(size, size), mode=mode)
-
-
-def centre_crop(images: Tensor, size: int) -> Tensor:
-    """The middle (B,C,size,size) of images (B,C,S,S).
-
-    Raises:
-        ValueError: the images are smaller than `size`.
-    """
-    side = images.shape[-1]
-    if side < size:
-        raise ValueError(f"cannot crop {size} px out of images of {side} px; use a size up to {side}")
-    start = (side - size) // 2
-    return images[..., start : start + size, start : start + size]

@@ -7,11 +7,10 @@ package of somebody else adds methods through the entry-point group `zoo.generat
 import fnmatch
 import importlib
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import resources
-from .errors import ConfigError
+from .errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -75,13 +74,3 @@ def resolve(name: str) -> type[Any]:
     """The generator class registered under `name`."""
     module, _, attribute = target(name).partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def unknown(what: str, value: str, known: Iterable[str]) -> str:
-    """One line for an unknown name: what was given, the nearest match, everything there is."""
-    import difflib
-
-    known = sorted(known)
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {value!r}.{hint} Known: {', '.join(known) or 'none'}"

@@ -89,7 +89,7 @@ def test_same_seed_same_picture(generator: Generator) -> None:
 
 
 def test_chunks_do_not_show(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.renderers import volume
+    from zoo.renderers.fields import volume
 
     generator.eval()
     with torch.no_grad():

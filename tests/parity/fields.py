@@ -12,9 +12,8 @@ from torch import Tensor
 
 from zoo.generators.field import FieldGenerator
 from zoo.geometry import Camera
-from zoo.networks.siren import FieldOut
-from zoo.renderers import volume
-from zoo.renderers.volume import RayMaps, composite, composite_weights, fill_last
+from zoo.renderers.fields import volume
+from zoo.renderers.fields.volume import FieldOut, RayMaps, composite, composite_weights, fill_last
 
 POINT_ATOL, RENDER_ATOL, NORMAL_ATOL, EXACT_ATOL, GRAD_RTOL = 1e-4, 2e-3, 5e-3, 1e-5, 1e-2
 NEAR, FAR, FOV = 0.88, 1.12, 12.0

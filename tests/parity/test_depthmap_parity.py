@@ -12,9 +12,9 @@ from recorded import Comparison, Recorded, assert_covered, run_part
 from torch import Tensor
 
 from zoo.geometry import Light
-from zoo.renderers import depthmap as dm
-from zoo.renderers.ellipsoid import PRIORS, ellipsoid_depth
-from zoo.renderers.gridmesh import grid_faces, interpolate
+from zoo.renderers.depthmaps import depthmap as dm
+from zoo.renderers.depthmaps.ellipsoid import PRIORS, ellipsoid_depth
+from zoo.renderers.depthmaps.gridmesh import grid_faces, interpolate
 
 TO_THEIRS = torch.tensor([-1.0, 1.0, 1.0])  # zoo's x runs to the right, on their normals and lights to the left
 DEPTH, GRID, IMAGE, NORMAL, GRADIENT = 2e-6, 1e-5, 5e-5, 1e-5, 1e-3

@@ -11,6 +11,7 @@ import torch
 from recorded import Comparison, Recorded, load_strict, run_part
 from torch import Tensor, nn
 
+from zoo.config.schemas import LightConfig, NormalConfig, SceneConfig
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, Geometry, relit, with_mirror
 from zoo.geometry import Light
 from zoo.losses import photometric_loss, smoothness_loss
@@ -18,9 +19,8 @@ from zoo.metrics import evaluation_mask, side_per_image
 from zoo.networks.encoders import EDDeconv, Encoder, ResEncoder, levels
 from zoo.networks.feature_loss import DiscriminatorLoss
 from zoo.networks.perceptual import LPIPS
-from zoo.renderers import depthmap as dm
-from zoo.renderers.depthmesh import MATERIAL, obj_text
-from zoo.schemas import LightConfig, NormalConfig, SceneConfig
+from zoo.renderers.depthmaps import depthmap as dm
+from zoo.renderers.depthmaps.obj import MATERIAL, obj_text
 
 TO_THEIRS = torch.tensor([-1.0, 1.0, 1.0])  # zoo's x runs to the right, on their normals and lights to the left
 IMAGE, LOSS, NET, CODE, DEPTH = 5e-5, 1e-5, 1e-5, 1e-6, 2e-6

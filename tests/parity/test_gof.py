@@ -30,8 +30,8 @@ from zoo.generators import gof
 from zoo.generators.base import Latents
 from zoo.generators.gof import GOF, GOFConfig, growing_weight, normal_prior, opacity_prior, shrinking_interval, unit
 from zoo.geometry import Camera
-from zoo.renderers.surface import Crossing, find_surface, surface_distances
-from zoo.renderers.volume import RayMaps, Sampling, composite_weights, ray_distances
+from zoo.renderers.fields.surface import Crossing, find_surface, surface_distances
+from zoo.renderers.fields.volume import RayMaps, Sampling, composite_weights, ray_distances
 
 # ROOT: the root finder amplifies a rounding of the field by one over its slope.
 ROOT_ATOL, NEAR, FAR = 1e-5, 0.88, 1.12

@@ -21,12 +21,12 @@ from fields import (
 from recorded import Comparison, Part, Recorded, assert_covered, run_part
 from torch import Tensor
 
+from zoo.config.schemas import SceneConfig
 from zoo.generators.base import Latents
 from zoo.generators.field import FieldConfig
 from zoo.generators.pigan import PiGAN
 from zoo.geometry import Camera
-from zoo.renderers.volume import Sampling, ray_distances, sample_pdf
-from zoo.schemas import SceneConfig
+from zoo.renderers.fields.volume import Sampling, ray_distances, sample_pdf
 
 
 def build(recorded: Recorded, **options: Any) -> PiGAN:

@@ -35,9 +35,9 @@ from zoo.generators.field import FieldConfig, FieldGenerator
 from zoo.generators.pigan import PiGAN
 from zoo.generators.shadegan import ShadeGAN, ShadeGANConfig, light_ratio, tracking_window
 from zoo.geometry import Camera, Light
-from zoo.losses import resize
+from zoo.images import resize
+from zoo.renderers.fields.volume import Sampling, ray_distances
 from zoo.renderers.shading import lambert, unit_normals
-from zoo.renderers.volume import Sampling, ray_distances
 
 RENDERS = r"(?P<case>(plain|hier|forward|psi)\w*?_(?P<model>noview|view|pigan)\w*?)"
 MAPS = r"_(?P<map>rgb|depth|normal|shading|albedo|depth_std|pose)"

@@ -11,14 +11,14 @@ import torch
 from recorded import Comparison, Recorded, load_strict, run_part
 from torch import Tensor, nn
 
-from zoo import losses
+from zoo import images, losses
 from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig
 from zoo.geometry import Light
 from zoo.metrics import evaluation_mask, side_per_image
 from zoo.networks.confnet import ConfNet
 from zoo.networks.encoders import EDDeconv, Encoder
 from zoo.networks.perceptual import LPIPS, PerceptualLoss
-from zoo.renderers import depthmap as dm
+from zoo.renderers.depthmaps import depthmap as dm
 
 TO_THEIRS = torch.tensor([-1.0, 1.0, 1.0])  # zoo's x runs to the right, on their normals and lights to the left
 IMAGE, LOSS, NET, CODE, NORMAL = 5e-5, 1e-5, 1e-5, 1e-6, 1e-5
@@ -80,9 +80,9 @@ def scalars(recorded: Recorded, c: Comparison) -> None:
     for name in ("map3d", "map4d"):
         c.check(f"smooth_{name}", losses.smoothness_loss(given[name]), atol=LOSS)
     for name in recorded.outputs("resize_.*"):
-        c.check(name, losses.resize(given["a"], int(name.rpartition("_")[2])), atol=1e-6)
+        c.check(name, images.resize(given["a"], int(name.rpartition("_")[2])), atol=1e-6)
     for name in recorded.outputs("crop_.*"):
-        c.check(name, losses.centre_crop(given["a"], int(name.rpartition("_")[2])))
+        c.check(name, images.centre_crop(given["a"], int(name.rpartition("_")[2])))
 
 
 class Fixed(nn.Module):

@@ -21,8 +21,9 @@ import torch
 
 import zoo
 from zoo.errors import WeightsError, ZooError
-from zoo.importers import import_official, pickles
 from zoo.networks.discriminators import build_discriminator
+from zoo.official import pickles
+from zoo.official.importing import import_official
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16}
 PROTOCOL = 1001
@@ -368,7 +369,7 @@ def test_small_files_take_no_time(name: str, tmp_path: Path) -> None:
         path.write_bytes(wrap(program))
         script = f"""
 import resource; resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-from zoo.importers import import_official
+from zoo.official.importing import import_official
 import_official("pigan", {str(path)!r})
 """
         if name in ("layers", "key") and wrap is in_zip:  # in C, where no signal gets through

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import zoo
-from zoo.config import load_run
+from zoo.config.recipes import load_run
 from zoo.errors import ConfigError
-from zoo.systems.checkpoint_io import latest, read_checkpoint
-from zoo.systems.train import train
+from zoo.systems.run import train
+from zoo.weights.checkpoints import latest, read_checkpoint
 
 RUN = ["data.length=40", "data.size=32", "trainer.accelerator=cpu", "trainer.compile=never", "trainer.threads=1"]
 RUN += ["trainer.log_every=1", "trainer.checkpoint_kimg=0.016", "trainer.sample_kimg=0.016"]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.config import load_run
+from zoo.config.recipes import load_run
 from zoo.errors import ConfigError, WeightsError, ZooError
-from zoo.systems.checkpoint_io import checkpoints, latest, read_checkpoint
-from zoo.systems.train import run_folder, train
+from zoo.systems.run import run_folder, train
+from zoo.weights.checkpoints import checkpoints, latest, read_checkpoint
 
-COMMAND = [sys.executable, "-m", "zoo.cli", "train"]
+COMMAND = [sys.executable, "-m", "zoo", "train"]
 
 
 def same_state(a: Path, b: Path) -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from zoo import cli
 from zoo.bench import raster
+from zoo.cli import main as cli
 from zoo.renderers import p3d
 
 TINY = (raster.Case(5, 8, 1), raster.Case(6, 8, 2))

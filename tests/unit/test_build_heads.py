@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from zoo.data import build_heads
-from zoo.data.head_shapes import align
-from zoo.data.subdivide import catmull_clark
 from zoo.errors import DataError
+from zoo.heads import build as build_heads
+from zoo.heads.shapes import align
+from zoo.heads.subdivide import catmull_clark
 
 CUBE = np.array([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
 QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])

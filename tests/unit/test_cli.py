@@ -11,9 +11,13 @@ import trimesh
 from PIL import Image
 
 import zoo
-from zoo import cli, cli_train, config, resources
-from zoo.cards import Card, Metric
-from zoo.cli_media import seeds_of
+from zoo import resources
+from zoo.cli import main as cli
+from zoo.cli import train as cli_train
+from zoo.cli.options import seeds_of
+from zoo.config import recipes
+from zoo.config.fill import to_dict
+from zoo.config.schemas import Card, Metric
 from zoo.errors import ConfigError
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
@@ -105,13 +109,13 @@ def test_lightnings_refusals_are_one_line(
 ) -> None:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from zoo.systems import train
+    from zoo.systems import run as train
 
     def refuse(*_: object) -> None:
         raise MisconfigurationException("no CUDA\nhere")
 
     monkeypatch.setattr(train, "train", refuse)
-    monkeypatch.setattr(cli_train, "_speak", lambda: None)
+    monkeypatch.setattr(cli_train, "speak", lambda: None)
     line = failed(capsys, 1, "train", "shadegan_heads32", "trainer.accelerator=cuda", f"out={tmp_path}")
     assert "trainer.accelerator=cuda" in line
     assert "no CUDA here" in line
@@ -148,7 +152,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     # A reader that is gone before the first byte: what `zoo list | head -0` leads to, without the race.
     code = (
         "import os, subprocess, sys\nread, write = os.pipe(); os.close(read)\n"
-        "done = subprocess.run([sys.executable, '-m', 'zoo.cli', 'list'], stdout=write, stderr=subprocess.PIPE)\n"
+        "done = subprocess.run([sys.executable, '-m', 'zoo', 'list'], stdout=write, stderr=subprocess.PIPE)\n"
         "print(done.returncode, done.stderr)"
     )
     root = Path(zoo.__file__).parents[1]
@@ -187,7 +191,7 @@ def test_dry_run_prints_a_configuration_that_can_be_read_back(capsys: pytest.Cap
 
     assert zoo_("train", "shadegan_heads32", "trainer.max_kimg=3", "--dry-run") == 0
     values = yaml.safe_load(capsys.readouterr().out)
-    assert values == config.to_dict(config.load_run("shadegan_heads32", ["trainer.max_kimg=3"]))
+    assert values == to_dict(recipes.load_run("shadegan_heads32", ["trainer.max_kimg=3"]))
 
 
 def test_finetune_dry_run(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +257,7 @@ def test_seeds_that_are_none(text: str) -> None:
 
 
 def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from zoo.evaluation import protocols
+    from zoo.evaluation import depth as protocols
 
     small = protocols.Protocol("heads-small", fov=12.0, size=64, n_test=2, n_pairs=2, steps=1, batch_size=2, width=16)
     monkeypatch.setitem(protocols.PROTOCOLS, "heads", small)

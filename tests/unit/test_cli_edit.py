@@ -10,8 +10,9 @@ import trimesh
 from PIL import Image
 
 import zoo
-from zoo import cli, resources
-from zoo.cards import Card
+from zoo import resources
+from zoo.cli import main as cli
+from zoo.config.schemas import Card
 from zoo.editing import inversion
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}

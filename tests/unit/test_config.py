@@ -4,27 +4,32 @@ import dataclasses
 
 import pytest
 
-from zoo import config
+from zoo.config import recipes
+from zoo.config.checks import validate
+from zoo.config.fill import merge
+from zoo.config.schemas import DISTRIBUTIONS, DataConfig, PoseConfig, RunConfig, SceneConfig, StageConfig
 from zoo.errors import ConfigError
-from zoo.schemas import DISTRIBUTIONS, DataConfig, PoseConfig, RunConfig, SceneConfig, StageConfig
 
 FOLDER = ["data=folder", "data.root=faces"]
 
 
-@pytest.mark.parametrize("recipe", [*config.names(), "shadegan", "pigan"])
+HEADS = SceneConfig()  # that of the embedded heads is the default
+
+
+@pytest.mark.parametrize("recipe", [*recipes.names(), "shadegan", "pigan"])
 def test_every_recipe_loads(recipe: str) -> None:
-    run = config.load_run(recipe)
+    run = recipes.load_run(recipe)
     assert run.recipe == recipe
-    assert config.load_run(recipe, ["data=folder", f"data.size={run.data.size}"]).data.name == "folder"
+    assert recipes.load_run(recipe, ["data=folder", f"data.size={run.data.size}"]).data.name == "folder"
 
 
-@pytest.mark.parametrize("data", config.group("data"))
+@pytest.mark.parametrize("data", recipes.group("data"))
 def test_every_data_set_loads(data: str) -> None:
-    assert config.load_run("shadegan_heads32", [f"data={data}"]).data.name == data
+    assert recipes.load_run("shadegan_heads32", [f"data={data}"]).data.name == data
 
 
 def test_the_defaults_are_valid() -> None:
-    config.validate(RunConfig())
+    validate(RunConfig(), HEADS)
 
 
 @pytest.mark.parametrize(
@@ -67,46 +72,46 @@ def test_the_defaults_are_valid() -> None:
 )
 def test_values_that_cannot_work_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.load_run("shadegan", [*FOLDER, override])
+        recipes.load_run("shadegan", [*FOLDER, override])
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_every_distribution_is_accepted(distribution: str) -> None:
-    run = config.load_run("shadegan", [*FOLDER, f"data.scene.pose.distribution={distribution}"])
+    run = recipes.load_run("shadegan", [*FOLDER, f"data.scene.pose.distribution={distribution}"])
     assert run.generator["scene"]["pose"]["distribution"] == distribution
 
 
 def test_the_heads_keep_their_scene_and_sizes() -> None:
     with pytest.raises(ConfigError, match=r"data\.scene\.pose=.*rendered with their own cameras"):
-        config.load_run("shadegan", ["data.scene.pose.yaw_std=0.4"])
+        recipes.load_run("shadegan", ["data.scene.pose.yaw_std=0.4"])
     with pytest.raises(ConfigError, match=r"data\.size=512: the heads are drawn at 32 to 256"):
-        config.load_run("shadegan", ["data.size=512"])
-    assert config.load_run("shadegan", [*FOLDER, "data.scene.pose.yaw_std=0.4", "data.size=512"]).data.size == 512
+        recipes.load_run("shadegan", ["data.size=512"])
+    assert recipes.load_run("shadegan", [*FOLDER, "data.scene.pose.yaw_std=0.4", "data.size=512"]).data.size == 512
     moved = DataConfig(scene=dataclasses.replace(SceneConfig(), pose=PoseConfig(yaw_std=0.4)), size=32)
     with pytest.raises(ConfigError, match="rendered with their own cameras"):
-        config.validate(RunConfig(data=moved))
+        validate(RunConfig(data=moved), HEADS)
 
 
 def test_a_window_keeps_enough_samples() -> None:
     tracked = ["generator.surface_tracking=true", "generator.fine_steps=0"]
-    assert config.load_run("shadegan", [*tracked, "generator.steps_min=2"]).generator["steps_min"] == 2
+    assert recipes.load_run("shadegan", [*tracked, "generator.steps_min=2"]).generator["steps_min"] == 2
     with pytest.raises(ConfigError, match=r"generator\.steps_min=1 with fine_steps=0: use 2 or more"):
-        config.load_run("shadegan", [*tracked, "generator.steps_min=1"])
+        recipes.load_run("shadegan", [*tracked, "generator.steps_min=1"])
 
 
 def test_small_stages_of_larger_data_are_fine() -> None:
-    run = config.load_run("shadegan", ["system.stages=[{size: 16, batch: 4}]", "data.size=32"])
+    run = recipes.load_run("shadegan", ["system.stages=[{size: 16, batch: 4}]", "data.size=32"])
     assert run.system.stages == [StageConfig(size=16, batch=4)]
 
 
 @pytest.mark.parametrize("override", ["system.stages.0.batch=0", "system.stages=3", "data.scene=[1]"])
 def test_values_of_another_shape_are_one_line(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.load_run("shadegan", [override])
+        recipes.load_run("shadegan", [override])
     assert "\n" not in str(caught.value)
 
 
 def test_merge_changes_neither() -> None:
     base, over = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}
-    assert config.merge(base, over) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
+    assert merge(base, over) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
     assert (base, over) == ({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}})

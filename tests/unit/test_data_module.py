@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.config import _group_file as group_file
-from zoo.config import group, structured
+from zoo.config.fill import structured
+from zoo.config.recipes import group, group_file
+from zoo.config.schemas import DataConfig
 from zoo.data import module
 from zoo.data.cache import MemoryCache, on_disk
 from zoo.data.module import FaceData
-from zoo.data.priors import light_prior, pose_prior
 from zoo.data.sources import names
 from zoo.data.stream import PositionSampler, Stream
 from zoo.errors import DataError
-from zoo.schemas import DataConfig
+from zoo.priors import light_prior, pose_prior
 
 N = 11
 

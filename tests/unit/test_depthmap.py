@@ -9,9 +9,9 @@ from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.geometry import Camera, Light, depth_to_normal
-from zoo.renderers import depthmap as dm
-from zoo.renderers.ellipsoid import ellipsoid_depth
-from zoo.renderers.gridmesh import grid_faces
+from zoo.renderers.depthmaps import depthmap as dm
+from zoo.renderers.depthmaps.ellipsoid import ellipsoid_depth
+from zoo.renderers.depthmaps.gridmesh import grid_faces
 
 SIZE = 12
 NEAR, FAR = 0.8, 1.2

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.data.heads import HeadDataset
 from zoo.editing.directions import LAYERS, Turn, find_turn, ganspace, passing, rotate, sefa
-from zoo.editing.pose_probe import PoseProbe, train_pose_probe
 from zoo.errors import ZooError
 from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from zoo.heads.dataset import HeadDataset
+from zoo.probes.pose import PoseProbe, train_pose_probe
 
 
 @pytest.fixture

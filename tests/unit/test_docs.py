@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from zoo import cli, cli_eval, config
+from zoo.cli import evaluate as cli_eval
+from zoo.cli import main as cli
+from zoo.config import recipes
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,9 +87,9 @@ def test_settings_are_real(page: Path) -> None:
     for words in commands(page):
         settings = [word for word in words[1:] if re.match(r"[a-z]\w*(\.\w+)*=", word)]
         if words[0] == "train" and not words[1].endswith((".yaml", ".yml")):
-            config.load_run(STAND_INS.get(words[1], words[1]), settings)
+            recipes.load_run(STAND_INS.get(words[1], words[1]), settings)
         elif words[0] == "finetune":
-            config.load_run("shadegan_heads32", settings)
+            recipes.load_run("shadegan_heads32", settings)
         elif words[0] in ("eval", "compare"):
             cli_eval._settings(settings)
 
@@ -104,7 +106,7 @@ def test_recipes_in_yaml_are_valid(page: Path, tmp_path: Path) -> None:
         if block.startswith("use:"):
             path = tmp_path / "recipe.yaml"
             path.write_text(block.replace("generator/ellipsoid", "generator/shadegan"), "utf-8")
-            config.load_run(str(path))
+            recipes.load_run(str(path))
 
 
 def test_the_index_names_every_page() -> None:

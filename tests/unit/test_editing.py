@@ -12,7 +12,7 @@ from torch import Tensor
 
 import zoo
 from zoo import hub, registry
-from zoo.cards import Card
+from zoo.config.schemas import Card
 from zoo.editing import inversion, photo
 from zoo.editing.codes import CodeSpace, at, between, mix, truncate
 from zoo.editing.frames import interpolate, light_path, relight, rotate
@@ -439,7 +439,7 @@ def test_framings() -> None:
 
 def test_faces_of_heads_lie_where_the_frame_expects_them() -> None:
     pytest.importorskip("dlib", reason="needs the extra identity")
-    from zoo.data.heads import HeadDataset
+    from zoo.heads.dataset import HeadDataset
 
     items = HeadDataset("test", size=256).batch(list(range(8)))
     generator = tiny("pigan")

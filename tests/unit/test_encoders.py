@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zoo.errors import WeightsError
-from zoo.losses import centre_crop, masked_mean, photometric_loss, step_loss
+from zoo.images import centre_crop
+from zoo.losses import masked_mean, photometric_loss, step_loss
 from zoo.networks import perceptual
 from zoo.networks.confnet import ConfNet
 from zoo.networks.encoders import EDDeconv, Encoder

@@ -12,19 +12,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo import instances
-from zoo.config import load_run
-from zoo.data.priors import ViewPrior
+from zoo.config.recipes import load_run
+from zoo.config.schemas import RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
-from zoo.evaluation.instance_views import Fitted
+from zoo.fitting import job as instances
+from zoo.fitting.fit import fit
+from zoo.fitting.steps import Drawings, InstanceSystem, Step, Subject
+from zoo.fitting.subjects import foreground, initial_shape, photographs, prepare
+from zoo.fitting.views import Fitted
 from zoo.generators.base import Generator
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
 from zoo.networks.stylegan2 import StyleDiscriminator
-from zoo.schemas import RunConfig
-from zoo.systems.instance import Drawings, InstanceSystem, Step, Subject
-from zoo.systems.instance_fit import fit
-from zoo.systems.instance_subjects import foreground, initial_shape, photographs, prepare
-from zoo.systems.train import train
+from zoo.priors import ViewPrior
+from zoo.systems.run import train
 
 SIZE = 32
 TINY = [

@@ -9,13 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zoo import config
+from zoo.config import recipes
+from zoo.config.fill import to_dict
 from zoo.errors import ConfigError
 from zoo.generators.graf import GRAF, GRAFConfig
 from zoo.networks.discriminators import build_discriminator
 from zoo.networks.nerf_mlp import NeRFMLP, positional_encoding
-from zoo.renderers.patch import Patch
-from zoo.renderers.volume import Sampling
+from zoo.renderers.fields.patch import Patch
+from zoo.renderers.fields.volume import Sampling
 
 
 def build(**changes: Any) -> GRAF:
@@ -261,6 +262,6 @@ def test_a_discriminator_of_the_wrong_size_is_refused() -> None:
 
 
 def test_published_recipe() -> None:
-    run = config.load_run("graf_celeba")
+    run = recipes.load_run("graf_celeba")
     own = {k: v for k, v in run.generator.items() if k not in ("name", "scene", "noise_kimg")}
-    assert own == {k: v for k, v in config.to_dict(GRAFConfig()).items() if k in own}
+    assert own == {k: v for k, v in to_dict(GRAFConfig()).items() if k in own}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.data.head_model import HeadModel
-from zoo.data.head_sampling import LIGHT_PRIOR, POSE_PRIOR, sample_heads, sample_lights, sample_poses
-from zoo.data.heads import HeadDataset, render_heads
 from zoo.geometry import Camera
+from zoo.heads.dataset import HeadDataset, render_heads
+from zoo.heads.model import HeadModel
+from zoo.heads.sampling import LIGHT_PRIOR, POSE_PRIOR, sample_heads, sample_lights, sample_poses
 from zoo.renderers.zbuffer import pixel_slopes, rasterize
 
 SIZE = 64

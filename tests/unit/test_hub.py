@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import zoo
-from zoo import cards, config, hub, resources
-from zoo.cards import Card, Metric
+from zoo import hub, resources
+from zoo.config import recipes
+from zoo.config.fill import to_dict
+from zoo.config.schemas import Card, Metric, RunConfig
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
-from zoo.schemas import RunConfig
-from zoo.systems.checkpoint_io import AtomicCheckpointIO
-from zoo.systems.train import run_folder
+from zoo.systems.checkpoints import AtomicCheckpointIO
+from zoo.systems.run import run_folder
+from zoo.systems.start import finetune, initial, pair
+from zoo.weights import cards
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
@@ -203,11 +206,11 @@ def test_a_device_that_is_not_there_is_named(device: str, shelf: Path) -> None:
 
 def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
     """The folder of a run whose weights are all equal to the number of the checkpoint: 1, 2, ..."""
-    run = config.load_run("shadegan", [*(f"generator.{k}={v}" for k, v in TINY.items()), *overrides])
+    run = recipes.load_run("shadegan", [*(f"generator.{k}={v}" for k, v in TINY.items()), *overrides])
     tensors = zoo.build(run.generator).state_dict()
     for number, seen in enumerate(images, 1):
         state = {f"ema.average.{k}": torch.full_like(v, number) for k, v in tensors.items()}
-        checkpoint = {"zoo": {"config": config.to_dict(run), "kimg": seen / 1000}}
+        checkpoint = {"zoo": {"config": to_dict(run), "kimg": seen / 1000}}
         checkpoint["state_dict"] = {**state, "discriminator.step": torch.tensor(number)}
         AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "checkpoints" / f"images{seen:08d}.ckpt")
     return run
@@ -230,7 +233,7 @@ def test_a_pair_is_of_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return model
 
     monkeypatch.setattr(hub, "load", slow)
-    model, discriminator = hub.pair(f"file:{tmp_path}")
+    model, discriminator = pair(f"file:{tmp_path}")
     assert discriminator is not None
     assert int(discriminator["step"]) == 2
     assert all(bool((v == 2).all()) for v in model.state_dict().values())
@@ -238,36 +241,36 @@ def test_a_pair_is_of_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_init_must_have_the_architecture_of_the_run(shelf: Path) -> None:
     own = [f"generator.{k}={v}" for k, v in TINY.items()]
-    model, discriminator = hub.initial(config.load_run("shadegan", [*own, "init=shadegan.heads32"]))
+    model, discriminator = initial(recipes.load_run("shadegan", [*own, "init=shadegan.heads32"]))
     assert model is not None
     assert same(model, tiny(seed=1))
     assert discriminator is None
     with pytest.raises(WeightsError, match=r"\(16, 3\) there and \(24, 3\) .*same generator settings") as caught:
-        hub.initial(config.load_run("shadegan", [*own, "init=shadegan.heads32", "generator.hidden_dim=24"]))
+        initial(recipes.load_run("shadegan", [*own, "init=shadegan.heads32", "generator.hidden_dim=24"]))
     assert "\n" not in str(caught.value)
 
 
 def test_init_is_not_read_by_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = config.load_run("shadegan", ["init=file:gone", "resume=auto", f"out={tmp_path}"])
+    run = recipes.load_run("shadegan", ["init=file:gone", "resume=auto", f"out={tmp_path}"])
     with pytest.raises(WeightsError, match="gone"):
-        hub.initial(run)
+        initial(run)
     write_run(run_folder(run))
-    assert hub.initial(run) == (None, None)
+    assert initial(run) == (None, None)
 
 
 def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
-    run = hub.finetune("shadegan.heads32", ["trainer.max_kimg=2"])
-    recipe = hub.config.load_run("shadegan_heads32")
+    run = finetune("shadegan.heads32", ["trainer.max_kimg=2"])
+    recipe = recipes.load_run("shadegan_heads32")
     assert run.init == "shadegan.heads32"
     assert run.trainer.max_kimg == 2
     assert run.generator["hidden_dim"] == 16
     assert run.system.stages[0].lr_g == pytest.approx(recipe.system.stages[-1].lr_g / 3)
     assert len(run.system.stages) == 1
     assert run.name == "shadegan.heads32-finetune"
-    own = hub.finetune("shadegan.heads32", ["name=mine", "system.start_kimg=3"])
+    own = finetune("shadegan.heads32", ["name=mine", "system.start_kimg=3"])
     assert (own.name, own.system.start_kimg) == ("mine", 3)
     with pytest.raises(WeightsError, match="names no recipe"):
-        hub.finetune("pigan")
+        finetune("pigan")
 
 
 def test_the_hub_extra_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from zoo import cli, registry
-from zoo.editing.pose_probe import train_pose_probe
+from zoo import registry
+from zoo.cli import main as cli
 from zoo.errors import ConfigError, ZooError
 from zoo.evaluation import identity
 from zoo.evaluation.identity import TRUE, compare_identity
@@ -16,6 +16,7 @@ from zoo.evaluation.identity_report import identity_table, write_identity_report
 from zoo.evaluation.turners import true_heads, turners_of
 from zoo.metrics import identity as metric
 from zoo.metrics.identity import embed_faces, similarity_losses
+from zoo.probes.pose import train_pose_probe
 
 
 @pytest.fixture(scope="module")

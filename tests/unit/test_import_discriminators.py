@@ -10,14 +10,16 @@ from test_importers import FORMATS, SMALL, foreign, refused, save, save_publishe
 from torch import Tensor, nn
 
 import zoo
-from zoo import cli, hub
-from zoo.config import load_run
+from zoo.cli import main as cli
+from zoo.config.recipes import load_run
 from zoo.errors import ConfigError, WeightsError, ZooError
-from zoo.importers import discriminators, import_official
-from zoo.importers.methods import METHODS
 from zoo.networks.discriminators import build_discriminator
 from zoo.networks.feature_loss import DiscriminatorLoss
+from zoo.official import discriminators
+from zoo.official.importing import import_official
+from zoo.official.methods import METHODS
 from zoo.systems.adversarial import AdversarialSystem
+from zoo.systems.start import discriminator, pair
 
 GROWING: dict[str, Any] = {"max_size": 16, "channels": [4, 5, 6, 6], "latent_dim": 8}
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,10 +53,10 @@ def test_a_file_of_its_own(method: str, zipped: bool, tmp_path: Path) -> None:
     generator = save_published(method, zoo.build(method, **SMALL[method]), tmp_path / "generator.pth")
     file = save(state, tmp_path / "discriminator.pth", zipped)
     import_official(method, generator, discriminator=file, out=tmp_path / "out")
-    assert same(hub.discriminator(f"file:{tmp_path / 'out'}"), state)
+    assert same(discriminator(f"file:{tmp_path / 'out'}"), state)
     assert list(zoo.card(f"file:{tmp_path / 'out'}").sources) == ["generator.pth", "discriminator.pth"]
     import_official(method, generator, out=tmp_path / "out", overwrite=True)
-    assert hub.discriminator(f"file:{tmp_path / 'out'}") is None
+    assert discriminator(f"file:{tmp_path / 'out'}") is None
 
 
 @FORMATS
@@ -71,7 +73,7 @@ def test_a_whole_network_as_pi_gan_pickles_it(zipped: bool, tmp_path: Path) -> N
         file = save(whole, tmp_path / "discriminator.pth", zipped)
     model = zoo.build("pigan", **SMALL["pigan"])
     import_official("pigan", model.state_dict(), discriminator=file, out=tmp_path / "out")
-    assert same(hub.discriminator(f"file:{tmp_path / 'out'}"), state)
+    assert same(discriminator(f"file:{tmp_path / 'out'}"), state)
 
 
 @pytest.mark.parametrize(("method", "key"), [("stylegan2", "d"), ("graf", "discriminator")])
@@ -80,12 +82,12 @@ def test_that_in_the_file_of_the_generator_comes_by_itself(method: str, key: str
     file = save_published(method, zoo.build(method, **SMALL[method]), tmp_path / "all.pt")
     whole = {**torch.load(file, weights_only=False), key: state}
     import_official(method, save(whole, file), out=tmp_path / "out")
-    assert same(hub.discriminator(f"file:{tmp_path / 'out'}"), state)
+    assert same(discriminator(f"file:{tmp_path / 'out'}"), state)
     import_official(method, file, discriminator={key: other}, out=tmp_path / "other")
-    assert same(hub.discriminator(f"file:{tmp_path / 'other'}"), other)
+    assert same(discriminator(f"file:{tmp_path / 'other'}"), other)
     for nothing in ({}, None, torch.zeros(2)):
         import_official(method, {**whole, key: nothing}, out=tmp_path / "none", overwrite=True)
-        assert hub.discriminator(f"file:{tmp_path / 'none'}") is None
+        assert discriminator(f"file:{tmp_path / 'none'}") is None
     refused("its discriminator: ", method, {**whole, key: dict(list(state.items())[1:])}, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -95,7 +97,7 @@ def test_gan2shape_takes_its_features(tmp_path: Path) -> None:
     lean = {k: v for k, v in whole["d"].items() if not k.endswith("kernel")}  # as some published files
     for number, d in enumerate((whole["d"], lean)):
         import_official("stylegan2", {**whole, "d": d}, out=tmp_path / str(number))
-        network, state = hub.pair(f"file:{tmp_path / str(number)}")
+        network, state = pair(f"file:{tmp_path / str(number)}")
         assert hasattr(network, "synthesise")
         assert state is not None
         features = DiscriminatorLoss.of(state, blocks=2)
@@ -170,4 +172,4 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert cli._run([*words, str(generator)], debug=False) == 1
     assert not out.exists()
     assert cli._run([*words, str(file)], debug=False) == 0
-    assert same(hub.discriminator(f"file:{out}"), state)
+    assert same(discriminator(f"file:{out}"), state)

@@ -34,7 +34,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_help_does_not_import_torch() -> None:
     code = (
-        "import sys\nfrom zoo.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom zoo.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
     )
     assert run(code).endswith("[]")

@@ -18,11 +18,15 @@ import torch
 from torch import nn
 
 import zoo
-from zoo import cards, cli, config, resources
+from zoo import resources
+from zoo.cli import main as cli
+from zoo.config.fill import generator_config
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
-from zoo.importers import import_official, pickles
-from zoo.importers.methods import METHODS, SCENES
+from zoo.official import pickles
+from zoo.official.importing import import_official
+from zoo.official.methods import METHODS, SCENES
+from zoo.weights import cards
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 24}
 SMALL = {
@@ -217,7 +221,7 @@ def test_sizes_of_the_official_models_are_read_from_their_shapes(shapes: dict[st
         with torch.device("meta"):
             model = zoo.build({"name": method, **sizes})
         assert {k: list(v.shape) for k, v in model.state_dict().items()} == entry, name
-        assert model.config == config.generator_config(method, expected.get(name, {})), name
+        assert model.config == generator_config(method, expected.get(name, {})), name
         seen += 1
     assert seen == 15
 
@@ -257,7 +261,7 @@ def test_every_data_set_of_every_method_makes_a_valid_generator() -> None:
     for method, known in METHODS.items():
         for dataset, settings in known.settings.items():
             values = {**SMALL[method], **settings, "scene": SCENES[dataset]}
-            config.generator_config(method, values)
+            generator_config(method, values)
 
 
 def test_the_window_of_surface_tracking(small: Callable[[str], Generator]) -> None:

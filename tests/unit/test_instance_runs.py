@@ -12,17 +12,20 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo import cli, instances
-from zoo.data.heads import HeadDataset
+from zoo.cli import main as cli
 from zoo.editing import frames
-from zoo.editing.pose_probe import PoseProbe, train_pose_probe
 from zoo.errors import ConfigError, Interrupted, WeightsError
-from zoo.evaluation import identity, instance_views
-from zoo.evaluation.instance_comparison import changes, compare_instances
+from zoo.evaluation import identity
 from zoo.evaluation.instance_report import write_instance_report
-from zoo.evaluation.instance_runs import FinishedRun, labels, read_run, stage_means
-from zoo.systems.depth_probe import Pairs, average_depth
-from zoo.systems.instance_fit import score
+from zoo.evaluation.instances import changes, compare_instances
+from zoo.evaluation.turners import turners_of_run
+from zoo.fitting import job as instances
+from zoo.fitting import views as instance_views
+from zoo.fitting.fit import score
+from zoo.fitting.runs import FinishedRun, labels, read_run, stage_means
+from zoo.heads.dataset import HeadDataset
+from zoo.probes.depth import Pairs, average_depth
+from zoo.probes.pose import PoseProbe, train_pose_probe
 
 SIZE = 32
 TINY = [
@@ -104,7 +107,7 @@ def test_what_was_written_is_read(made: Path) -> None:
 def test_stored_faces_turn_as_when_they_were_fitted(made: Path, gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = read_run(made / "base")
     yaws = [0.0, -0.3, 0.3]
-    shown = {how: turner(yaws) for how, turner in instances.turners(run, 2).items()}
+    shown = {how: turner(yaws) for how, turner in turners_of_run(run, 2).items()}
     assert {how: tuple(x.shape) for how, x in shown.items()} == dict.fromkeys(("render", "GAN"), (2, 3, 3, SIZE, SIZE))
     picture, network = run.pictures[1], zoo.load(gan)
     model = zoo.load(f"file:{picture.folder / 'weights'}")
@@ -205,7 +208,7 @@ def test_one_picture_has_no_error_bars(runs: Path) -> None:
     (row,) = compare_instances([read_run(runs / "base")], n_pairs=5, progress=False).rows[1:]
     assert (row.n, row.SIDE_error, row.SIDE_change) == (1, None, None)
     with pytest.raises(ConfigError, match="one picture"):
-        instances.turners(read_run(runs / "base"), 8)
+        turners_of_run(read_run(runs / "base"), 8)
 
 
 def test_what_has_changed_is_told_in_short() -> None:
@@ -284,7 +287,7 @@ def test_damaged_folders_get_one_line(
     monkeypatch.chdir(runs)
     damage(runs / "base" / file)
     with pytest.raises((ConfigError, WeightsError), match=words) as caught:
-        instances.turners(read_run(runs / "base"), 8)["render"]([0.0])
+        turners_of_run(read_run(runs / "base"), 8)["render"]([0.0])
     assert len(str(caught.value)) < 400
     assert not (runs / "owned").exists()
 

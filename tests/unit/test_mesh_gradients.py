@@ -6,8 +6,8 @@ from torch import Tensor
 
 from zoo.bench.gradients import VIEWS, exact_coverage, mesh_table, triangle_table
 from zoo.geometry import Camera
-from zoo.renderers.mesh import MeshRenderConfig, render_mesh
-from zoo.renderers.topology import octa_sphere
+from zoo.renderers.meshes.render import MeshRenderConfig, render_mesh
+from zoo.renderers.meshes.topology import octa_sphere
 
 SIZE = 32
 UNIT = 0.105104235  # tan(6 degrees): world units in an object unit

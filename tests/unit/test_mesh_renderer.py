@@ -10,10 +10,10 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.geometry import Camera
-from zoo.renderers import antialias
-from zoo.renderers.mesh import MODES, MeshRenderConfig, render_mesh
+from zoo.renderers.meshes import antialias
+from zoo.renderers.meshes.render import MODES, MeshRenderConfig, render_mesh
+from zoo.renderers.meshes.topology import Topology, octa_sphere, signed_volume
 from zoo.renderers.p3d import native, pytorch3d, to_pytorch3d_camera
-from zoo.renderers.topology import Topology, octa_sphere, signed_volume
 
 SIZE = 32
 UNIT = math.tan(math.radians(12) / 2)  # world units in an object unit, for Camera's defaults

@@ -8,7 +8,7 @@ import torch
 
 from zoo.errors import ConfigError
 from zoo.generators.meshgan import MeshGAN, MeshSampling, low_pass, sphere_map
-from zoo.renderers.topology import octa_sphere, rms_radius, signed_volume
+from zoo.renderers.meshes.topology import octa_sphere, rms_radius, signed_volume
 
 
 def build(**changes) -> MeshGAN:

@@ -12,16 +12,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo import cards, resources
+from zoo import resources
+from zoo.cli import main
+from zoo.config.schemas import InstanceConfig
 from zoo.editing import photo
 from zoo.editing.photo import frame_points
 from zoo.errors import ConfigError, WeightsError
+from zoo.fitting.subjects import invert, photographs
 from zoo.generators.gan2shape import mapped
 from zoo.generators.mobilestylegan import MobileStyleGAN, MobileStyleGANConfig
-from zoo.importers import ffhq, openvino
 from zoo.networks.mobilestylegan import haar, inverse_haar
-from zoo.schemas import InstanceConfig
-from zoo.systems.instance_subjects import invert, photographs
+from zoo.official import ffhq, openvino
+from zoo.weights import cards
 
 NAMES = ("MappingNetwork", "SynthesisNetwork")
 # Of the package's own graph, evaluated node by node in float32 for the first code of seed 0: w, means of quarters.
@@ -290,6 +292,9 @@ def installed(gen: MobileStyleGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_installed_package_is_loaded_by_name(installed: Path, gen: MobileStyleGAN, monkeypatch) -> None:
+    with pytest.raises(WeightsError, match="zoo import ffhq"):
+        zoo.load("ffhq")
+    assert main._run(["import", "ffhq"], debug=False) == 0
     model = zoo.load("ffhq", device="cpu")
     assert model.name == "mobilestylegan.ffhq"
     assert torch.allclose(model.synthesise(gen.average_code()), gen.synthesise(gen.average_code()), atol=1e-5)
@@ -307,7 +312,7 @@ def test_the_installed_package_is_loaded_by_name(installed: Path, gen: MobileSty
 
 def test_photographs_are_cut_as_ffhq_was(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tilted face in a corner: its eyes come to lie a quarter of the frame apart, and what is beyond is unknown."""
-    gan = zoo.load("ffhq", device="cpu")
+    gan = zoo.load(f"file:{ffhq.folder()}", device="cpu")
     eyes = torch.tensor([[40.0, 60.0], [80.0, 75.0]])
     across = eyes[1] - eyes[0]
     nose = eyes.mean(0) + torch.stack([-across[1], across[0]]) * 0.362 / 0.49
@@ -338,9 +343,12 @@ def test_photographs_are_cut_as_ffhq_was(installed: Path, tmp_path: Path, monkey
 
 
 def test_what_was_damaged_in_the_cache_is_made_again(installed: Path) -> None:
-    before = zoo.load("ffhq", device="cpu").state_dict()
+    before = zoo.load(f"file:{ffhq.folder()}", device="cpu").state_dict()
     path = resources.cache() / ffhq.NAME / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="bytes, the card says"):
+        zoo.load("ffhq")
+    ffhq.folder()
     after = zoo.load("ffhq", device="cpu").state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -349,10 +357,10 @@ def test_other_files_than_the_published_ones_are_refused(installed: Path) -> Non
     path = installed / "SynthesisNetwork.bin"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(WeightsError, match="not the file of random-face 2021"):
-        zoo.load("ffhq")
+        ffhq.folder()
     path.unlink()
     with pytest.raises(WeightsError, match="cannot be read"):
-        zoo.load("ffhq")
+        ffhq.folder()
 
 
 @pytest.mark.parametrize("name", ["ffhq", "mobilestylegan", "mobilestylegan.ffhq", "ffhq256"])
@@ -361,7 +369,9 @@ def test_without_the_package_one_line_says_what_to_install(name: str, tmp_path: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError) as caught:
         zoo.load(name)
-    assert str(caught.value).endswith("pip install --no-deps random-face==2021.7.21.1")
+    assert "pip install --no-deps random-face==2021.7.21.1, then zoo import ffhq" in str(caught.value)
+    with pytest.raises(WeightsError, match="pip install --no-deps random-face"):
+        ffhq.folder()
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from test_report import made
 
-from zoo.evaluation import write_report
 from zoo.evaluation.identity import IdentityComparison, IdentityProtocol, IdentityRow
 from zoo.evaluation.identity_report import write_identity_report
-from zoo.evaluation.instance_gallery import write_index, write_object
-from zoo.evaluation.pictures import Sheet
+from zoo.evaluation.report import write_report
+from zoo.fitting.gallery import write_index, write_object
+from zoo.output.strips import Sheet
 
 EMPTY = {"meta", "img", "br", "hr", "input"}
 NAME = 'a "quoted" & <i>name</i> #1 50%'

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from zoo import cli_data, config
+from zoo.cli import data as cli_data
+from zoo.config import recipes
+from zoo.config.fill import to_dict
+from zoo.config.schemas import LightConfig, PoseConfig
 from zoo.data.fit_prior import fit_prior
-from zoo.data.priors import DISTRIBUTIONS, LightPrior, PosePrior, light_prior, pose_prior
 from zoo.errors import ConfigError, DataError
-from zoo.schemas import LightConfig, PoseConfig
+from zoo.priors import DISTRIBUTIONS, LightPrior, PosePrior, light_prior, pose_prior
 
 N = 20_000
 
@@ -173,14 +175,14 @@ def test_fitted_files_stand_in_for_numbers(tmp_path: Path, capsys: pytest.Captur
     assert "data.scene.pose=" in capsys.readouterr().out
 
     given = [f"data.scene.{kind}={tmp_path / kind}.json" for kind in ("light", "pose")]
-    run = config.load_run("shadegan", ["data=folder", "data.root=faces", *given])
+    run = recipes.load_run("shadegan", ["data=folder", "data.root=faces", *given])
     fitted = LightPrior.fit(torch.from_numpy(lights))
     assert torch.allclose(light_prior(run.data.scene.light).cov, fitted.cov, atol=1e-6)
     assert run.data.scene.pose.yaw_mean == pytest.approx(poses[:, 1].mean(), abs=1e-6)
     assert run.data.scene.pose.pitch_std == pytest.approx(poses[:, 0].std(ddof=1), abs=1e-6)
     assert str(tmp_path) not in str(run)  # a run and its weights carry the numbers
-    assert run.generator["scene"] == config.to_dict(run.data.scene)
-    of_npz = config.load_run("shadegan", ["data=folder", "data.root=faces", f"data.scene.light={tmp_path}/light.npz"])
+    assert run.generator["scene"] == to_dict(run.data.scene)
+    of_npz = recipes.load_run("shadegan", ["data=folder", "data.root=faces", f"data.scene.light={tmp_path}/light.npz"])
     assert of_npz.data.scene.light == run.data.scene.light
 
 
@@ -215,12 +217,12 @@ def test_prior_files_that_do_not_fit_name_the_key_or_the_file(tmp_path: Path) ->
         ("data.scene.pose=gone.json", "gone.json: cannot be read"),
     ):
         with pytest.raises((ConfigError, DataError), match=message):
-            config.load_run("shadegan", ["data=folder", "data.root=faces", setting])
+            recipes.load_run("shadegan", ["data=folder", "data.root=faces", setting])
 
 
 def test_published_light_priors_are_converted(tmp_path: Path) -> None:
     torch.save({"mean": torch.tensor([0.1, 0.2, 0.3, 0.4]), "cov": torch.eye(4)}, tmp_path / "official.pth")
     fit_prior(tmp_path / "official.pth", tmp_path / "light.json")
     setting = f"data.scene.light={tmp_path / 'light.json'}"
-    light = config.load_run("shadegan", ["data=folder", "data.root=faces", setting]).data.scene.light
+    light = recipes.load_run("shadegan", ["data=folder", "data.root=faces", setting]).data.scene.light
     assert light.mean == pytest.approx([0.1, 0.2, 0.3, 0.4])

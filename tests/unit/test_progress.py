@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from zoo.evaluation import progress
-from zoo.evaluation.progress import LogLines, Steps
+from zoo.runtime import progress
+from zoo.runtime.progress import LogLines, Steps
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disable: bool = False) -> list[str]:

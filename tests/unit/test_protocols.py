@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.data.heads import HeadDataset
 from zoo.data.synface import write_synface
 from zoo.errors import ConfigError
-from zoo.evaluation import PROTOCOLS, Benchmark, Row, evaluate, protocol
+from zoo.evaluation.depth import PROTOCOLS, Benchmark, Row, evaluate, protocol
 from zoo.generators.shadegan import ShadeGAN
+from zoo.heads.dataset import HeadDataset
 from zoo.metrics import evaluation_mask, side_per_image
-from zoo.systems.depth_probe import DepthProbe, Pairs, augment, average_depth, render_pairs, train_probe
+from zoo.probes.depth import DepthProbe, Pairs, augment, average_depth, render_pairs, train_probe
 
 SMALL = replace(PROTOCOLS["heads"], name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3)
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from zoo import config
+from zoo.config import recipes
+from zoo.fitting.steps import InstanceSystem
 from zoo.systems import adversarial
-from zoo.systems.instance import InstanceSystem
-from zoo.systems.train import SYSTEMS
+from zoo.systems.run import SYSTEMS
 
 
-@pytest.mark.parametrize("recipe", config.names())
+@pytest.mark.parametrize("recipe", recipes.names())
 def test_networks_are_built_and_judge_every_stage(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adversarial, "light_prior", lambda _: None)  # it factorises numbers, and meta tensors have none
-    run = config.load_run(recipe)
+    run = recipes.load_run(recipe)
     with torch.device("meta"):  # shapes without memory: full-size recipes cost nothing
         if run.system.name == "instance":
             assert all(p.is_meta for p in InstanceSystem(run).parameters())

@@ -11,15 +11,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from zoo import files
 from zoo.errors import ConfigError
-from zoo.evaluation import PROTOCOLS, Comparison, Row, compare, text_table, write_report
 from zoo.evaluation import comparison as comparing
-from zoo.evaluation.pictures import Sheet, show_error
-from zoo.evaluation.report import page
-from zoo.files import atomic_write
+from zoo.evaluation.comparison import Comparison, compare
+from zoo.evaluation.depth import PROTOCOLS, Row
+from zoo.evaluation.report import page, text_table, write_report
 from zoo.generators.shadegan import ShadeGAN
-from zoo.pictures import ramp
+from zoo.output.colours import ramp
+from zoo.output.strips import Sheet, show_error
+from zoo.runtime import files
+from zoo.runtime.files import atomic_write
 
 ROWS = [
     Row("constant", 0.0177, 40.8, 200, "heads-v1", "baseline", 0.002, 3.0, 0.1),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import cards
+from zoo.weights import cards
 
 ROOT = Path(__file__).resolve().parents[2]
 

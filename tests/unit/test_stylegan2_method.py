@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from zoo import losses
-from zoo.config import load_run
+from zoo.config.recipes import load_run
 from zoo.errors import ConfigError
 from zoo.evaluation.comparison import compare
-from zoo.evaluation.figures import canonical_views, interpolation
-from zoo.evaluation.protocols import evaluate
-from zoo.export import turntable
+from zoo.evaluation.depth import evaluate
 from zoo.generators.base import Generator, Latents
 from zoo.generators.pigan import PiGAN
 from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from zoo.geometry import Render
+from zoo.output.figures import canonical_views, interpolation
+from zoo.output.films import turntable
 from zoo.systems import adversarial
 from zoo.systems.adversarial import AdversarialSystem
 

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 import zoo
+from zoo.config.schemas import SceneConfig
 from zoo.errors import ConfigError
 from zoo.evaluation.surface import surface_figures, weighted_variance
 from zoo.generators import gof
 from zoo.generators.base import Latents
 from zoo.generators.gof import GOF, GOFConfig, normal_prior, opacity_prior, shrinking_interval
 from zoo.geometry import Camera, Light
-from zoo.networks.siren import FieldOut
-from zoo.renderers.surface import Crossing, find_surface, surface_distances
-from zoo.renderers.volume import Sampling
-from zoo.schemas import SceneConfig
+from zoo.renderers.fields.surface import Crossing, find_surface, surface_distances
+from zoo.renderers.fields.volume import FieldOut, Sampling
 
 RADIUS = 0.07
 

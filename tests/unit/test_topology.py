@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.renderers.topology import Topology, edges_of, octa_sphere, rms_radius, signed_volume
+from zoo.renderers.meshes.topology import Topology, edges_of, octa_sphere, rms_radius, signed_volume
 
 
 def cylinder(columns: int = 6) -> Topology:

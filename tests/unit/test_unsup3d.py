@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from zoo.config.schemas import PoseConfig, SceneConfig
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
 from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig, continued
 from zoo.geometry import Light
-from zoo.schemas import PoseConfig, SceneConfig
 
 
 def tiny(**options: object) -> Unsup3D:

@@ -6,8 +6,7 @@ from torch import Tensor
 
 import zoo
 from zoo.errors import ConfigError
-from zoo.networks.siren import FieldOut
-from zoo.renderers.volume import Sampling, render_rays
+from zoo.renderers.fields.volume import FieldOut, Sampling, render_rays
 
 
 def haze(points: Tensor, directions: Tensor) -> FieldOut:

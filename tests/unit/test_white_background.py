@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from zoo.config.schemas import SceneConfig
 from zoo.generators.base import Latents
 from zoo.generators.gof import GOF
 from zoo.generators.shadegan import ShadeGAN
 from zoo.geometry import Camera, Light
-from zoo.renderers.volume import Sampling
-from zoo.schemas import SceneConfig
+from zoo.renderers.fields.volume import Sampling
 
 CAMERA, LATENTS = Camera.orbit(torch.tensor([0.2, -0.3]), size=6), Latents(torch.ones(2, 8))
 LIGHTS = (Light.of(-0.1, 0.0), Light.of(0.0, 0.5, x=1.0), Light.of(0.5, 2.0))  # less than none, from the side, glaring

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import Camera
-from ..renderers.mesh import MeshRenderConfig, render_mesh
+from ..renderers.meshes.render import MeshRenderConfig, render_mesh
+from ..renderers.meshes.topology import Topology, octa_sphere
 from ..renderers.p3d import native
-from ..renderers.topology import Topology, octa_sphere
 
 Row = dict[str, str | float]
 Progress = Callable[[str], None]

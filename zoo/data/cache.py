@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .. import resources
-from ..files import atomic_write
+from ..runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
+from ..runtime.progress import track
 from .layouts import SPLITS
-from .progress import track
 from .sources import ImageSource, layout
 from .store import open_files
 from .transforms import BadImage

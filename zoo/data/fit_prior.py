@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from ..files import atomic_write
-from .priors import LightPrior, PosePrior
+from ..priors import LightPrior, PosePrior
+from ..runtime.files import atomic_write
 
 
 def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:

@@ -7,8 +7,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .. import registry
-from ..errors import DataError
+from ..errors import DataError, unknown
 from .layouts import LAYOUTS, SPLITS, Layout
 from .store import Files, open_files
 from .transforms import BadImage, Resample, load_image, to_float, to_uint8
@@ -63,7 +62,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         on_error: OnError = "stop",
     ) -> None:
         if on_error not in ("stop", "skip"):
-            raise DataError(registry.unknown("data.on_error", on_error, ("stop", "skip")))
+            raise DataError(unknown("data.on_error", on_error, ("stop", "skip")))
         self.files, self.names, self.size = files, names, size
         self.crop, self.on_error = crop, on_error
         self.resample: Resample = resample
@@ -111,7 +110,7 @@ class HeadSource(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, split: str, size: int, length: int, seed: int) -> None:
-        from .heads import HeadDataset  # its compiler takes a second to import
+        from ..heads.dataset import HeadDataset  # its compiler takes a second to import
 
         try:
             self.heads = HeadDataset(split, size=size, length=length, seed=seed)
@@ -141,7 +140,7 @@ def names() -> list[str]:
 def layout(name: str) -> Layout:
     """The layout of a data set on disk. Raises DataError with the nearest name."""
     if name not in LAYOUTS:
-        raise DataError(registry.unknown("data set", name, names()))
+        raise DataError(unknown("data set", name, names()))
     return LAYOUTS[name]
 
 
@@ -177,7 +176,7 @@ def open_source(
         DataError: unknown name or split, no root, nothing there, no images, an unreadable folder.
     """
     if split not in SPLITS:
-        raise DataError(registry.unknown("split", split, SPLITS))
+        raise DataError(unknown("split", split, SPLITS))
     if size < 4:
         raise DataError(f"data.size={size} is too small: use at least 4 pixels")
     if limit is not None and limit < 1:

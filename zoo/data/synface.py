@@ -22,11 +22,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo.data.head_model import HeadModel
-from zoo.data.head_sampling import SPLITS, sample_heads, sample_lights, sample_poses
-from zoo.data.heads import Rendering, render_heads
-from zoo.data.progress import track
-from zoo.errors import DataError
+from ..errors import DataError
+from ..heads.dataset import Rendering, render_heads
+from ..heads.model import HeadModel
+from ..heads.sampling import SPLITS, sample_heads, sample_lights, sample_poses
+from ..runtime.progress import track
 
 NEAR, FAR = 0.9, 1.1
 CROP, NATIVE = 170, 256

@@ -8,8 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .. import registry
-from ..errors import DataError
+from ..errors import DataError, unknown
 
 Resample = Literal["lanczos", "nearest"]
 
@@ -115,7 +114,7 @@ def crop_box(width: int, height: int, crop: str | int, size: int, where: str) ->
         elif str(crop).isdecimal() and int(crop) > 0:
             side = int(crop)
         else:
-            raise DataError(registry.unknown("crop", str(crop), (*CROPS, "a number of pixels")))
+            raise DataError(unknown("crop", str(crop), (*CROPS, "a number of pixels")))
         left, top = (width - side) / 2, (height - side) / 2
         if isinstance(side, int):
             left, top = round(left), round(top)

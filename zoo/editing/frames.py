@@ -10,9 +10,9 @@ from ..errors import ConfigError
 from ..generators.base import Generator, Latents
 from ..generators.stylegan2 import StyleGAN2
 from ..geometry import Camera, Light, Render
+from ..probes.pose import train_pose_probe
 from . import directions
 from .codes import at, between
-from .pose_probe import train_pose_probe
 
 LINES: dict[str, Callable[[StyleGAN2], Tensor]] = {"sefa": directions.sefa, "ganspace": directions.ganspace}
 

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..config import load_run, names
+from ..config.recipes import load_run, names
 from ..errors import ConfigError, ZooError
 from ..generators.base import Generator
 from ..generators.field import FieldGenerator
 from ..generators.unsup3d import Unsup3D
-from ..memory import keep_memory
+from ..runtime.memory import keep_memory
 from .codes import at
 from .photo import Photo, Source, frame_points, read_photo
 from .problem import Guess, Perceptual, Problem

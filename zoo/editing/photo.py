@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data.transforms import MIN_SIDE, BadImage, decode, to_float, to_uint8
 from ..errors import DataError
 from ..generators.base import Generator
-from ..losses import resize
+from ..images import resize
 from ..metrics.identity import LANDMARKS, dlib_file, import_dlib
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor

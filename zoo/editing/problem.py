@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.priors import light_prior, pose_prior
 from ..generators.base import Generator
 from ..geometry import Light, Render
+from ..priors import light_prior, pose_prior
 from .codes import CodeSpace, at
 from .photo import Photo, frame_points
 

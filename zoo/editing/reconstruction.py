@@ -12,9 +12,9 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..files import atomic_write
 from ..generators.base import Generator, Latents
 from ..geometry import Camera, Light, Render
+from ..runtime.files import atomic_write
 from .codes import at
 
 if TYPE_CHECKING:

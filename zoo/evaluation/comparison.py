@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..generators.base import Generator
-from .pictures import Sheet, model_sheets, test_sheet
-from .progress import keeping
-from .protocols import BASELINES, Benchmark, Predictor, Protocol, Row, Subject, protocol
+from ..output.strips import Sheet, model_sheets, test_sheet
+from ..runtime.progress import keeping
+from .depth import BASELINES, Benchmark, Predictor, Protocol, Row, Subject, protocol
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..editing.pose_probe import PoseProbe, train_pose_probe
 from ..errors import ConfigError
 from ..generators.base import Generator
-from ..losses import resize
-from ..memory import keep_memory
+from ..images import resize
 from ..metrics.identity import embed_faces, similarity_losses
-from ..pictures import show_image
-from .pictures import Sheet
-from .progress import Steps, keeping
+from ..output.colours import show_image
+from ..output.strips import Sheet
+from ..probes.pose import PoseProbe, train_pose_probe
+from ..runtime.memory import keep_memory
+from ..runtime.progress import Steps, keeping
 from .turners import Turner, true_heads, turners_of
 
 Embedding = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [-1, 1] to (B, D)
@@ -145,7 +145,7 @@ def compare_identity(
     """Turn faces by every method, and the true heads, and measure how far they stay the same.
 
     Args:
-        models: row name -> generator, or a function that turns N faces, see `instances.turners`. A StyleGAN2 gives
+        models: row name -> generator, or a function that turns N faces, see `turners.turners_of_run`. A StyleGAN2 gives
             two rows.
         quick: see `IdentityProtocol.of`.
         seed: of the faces.

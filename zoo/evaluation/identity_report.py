@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..files import atomic_write
+from ..output.pages import Line, document, pictures, results, words
+from ..runtime.files import atomic_write
 from .identity import IdentityComparison, IdentityRow
-from .report import Line, document, pictures, results, words
 
 _HEADINGS = ("Method", "Mean\N{NO-BREAK SPACE}↓", "Worst\N{NO-BREAK SPACE}↓", "Others", "Reached °", "Faces", "Seconds")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from ..files import atomic_write
-from .instance_comparison import SHOWN, InstanceComparison, InstanceRow
-from .report import Line, document, pictures, results, words
+from ..output.pages import Line, document, pictures, results, words
+from ..runtime.files import atomic_write
+from .instances import SHOWN, InstanceComparison, InstanceRow
 
 _HEADINGS = (
     "Run",

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..generators.base import Latents
 from ..generators.field import VolumeGenerator
 from ..geometry import Camera
-from ..renderers.surface import find_surface
-from ..renderers.volume import Sampling, composite_weights, ray_distances
+from ..renderers.fields.surface import find_surface
+from ..renderers.fields.volume import Sampling, composite_weights, ray_distances
 
 
 @torch.no_grad()

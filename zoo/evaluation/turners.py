@@ -1,20 +1,25 @@
 """Ways to turn faces: a camera, a line in a 2D GAN's code, GAN2Shape's two ways, and the renderer of the true heads."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.head_model import HeadModel
-from ..data.head_sampling import LIGHT_PRIOR, sample_heads
-from ..data.heads import render_heads
+from .. import hub
 from ..editing import directions
-from ..editing.pose_probe import PoseProbe
-from ..errors import ConfigError
+from ..errors import ConfigError, WeightsError
+from ..fitting.job import WEIGHTS
+from ..fitting.runs import LATENT, SETTINGS, Finished, FinishedRun
+from ..fitting.steps import Subject
+from ..fitting.views import Fitted
 from ..generators.base import Generator, Latents
+from ..generators.gan2shape import GAN2Shape
 from ..generators.stylegan2 import StyleGAN2
-from .instance_views import Fitted
+from ..heads.dataset import render_heads
+from ..heads.model import HeadModel
+from ..heads.sampling import LIGHT_PRIOR, sample_heads
+from ..probes.pose import PoseProbe
 
 Turner = Callable[[Sequence[float]], Tensor]  # V yaws in radians to pictures (N, V, 3, S, S) in [-1, 1] of N faces
 
@@ -78,3 +83,43 @@ def fitted_faces(fits: Callable[[], Iterable[Fitted]], *, drawn: bool) -> Turner
         return torch.stack(shown)
 
     return turner
+
+
+def turners_of_run(run: FinishedRun, most: int) -> dict[str, Turner]:
+    """The two ways in which a run's faces turn, `render` and `GAN`. Networks are loaded one after the other.
+
+    Args:
+        run: at least two pictures of it are finished.
+        most: faces that are taken, the first ones.
+
+    Raises:
+        ConfigError: a single picture; a GAN that is not on this disk.
+        WeightsError: files that are damaged or do not belong together.
+    """
+    if len(run.pictures) < 2:
+        raise ConfigError(f"{run.folder}: one picture; faces are compared with others, so run two or more")
+    name = run.settings["gan"]
+    if name.startswith("hf:"):  # a file must not choose what is downloaded
+        raise ConfigError(f"{run.folder / SETTINGS}: its GAN is {name}; download it, and write its folder there")
+    gan, pictures = hub.load(name), run.pictures[:most]
+    subjects = [picture.subject() for picture in pictures]
+    shapes = [(1, gan.config.z_dim), (1, gan.code_layers, gan.config.z_dim)]
+    for picture, subject in zip(pictures, subjects, strict=True):
+        if not hasattr(gan, "synthesise") or subject.w.shape not in shapes:
+            raise WeightsError(f"{picture.folder / LATENT}: is no latent of {name}; run it again with that GAN")
+
+    def fits() -> Iterator[Fitted]:
+        for picture, subject in zip(pictures, subjects, strict=True):
+            yield Fitted(_networks(picture, subject, gan), gan, subject)
+
+    return {how: fitted_faces(fits, drawn=how == "GAN") for how in ("render", "GAN")}
+
+
+def _networks(picture: Finished, subject: Subject, gan: Generator) -> GAN2Shape:
+    place = picture.folder / WEIGHTS
+    model = hub.load(f"file:{place}", device=str(gan.device))
+    if not isinstance(model, GAN2Shape) or model.config.offset_dim != gan.config.z_dim:
+        raise WeightsError(f"{place}: are no networks of GAN2Shape for this GAN; delete {picture.folder}, run it again")
+    if model.config.size != subject.image.shape[-1]:
+        raise WeightsError(f"{place}: made for another size than {LATENT}; delete {picture.folder} and run it again")
+    return model

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from ..data.priors import light_prior, pose_prior
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
-from ..schemas import SceneConfig
+from ..priors import light_prior, pose_prior
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
-    from ..cards import Card
+    from ..config.schemas import Card
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class Latents:
     def to(self, device: torch.device | str) -> "Latents":
         """The same codes on another device."""
         return replace(self, z=self.z.to(device), code=None if self.code is None else self.code.to(device))
+
+
+@runtime_checkable
+class DepthPredictor(Protocol):
+    """A method that sees depth in photographs by itself, so that no probe needs to be trained for it."""
+
+    def predict_depth(self, images: Tensor) -> Tensor:
+        """Depth (N, 1, H, H) on the CPU of photographs (N, 3, H, H) in [-1, 1], in the view of each photograph."""
+        ...
 
 
 class Generator(nn.Module):

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera
-from ..networks.siren import FieldOut, FiLMSiren
+from ..networks.siren import FiLMSiren
+from ..renderers.fields.volume import Field, FieldOut, RayMaps, Sampling, least_steps, render_rays
 from ..renderers.p3d import pytorch3d
-from ..renderers.volume import Field, RayMaps, Sampling, least_steps, render_rays
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ photograph apart, starting from an ellipsoid, and three steps take turns:
 3. joint (`joint_loss`): what the GAN has drawn are photographs of one object under many lights and viewpoints, and all
    four networks are fitted to them.
 
-The better shape makes better drawings, so the steps are repeated in stages. `zoo.systems.instance` runs them.
+The better shape makes better drawings, so the steps are repeated in stages. `zoo.fitting.steps` runs them.
 
 Shapes: N photographs of S x S pixels; m = 1, or 2 with the mirrored object, whose rows come behind the others.
 """
@@ -23,14 +23,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.priors import ViewPrior, pose_prior, view_prior
+from ..config.schemas import NormalConfig
 from ..errors import ConfigError
 from ..geometry import Light
-from ..losses import centre_crop, latent_norm, photometric_loss, resize, smoothness_loss
+from ..images import centre_crop, resize
+from ..losses import latent_norm, photometric_loss, smoothness_loss
 from ..networks.encoders import ResEncoder
 from ..networks.feature_loss import DiscriminatorLoss
-from ..renderers import depthmap as dm
-from ..schemas import NormalConfig
+from ..priors import ViewPrior, pose_prior, view_prior
+from ..renderers.depthmaps import depthmap as dm
 from .base import Generator
 from .unsup3d import MARGIN, OVER_VIEWS, Unsup3D, Unsup3DConfig
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
+from ..renderers.fields.surface import Crossing
+from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert
-from ..renderers.surface import Crossing
-from ..renderers.volume import RayMaps, Sampling
 from .base import Latents
 from .field import camera_normals, to_image
 from .shadegan import ShadeGAN, ShadeGANConfig

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.nerf_mlp import NeRFMLP
-from ..networks.siren import FieldOut
-from ..renderers.patch import Patch
+from ..renderers.fields.patch import Patch
+from ..renderers.fields.volume import Field, FieldOut, Sampling
 from ..renderers.shading import unit_normals
-from ..renderers.volume import Field, Sampling
-from ..schemas import SceneConfig
 from .base import Latents
 from .field import VolumeGenerator, camera_normals, check_density, outward_init_, to_image
 

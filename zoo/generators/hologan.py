@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 SIDE = 16  # of the volume when it is turned, and of the first 2D features

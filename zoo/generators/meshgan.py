@@ -5,7 +5,7 @@ is unfolded onto the square (centre = front, circle |uv| = 1 = back), which give
 the texture, is rendered from a random viewpoint over a crop of the background, and a discriminator compares the picture
 with photographs. Nothing else is known: that the object must look right from every viewpoint is what makes it 3D. The
 renderer has no parameters, and its picture changes continuously when an outline moves, so outlines can be learnt
-(`zoo.renderers.mesh`). There is no light: shading ends up in the texture.
+(`zoo.renderers.meshes.render`). There is no light: shading ends up in the texture.
 
 Only the abstract, captions and renderer of the paper are public; docs/models/meshgan.md says which numbers are ours.
 """
@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.stylegan2 import EqualConv2d, StyledConv, ToMap, mapping_network
-from ..renderers.mesh import MeshRenderConfig, render_mesh
+from ..renderers.meshes.render import MeshRenderConfig, render_mesh
+from ..renderers.meshes.topology import octa_sphere, rms_radius, signed_volume
 from ..renderers.p3d import pytorch3d
-from ..renderers.topology import octa_sphere, rms_radius, signed_volume
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 if TYPE_CHECKING:

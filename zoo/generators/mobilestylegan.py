@@ -1,7 +1,7 @@
 """MobileStyleGAN: a lightweight convolutional neural network for high-fidelity image synthesis (Belousov 2021).
 
 A StyleGAN2 made small and taught by a large one: 10 million numbers draw 1024 px. It makes pictures only. Trained on
-FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.importers.ffhq`.
+FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.official.ffhq`.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.mobilestylegan import BANDS, MobileSynthesis
 from ..networks.stylegan2 import mapping_network
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 

@@ -6,8 +6,8 @@ adds light to.
 """
 
 from ..geometry import Camera, Light, Render
+from ..renderers.fields.volume import Sampling
 from ..renderers.shading import unit_normals
-from ..renderers.volume import Sampling
 from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..geometry import Camera, Light, Render
-from ..losses import resize
+from ..images import resize
 from ..networks.surfacenet import SurfaceNet, surface_inputs
+from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert, unit_normals
-from ..renderers.volume import RayMaps, Sampling
 from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 

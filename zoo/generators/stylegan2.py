@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.stylegan2_generator import StyleGAN2Generator
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 

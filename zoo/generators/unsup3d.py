@@ -17,17 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.heads import HeadDataset
-from ..data.priors import pose_prior
+from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
-from ..losses import photometric_loss, resize, step_loss
+from ..heads.dataset import HeadDataset
+from ..images import resize
+from ..losses import photometric_loss, step_loss
 from ..networks.confnet import ConfNet
 from ..networks.encoders import EDDeconv, Encoder
 from ..networks.perceptual import PerceptualLoss
-from ..renderers import depthmap as dm
+from ..priors import pose_prior
+from ..renderers.depthmaps import depthmap as dm
 from ..renderers.p3d import pytorch3d
-from ..schemas import SceneConfig
 from .base import Generator, Latents
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Prediction:
         free_depth: (B,1,S,S) the same before its border was set.
         albedo: (B',3,S,S) in [-1,1].
         light: B' lights.
-        view: (B',6) viewpoints: radians about x, y, z, then translation; frame of `zoo.renderers.depthmap`.
+        view: (B',6) viewpoints: radians about x, y, z, then translation; frame of `zoo.renderers.depthmaps.depthmap`.
         normal: (B',3,S,S) of canonical depth.
         shading: (B',1,S,S) >= 0.
         canonical: (B',3,S,S) albedo under its light.

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ..registry import unknown
+from ..errors import ConfigError, unknown
 from .disc_blocks import (
     POSE_DIM,
     CoordStridedBlock,

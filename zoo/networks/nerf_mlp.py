@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .siren import FieldOut
+from ..renderers.fields.volume import FieldOut
 
 
 def positional_encoding(x: Tensor, frequencies: int) -> Tensor:

@@ -4,18 +4,12 @@ Key names and shapes are those of the published weights, so they load without re
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-class FieldOut(NamedTuple):
-    """A field at M points of each of B objects. `gradient` is d sigma / d x in the field's own (warped) coordinates."""
-
-    rgb: Tensor  # (B, M, 3) in [0, 1]
-    sigma: Tensor  # (B, M, 1) raw density or occupancy logit
-    gradient: Tensor | None  # (B, M, 3)
+from ..renderers.fields.volume import FieldOut
 
 
 class MappingNetwork(nn.Module):

@@ -9,14 +9,14 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from .. import losses
+from ..config.schemas import AdversarialConfig, StageConfig
 from ..data.augment import adapted, augment
-from ..data.priors import light_prior, pose_prior
 from ..errors import ConfigError, ZooError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
 from ..networks.disc_blocks import DiscOut, OneSize
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
-from ..schemas import AdversarialConfig, StageConfig
+from ..priors import light_prior, pose_prior
 from .base import TrainingSystem
 
 

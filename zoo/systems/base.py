@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import registry
-from ..config import generator_config, to_dict
+from ..config.fill import generator_config, to_dict
+from ..config.schemas import RunConfig, StageConfig
 from ..errors import ZooError
 from ..generators.base import Generator, Latents
-from ..schemas import RunConfig, StageConfig
 from .ema import GeneratorEMA
 
 

@@ -5,13 +5,10 @@ import io
 import json
 import logging
 import math
-import signal
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -21,14 +18,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..files import atomic_write
 from ..generators.base import Latents
 from ..geometry import Render
 from ..metrics.curvature import depth_curvature, depth_variety
-from ..pictures import show_depth, show_image, show_normal, tile
-from ..schemas import TrainerConfig
+from ..output.colours import show_depth, show_image, show_normal, tile
+from ..runtime.files import atomic_write
 from .base import TrainingSystem
-from .checkpoint_io import checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -170,64 +165,6 @@ class Every:
         due = self.done is not None and now > self.done
         self.done = now
         return due
-
-
-class KimgCheckpoint(L.Callback):
-    """Saves `images<number>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
-
-    The first Ctrl-C or SIGTERM finishes the step, saves and stops; a second Ctrl-C stops at once.
-    """
-
-    def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger) -> None:
-        self.folder, self.cfg, self.logger = folder, cfg, logger
-        self.due = Every(cfg.checkpoint_kimg)
-        self.stopped_by: signal.Signals | None = None
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number)
-        log.warning("%s: saving and stopping after this step", self.stopped_by.name)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
-        self.due(pl_module.kimg)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                signal.signal(number, self._signalled)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
-        over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
-        stop = self.stopped_by is not None
-        if trainer.world_size > 1:  # the signal reaches the processes at different steps, or only one of them
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if self.due(pl_module.kimg) or over or stop:
-            self.save(trainer, pl_module)
-        if over or stop:
-            trainer.should_stop = True
-
-    def save(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:
-        """Write a checkpoint now; all processes call it."""
-        if trainer.is_global_zero:
-            self.logger.flush(pl_module.images)
-            self.folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(self.folder / f"images{pl_module.images:09d}.ckpt")
-        if trainer.is_global_zero:
-            self.logger.write_csv()
-            for old in checkpoints(self.folder)[:-2]:
-                trainer.strategy.remove_checkpoint(old)
-
-    @contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """Restores the handlers afterwards. Around the whole fit: Lightning puts its own back before callbacks end."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                with suppress(ValueError):  # not the main thread
-                    signal.signal(number, handler)
 
 
 class Samples(L.Callback):

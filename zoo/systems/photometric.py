@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from ..config.schemas import PhotometricConfig, StageConfig
 from ..generators.base import Latents
 from ..generators.unsup3d import Unsup3D
 from ..networks.perceptual import PerceptualLoss
-from ..schemas import PhotometricConfig, StageConfig
 from .base import TrainingSystem
 
 SHOWN = 8

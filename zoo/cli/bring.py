@@ -1,0 +1,86 @@
+"""The command that brings published weights along: import."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    method: Annotated[
+        str, typer.Argument(help="pigan, shadegan, gof, graf, unsup3d, gan2shape, stylegan2; or ffhq, ffhq256.")
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(help="The authors' generator.pth, checkpoint030.pth, ... See docs/importing.md.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the weights, e.g. my/pigan.celeba.")] = None,
+    ema: Annotated[Path | None, typer.Option(help="Their ema.pth: the averaged weights that papers show.")] = None,
+    dataset: Annotated[
+        str, typer.Option(help="What they were trained on: celeba, bfm, cats, carla; syncar, cars, churches, ffhq.")
+    ] = "celeba",
+    light: Annotated[
+        Path | None, typer.Option(help="Their light_mvn.pth: the lights of the data (ShadeGAN, GAN2Shape).")
+    ] = None,
+    view: Annotated[Path | None, typer.Option(help="GAN2Shape's view_mvn.pth: the viewpoints it starts from.")] = None,
+    discriminator: Annotated[
+        Path | None,
+        typer.Option(help="Their discriminator.pth, to train on from it; GRAF's and StyleGAN2's is in the first file."),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="ShadeGAN with surface tracking, other than CelebA: the width in delta.txt; 0: whole rays."),
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="In place of --delta: the step they were saved at.", min=0)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that lie in the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Turn published weights into a folder that every command reads. No code of the file is run.
+
+    Sizes come from the file, camera and samples from the published curriculum of the data set. The tensors stay as
+    they are, bit for bit. The authors' licence stays, too: see the folder's README.md.
+
+    `ffhq` and `ffhq256` take no file: their weights are those of the package random-face, and go to the cache.
+
+    \b
+    Examples:
+      zoo import shadegan generator.pth --ema ema.pth --light celeba_light_mvn.pth --out my/shadegan.celeba
+      zoo import pigan generator.pth --ema ema.pth --dataset carla --out my/pigan.carla
+      zoo sample file:my/shadegan.celeba --out grid.png
+    """
+    from ..config.fill import to_dict
+    from ..errors import ConfigError
+    from ..official import ffhq
+    from ..official.importing import import_official
+    from ..weights.places import CONVERTED
+
+    if method in CONVERTED:
+        place = ffhq.folder(CONVERTED[method])
+        typer.echo(
+            json.dumps({"folder": str(place)}) if as_json else f"{place}\nnext: zoo sample {method} --out faces.png"
+        )
+        return
+    if file is None or out is None:
+        raise ConfigError(f"zoo import {method} needs the authors' file and --out: zoo import {method} FILE --out DIR")
+    model = import_official(
+        method,
+        file,
+        ema=ema,
+        out=out,
+        dataset=dataset,
+        light=light,
+        view=view,
+        discriminator=discriminator,
+        delta=delta,
+        step=step,
+        overwrite=overwrite,
+    )
+    assert model.card is not None
+    if as_json:
+        facts = {"folder": str(out), "config": to_dict(model.config), "card": model.card.as_dict()}
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"{out}: {model.card.summary}, {model.card.parameters:,} parameters")
+    for limit in model.card.limits[2:]:
+        typer.echo(f"note: {limit}", err=True)
+    typer.echo(f"next: zoo sample file:{out} --out grid.png  |  zoo info file:{out}")

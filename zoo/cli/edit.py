@@ -1,0 +1,207 @@
+"""Commands that change objects, drawn or found in photographs: relight, rotate, interpolate, mix."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ConfigError
+from .options import Device, EditPsi, From, Name, Pitch, Size, Yaw, notes_of, subjects
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..generators.base import Generator, Latents
+    from ..geometry import Render
+
+Seed = Annotated[str, typer.Option(help="Objects of the model: 3, or 0-3, or 3,5,8.")]
+Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")]
+Frames = Annotated[int, typer.Option(help="Of the whole film.", min=2, max=2000)]
+Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]
+Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")]
+
+
+def relight(
+    name: Name,
+    seed: Seed = "",
+    source: From = None,
+    out: Film = Path("relight.mp4"),
+    frames: Frames = 60,
+    fps: Fps = 25,
+    size: Size = 128,
+    psi: EditPsi = None,
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    maps: Maps = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Film objects while a light goes round them.
+
+    \b
+    Examples:
+      zoo relight shadegan --seed 3 --out relit.mp4
+      zoo relight shadegan --from out/reconstruction.safetensors --out relit.gif --maps rgb,shading
+    """
+    from ..editing.frames import light_path
+    from ..editing.frames import relight as lit
+
+    generator, objects = subjects(name, seed, source, psi, device)
+    renders = lit(generator, objects, generator.camera(yaw, pitch, size), light_path(frames))
+    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source))
+
+
+def rotate(
+    name: Name,
+    seed: Seed = "",
+    source: From = None,
+    out: Annotated[Path, typer.Option(help=".png for a sheet; .mp4, .webp, .gif or a new folder.")] = Path("views.png"),
+    yaws: Annotated[str, typer.Option(help="Radians, e.g. -0.5,0,0.5.")] = "-0.5,-0.25,0,0.25,0.5",
+    pitch: Pitch = 0.0,
+    by: Annotated[
+        str, typer.Option(help="camera; for 2D GANs a line in the code: sefa or ganspace. Default: camera, or sefa.")
+    ] = "",
+    fps: Fps = 25,
+    size: Size = 128,
+    psi: EditPsi = None,
+    maps: Maps = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Show objects from given angles; for a swing from side to side there is zoo turntable.
+
+    \b
+    Examples:
+      zoo rotate shadegan --from out/reconstruction.safetensors --yaws=-0.5,0,0.5 --maps rgb,normal
+      zoo rotate stylegan2 --seed 0-3 --by ganspace --yaws=-0.3,0,0.3 --out turned.png
+    """
+    from ..output.sheets import captioned, save_png
+
+    angles = _angles(yaws)
+    generator, objects = subjects(name, seed, source, psi, device)
+    renders = _views(generator, objects, angles, pitch, by or ("camera" if generator.uses_camera else "sefa"), size)
+    if out.suffix.lower() == ".png":
+        pictures = _pictures(renders, maps)
+        shots = {f"yaw {angle:+.2f}": picture for angle, picture in zip(angles, pictures, strict=True)}
+        typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
+    else:
+        _film(renders, out, len(angles), fps, maps, notes_of(generator, seed, source))
+
+
+def interpolate(
+    name: Name,
+    seed: Seed = "",
+    source: From = None,
+    out: Film = Path("walk.mp4"),
+    frames: Frames = 60,
+    fps: Fps = 25,
+    size: Size = 128,
+    psi: EditPsi = None,
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    maps: Maps = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Film one object turning into the next: photographs first, in the order given, then seeds.
+
+    \b
+    Examples:
+      zoo interpolate shadegan --seed 0-3 --out walk.mp4
+      zoo interpolate shadegan --from a/reconstruction.safetensors --from b/reconstruction.safetensors --out walk.gif
+    """
+    from ..editing.frames import interpolate as walk
+
+    generator, objects = subjects(name, seed, source, psi, device)
+    renders = walk(generator, objects, frames, yaw=yaw, pitch=pitch, size=size)
+    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source))
+
+
+def mix(
+    name: Name,
+    seed: Seed = "",
+    source: From = None,
+    layers: Annotated[str, typer.Option(help="First layers of the first object, one sheet column each.")] = "",
+    out: Annotated[Path, typer.Option(help="PNG.")] = Path("mix.png"),
+    size: Size = 128,
+    psi: EditPsi = None,
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    maps: Maps = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Mix two objects: the first layers of one, the other layers of the other (photographs count first, then seeds).
+
+    Example: zoo mix shadegan --from out/reconstruction.safetensors --seed 8 --layers 0,2,3,4 --out mix.png
+    """
+    import torch
+
+    from ..editing.codes import layer_count
+    from ..editing.codes import mix as mixed
+    from ..output.sheets import captioned, save_png
+
+    generator, objects = subjects(name, seed, source, psi, device)
+    if len(objects) != 2:
+        raise ConfigError(f"mix needs two objects, got {len(objects)}; e.g. --seed 3,8")
+    given = _whole(layers) if layers else list(range(layer_count(generator) + 1))
+    camera = generator.camera(yaw, pitch, size)
+    with torch.no_grad():
+        renders = [generator(mixed(generator, objects[:1], objects[1:], k), camera) for k in given]
+    shots = {f"{k} layers": picture for k, picture in zip(given, _pictures(renders, maps), strict=True)}
+    typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
+
+
+def _views(
+    generator: "Generator", objects: "Latents", angles: list[float], pitch: float, by: str, size: int
+) -> "Iterator[Render]":
+    """Renders from the angles, turned `by` camera or a line in the code."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..editing.frames import LINES, rotate, rotate_along
+
+    if by not in ("camera", *LINES):
+        raise ConfigError(f"--by {by}: use camera, {', '.join(LINES)}")
+    if by == "camera":
+        return rotate(generator, objects, angles, pitch, size=size)
+    if pitch:
+        raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads from side to side alone; leave it out")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training a pose probe", total=500)
+        return rotate_along(generator, objects, angles, by, size=size, advance=lambda n: progress.advance(task, n))
+
+
+def _film(renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..output.films import film
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("filming", total=frames)
+        path = film(_pictures(renders, maps), out, fps=fps, notes=notes, advance=lambda: progress.advance(task))
+    typer.echo(str(path))
+
+
+def _pictures(renders: "Iterable[Render]", maps: str) -> "Iterator[Image]":
+    from ..output.sheets import grid
+
+    rows = [row.strip() for row in maps.split(",")]
+    return (grid(render, maps=rows) for render in renders)
+
+
+def _angles(text: str) -> list[float]:
+    try:
+        angles = [float(part) for part in text.split(",")]
+    except ValueError:
+        angles = []
+    if not angles or not all(map(math.isfinite, angles)):
+        raise ConfigError(f"yaws {text!r}: write radians, e.g. -0.5,0,0.5")
+    return angles
+
+
+def _whole(text: str) -> list[int]:
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise ConfigError(f"layers {text!r}: write whole numbers, e.g. 1,2,3")
+    return [int(part) for part in text.split(",")]

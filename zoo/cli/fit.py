@@ -1,0 +1,74 @@
+"""The command that fits a method to given pictures: run."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Overrides
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="gan2shape, one of its recipes, or a YAML file.")],
+    source: Annotated[str, typer.Argument(help="A picture, a folder, heads:0-3 (with true depth) or seed:0-3.")],
+    overrides: Overrides = None,
+    gan: Annotated[str, typer.Option(help="The 2D GAN to learn from: what zoo.load takes.")] = "stylegan2.heads64",
+    out: Annotated[Path, typer.Option(help="Folder; the same command goes on where it stopped.")] = Path("gan2shape"),
+    joint: Annotated[bool, typer.Option("--joint", help="One set of networks for all pictures.")] = False,
+    align: Annotated[bool, typer.Option("--align", help="Find the face first (extra identity).")] = False,
+    psi: Annotated[float, typer.Option(help="Truncation of seed: pictures.", min=0, max=2)] = 0.7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Recover shape, albedo, light and viewpoint from pictures with what a 2D GAN knows (GAN2Shape).
+
+    \b
+    Examples:
+      zoo run gan2shape photo.jpg --gan stylegan2.heads64 --out photo
+      zoo run gan2shape heads:0-19 --gan stylegan2.heads64 --out heads
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ..fitting.job import open_job, run_all
+    from ..runtime.progress import WINDOW, LogLines
+    from .options import speak
+
+    speak()
+    command = shlex.join(["zoo", *sys.argv[1:]])
+    job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=as_json, speed_estimate_period=WINDOW) as bar:
+        task, say = bar.add_task(source, total=1.0), LogLines(bar)
+
+        def advance(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share)
+            say(task)
+
+        results = run_all(job, source, align=align, psi=psi, advance=advance)
+    lines = [*map(_line, results), *_means(results), f"gallery: {out / 'index.html'}"]
+    typer.echo(json.dumps(results) if as_json else "\n".join(lines))
+
+
+def _line(result: dict[str, Any]) -> str:
+    """Name, time by kind of step, and SIDE stage by stage."""
+    seconds: dict[str, float] = {"inversion": result["inversion_seconds"]}
+    for record in result["records"]:
+        seconds[record["step"]] = seconds.get(record["step"], 0.0) + record["seconds"]
+    sides = [f"{record['SIDE']:.3f}" for record in result["records"] if "SIDE" in record]
+    spent = ", ".join(f"{kind} {value:.0f}" for kind, value in seconds.items())
+    return f"{result['name']}: {result['seconds']:.0f} s ({spent})" + (f"; SIDE {' > '.join(sides)}" if sides else "")
+
+
+def _means(results: list[dict[str, Any]]) -> list[str]:
+    """A line with SIDE and MAD stage by stage, means over pictures, if their true depth is known."""
+    from ..fitting.runs import stage_means
+
+    def means(key: str) -> list[float]:
+        return stage_means([r[key] for r in result["records"] if key in r] for result in results)
+
+    side, mad = (" > ".join(f"{v:.{n}f}" for v in means(key)) for key, n in (("SIDE", 3), ("MAD", 2)))
+    return [f"mean of {len(results)}: SIDE {side}, MAD {mad}"] if side else []

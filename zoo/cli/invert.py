@@ -1,0 +1,138 @@
+"""The command that turns photographs into objects."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConfigError, Interrupted, ZooError
+from ..output.sheets import RELIGHT
+from .options import Device, Name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..editing.reconstruction import Reconstruction
+    from ..geometry import Render
+
+_INTERRUPTED = 2  # SIGINT
+_VIEWS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+
+
+def invert(
+    name: Name,
+    photos: Annotated[list[Path], typer.Argument(help="One or several pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder; with several pictures, one folder inside for each.")] = Path("out"),
+    align: Annotated[bool, typer.Option(help="Find the face; else the largest square in the middle is used.")] = True,
+    mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
+    steps: Annotated[int, typer.Option(help="Of the search, at most.", min=1, max=10_000)] = 150,
+    prior: Annotated[float, typer.Option(help="More: likelier, less similar objects.", min=0.0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the draws that the search starts from.", min=0)] = 0,
+    vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
+    lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
+    size: Annotated[int, typer.Option(help="Of the pictures written.", min=16, max=1024)] = 128,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Turn photographs into objects: shape, colours, light, new views, a mesh.
+
+    \b
+    Examples:
+      zoo invert shadegan photo.jpg --out out
+      zoo invert shadegan head.png --no-align --mask mask.png --out out
+    """
+    from ..editing.inversion import invert as run
+    from ..hub import load
+
+    if (vgg is None) != (lpips is None):
+        raise ConfigError("--vgg and --lpips go together: VGG16's weights and LPIPS' linear layers")
+    if mask is not None and len(photos) > 1:
+        raise ConfigError(f"--mask is for one picture, not {len(photos)}; give pictures with an alpha channel")
+    generator = load(name, device=device)
+    perceptual = None
+    if vgg is not None and lpips is not None:
+        from ..networks.perceptual import LPIPS
+
+        perceptual = LPIPS.from_files(vgg, lpips).to(generator.device)
+    rows: list[dict[str, Any]] = []
+    for photo, folder in _folders(photos, out):
+        row: dict[str, Any] = {"photo": str(photo)}
+        rows.append(row)
+        try:
+            rec = run(
+                generator, photo, steps=steps, align=align, mask=mask, prior=prior, perceptual=perceptual, seed=seed,
+                progress=not as_json,
+            )  # fmt: skip
+            row |= {"folder": str(folder), "files": write_all(rec, folder, size, str(photo))} | asdict(rec.fit)
+            pitch, yaw = rec.camera.pose[0].tolist()
+            row |= {"yaw": round(yaw, 4), "pitch": round(pitch, 4)}
+            if not as_json:
+                typer.echo(f"{folder}: PSNR {rec.fit.psnr:.1f} dB, yaw {yaw:.2f}, pitch {pitch:.2f}")
+            if rec.fit.warning:
+                typer.echo(f"zoo: {photo}: {rec.fit.warning}", err=True)
+        except (ZooError, ValueError, OSError) as error:
+            row["error"] = " ".join(str(error).split())
+            if len(photos) == 1:
+                raise
+            typer.echo(f"zoo: {row['error']}", err=True)
+        if row.get("stopped") == "interrupted":
+            raise Interrupted(f"{folder} has the best so far", _INTERRUPTED)
+    if as_json:
+        typer.echo(json.dumps(rows))
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _folders(photos: list[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Where the files of each picture go; pictures of one name get numbers."""
+    if len(photos) == 1:
+        return [(photos[0], out)]
+    stems = [photo.stem for photo in photos]
+    return [
+        (photo, out / (stem if stems.count(stem) == 1 else f"{stem}-{i}"))
+        for i, (photo, stem) in enumerate(zip(photos, stems, strict=True))
+    ]
+
+
+def write_all(rec: "Reconstruction", folder: Path, size: int, photo: str) -> list[str]:
+    """Every map, view, light and the mesh of a reconstruction as files, and one sheet of all pictures."""
+    from ..geometry import Light
+    from ..images import resize
+    from ..output.colours import show_image, to_pil
+    from ..output.meshes import export
+    from ..output.sheets import MAPS, captioned, grid, save_png
+
+    notes = {"model": rec.generator.name, "photo": photo, "command": shlex.join(["zoo", *sys.argv[1:]])}
+    own = rec.render(size=size)
+    target = to_pil(show_image(resize(rec.image, size).clamp(-1, 1))[0])
+    first = {"photograph": target, "reconstruction": _shot(own)}
+    first |= {name: grid(own, maps=[name]) for name in MAPS[1:] if getattr(own, name) is not None}
+    if rec.light is not None and own.shading is not None:
+        diffuse = (own.shading - rec.light.ambient) / rec.light.diffuse.clamp_min(1e-3)
+        first["diffuse"] = to_pil(diffuse.clamp(0, 1).expand(-1, 3, -1, -1)[0])
+    pitch = rec.camera.pose[0, 0].item()
+    views = {f"yaw {yaw:+.2f}": _shot(rec.render(rec.generator.camera(yaw, pitch, size))) for yaw in _VIEWS}
+    rows = [first, views]
+    if rec.generator.uses_light:
+        lights = {k: Light.of(0.25, 0.75, *slope).to(rec.generator.device) for k, slope in RELIGHT.items()}
+        rows.append({f"light {k}": _shot(rec.render(light=light, size=size)) for k, light in lights.items()})
+    paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
+    for row in rows:
+        paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
+    paths.append(export(rec.mesh(), folder / "mesh.glb"))
+    paths.append(rec.save(folder / "reconstruction.safetensors"))
+    return [str(path) for path in paths]
+
+
+def _shot(render: "Render") -> "Image":
+    from ..output.sheets import grid
+
+    return grid(render, maps=["rgb"])
+
+
+def _slug(caption: str) -> str:
+    return caption.replace(" ", "_").replace("+", "")

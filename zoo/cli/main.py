@@ -1,0 +1,178 @@
+"""The command line. Heavy imports stay inside the commands, so that `zoo --help` and `zoo list` answer at once."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from .. import hub, registry
+from ..config.schemas import Card
+from ..errors import Interrupted, ZooError
+from ..weights.cards import markdown_table
+from . import bench as cli_bench
+from . import bring as cli_import
+from . import data as cli_data
+from . import edit as cli_edit
+from . import evaluate as cli_eval
+from . import fit as cli_run
+from . import invert as cli_invert
+from . import media as cli_media
+from . import train as cli_train
+from .options import Json
+
+# Of click, of which newer typers carry a copy of their own.
+_UsageError = typer.BadParameter.__bases__[0]
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="zoo",
+    help="Learn 3D shape from 2D images: sample, relight, film, export, train, compare.\n\n"
+    "Start with:  zoo list  |  zoo sample shadegan --seeds 0-7 --out grid.png  |  zoo compare\n\n"
+    "Any command takes --debug, which shows where an error came from.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _zoo(debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False) -> None:
+    """`main` takes --debug out of the arguments wherever it stands; here it is for the help text."""
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Shell wildcards, e.g. 'shade*'.")] = "*",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only trained weights.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table of trained weights.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List methods and trained weights.
+
+    Example: zoo list 'shade*' --pretrained
+    """
+    names = registry.list_models(pattern, pretrained=True if pretrained or markdown else None)
+    if markdown:
+        typer.echo(markdown_table(hub.card(name) for name in names), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(names))
+    else:
+        width = max((len(name) for name in names), default=0)
+        for name in names:
+            what = hub.card(name).summary if "." in name else "method; build or train it"
+            typer.echo(f"{name:{width}}  {what}".rstrip())
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="What zoo.load takes.")], as_json: Json = False) -> None:
+    """Show the card of trained weights: data, licence, figures, limits, hash.
+
+    Example: zoo info shadegan
+    """
+    card = hub.card(name)
+    typer.echo(json.dumps(card.as_dict()) if as_json else _card_text(card))
+
+
+def _card_text(card: Card) -> str:
+    lines = [
+        f"{card.name}: {card.summary}",
+        f"{card.parameters:,} parameters, {card.bytes:,} bytes, SHA-256 {card.sha256}",
+    ]
+    facts: dict[str, Any] = {
+        "data": card.data,
+        "recipe": card.recipe,
+        "command": card.command,
+        "citation": card.citation,
+    }
+    lines += [f"{key}: {value}" for key, value in facts.items() if value]
+    lines += [f"licence of the {what}: {terms}" for what, terms in card.licence.items()]
+    lines += [f"{m.name} {m.value:g} ({m.protocol}, n = {m.n}): {m.command}" for m in card.metrics]
+    lines += [f"converted from: {name}, SHA-256 {sha256}" for name, sha256 in card.sources.items()]
+    lines += [f"limit: {limit}" for limit in card.limits]
+    return "\n".join(lines)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what works on this machine, what does not, and the exact fix.
+
+    Exit code 1 if something must be fixed.
+    """
+    from dataclasses import asdict
+
+    from ..doctor import examine
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            typer.echo(
+                f"{check.state:8}{check.name:20}{check.found}" + (f"\n{'':28}fix: {check.fix}" if check.fix else "")
+            )
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+app.command("eval")(cli_eval.evaluate)
+app.command()(cli_eval.compare)
+app.command()(cli_media.sample)
+app.command()(cli_media.turntable)
+app.command()(cli_media.figure)
+app.command()(cli_media.export)
+app.command()(cli_invert.invert)
+app.command()(cli_edit.relight)
+app.command()(cli_edit.rotate)
+app.command()(cli_edit.interpolate)
+app.command()(cli_edit.mix)
+app.command()(cli_run.run)
+app.command()(cli_train.train)
+app.command()(cli_train.finetune)
+app.command()(cli_train.save)
+app.command("import")(cli_import.import_)
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_bench.app, name="bench")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    sys.exit(_run([a for a in given if a != "--debug"] or ["--help"], debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"zoo: {_line(error)}", file=sys.stderr)
+        if isinstance(error, Interrupted):
+            return 128 + error.signal  # what a shell expects of a program that a signal has ended
+        return 2 if isinstance(error, _UsageError) else 1
+    if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code without a word
+        print("zoo: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, _UsageError):
+        text = f"{error.format_message()} See: zoo --help"  # type: ignore[attr-defined]
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'file'}: {error.strerror}"
+    elif isinstance(error, ZooError | ValueError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}. This is a bug; run again with --debug for the trace"
+    return " ".join(text.split())

@@ -1,0 +1,178 @@
+"""Commands that make something to look at: sample, turntable, figure, export."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConfigError
+from ..output.sheets import RELIGHT
+from .options import (
+    _MAX_SEED,
+    Device,
+    EditPsi,
+    From,
+    Name,
+    Pitch,
+    Psi,
+    Size,
+    Yaw,
+    draw,
+    finite,
+    notes_of,
+    seeds_of,
+    subjects,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def sample(
+    name: Name,
+    seeds: Annotated[str, typer.Option(help="Numbers and ranges, e.g. 0-7 or 3,5,8.")] = "0-7",
+    out: Annotated[Path, typer.Option(help="PNG.")] = Path("grid.png"),
+    size: Size = 128,
+    psi: Psi = 0.7,
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "",
+    relight: Annotated[bool, typer.Option("--relight", help="Add a row for each of five lights.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Draw objects as a contact sheet: image, albedo, normals, depth, shading.
+
+    Example: zoo sample shadegan --seeds 0-7 --out grid.png --yaw 0.3 --relight
+    """
+    import torch
+
+    from ..geometry import Light, Render
+    from ..hub import load
+    from ..output.sheets import MAPS, grid, save_png, stack
+
+    chosen = seeds_of(seeds)
+    rows = [row.strip() for row in maps.split(",")] if maps else list(MAPS)
+    generator = load(name, device=device)
+    if relight and not generator.uses_light:
+        raise ConfigError(f"{name} has no light to change; leave --relight out")
+    if yaw or pitch:
+        generator.need_camera("--yaw and --pitch")
+    latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)
+
+    def render(light: Light | None) -> Render:
+        with torch.no_grad():  # one object at a time keeps 256 px within 2 GB
+            return Render.cat([generator(latents[i : i + 1], camera, light) for i in range(len(latents))])
+
+    sheets = [grid(render(None), maps=rows, labels=[str(seed) for seed in chosen])]
+    if relight:
+        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in RELIGHT.values()]
+        sheets += [grid(render(light), maps=["rgb"]) for light in lights]
+    typer.echo(str(save_png(stack(sheets), out, notes_of(generator, seeds))))
+
+
+def turntable(
+    name: Name,
+    seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "",
+    source: From = None,
+    out: Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
+    frames: Annotated[int, typer.Option(help="Of one swing.", min=2, max=2000)] = 60,
+    fps: Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)] = 25,
+    size: Size = 128,
+    psi: EditPsi = None,
+    yaw: Annotated[
+        float | None,
+        typer.Option(help="Swing to each side in radians; default: what training saw.", callback=finite),
+    ] = None,
+    pitch: Pitch = 0.0,
+    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "rgb",
+    device: Device = "auto",
+) -> None:
+    """Film objects while the camera swings from side to side.
+
+    \b
+    Examples:
+      zoo turntable shadegan --seed 3 --out face.mp4 --maps rgb,normal
+      zoo turntable shadegan --from out/reconstruction.safetensors --out photo.mp4
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..output.films import turntable as film
+
+    generator, objects = subjects(name, seed, source, psi, device)
+    rows = [row.strip() for row in maps.split(",")]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("filming", total=frames)
+        path = film(
+            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
+            notes=notes_of(generator, seed, source), advance=lambda: progress.advance(task),
+        )  # fmt: skip
+    typer.echo(str(path))
+
+
+def export(
+    name: Name,
+    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=_MAX_SEED)] = 0,
+    out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
+    resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
+    level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
+    psi: Psi = 0.7,
+    device: Device = "auto",
+) -> None:
+    """Write a coloured mesh, upright, for Blender and other programs.
+
+    Example: zoo export shadegan --seed 3 --out face.glb
+    """
+    from ..hub import load
+    from ..output.meshes import export as write
+
+    generator = load(name, device=device)
+    mesh: Any = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
+    path = write(mesh, out)
+    typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
+
+
+def figure(
+    name: Name,
+    seeds: Annotated[str, typer.Option(help="Objects, e.g. 0-5; with --interpolate from each to the next.")] = "0-5",
+    out: Annotated[Path, typer.Option(help="PNG.")] = Path("figure.png"),
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Walk from object to object.")] = False,
+    reach: Annotated[float, typer.Option(help="Outermost views, degrees to each side.", min=0, max=180)] = 90.0,
+    size: Size = 96,
+    psi: Psi = 0.7,
+    device: Device = "auto",
+) -> None:
+    """Draw the figures of the mesh GAN paper: a random view, normals, the method's own maps and five turned views.
+
+    \b
+    Examples:
+      zoo figure meshgan --seeds 0-5 --out views.png
+      zoo figure meshgan --interpolate --seeds 0-3 --reach 45 --out walk.png
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..hub import load
+    from ..output.figures import canonical_views, interpolation
+    from ..output.sheets import save_png
+
+    chosen = seeds_of(seeds)
+    if interpolate and len(chosen) < 2:
+        raise ConfigError(f"--interpolate needs two seeds or more, got {seeds}; e.g. --seeds 0-3")
+    generator = load(name, device=device)
+    if interpolate and not generator.interpolates:
+        raise ConfigError(f"{name} draws its objects from photographs; leave --interpolate out")
+    latents, angle = draw(generator, chosen, psi), math.radians(reach)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        if interpolate:
+            steps = 7
+            task = progress.add_task("drawing", total=steps * (len(chosen) - 1))
+            image = interpolation(
+                generator, latents[:-1], latents[1:], steps=steps, yaws=(-angle, 0.0, angle), size=size,
+                advance=lambda: progress.advance(task),
+            )  # fmt: skip
+        else:
+            task = progress.add_task("drawing", total=len(chosen))
+            image = canonical_views(generator, latents, size=size, reach=angle, advance=lambda: progress.advance(task))
+    typer.echo(str(save_png(image, out, notes_of(generator, seeds))))

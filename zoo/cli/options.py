@@ -1,0 +1,128 @@
+"""Options that several commands share, and what is made of them."""
+
+import logging
+import math
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..generators.base import Generator, Latents
+
+
+def finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
+
+
+Size = Annotated[int, typer.Option(help="Pixels.", min=8, max=1024)]
+
+
+Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.", callback=finite)]
+
+
+Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to its left.", callback=finite)]
+
+
+Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=finite)]
+
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+
+
+From = Annotated[list[Path] | None, typer.Option("--from", help="A reconstruction of zoo invert; may be repeated.")]
+
+
+EditPsi = Annotated[
+    float | None,
+    typer.Option(
+        help="Truncation: 0 = the average object; default: 0.7 for seeds, 1 for photographs.", callback=finite
+    ),
+]
+
+
+_MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
+
+
+def seeds_of(text: str) -> list[int]:
+    """`"0-3,8"` -> [0, 1, 2, 3, 8]."""
+    out: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isdecimal() and len(end) < 20 for end in ends):
+            raise ConfigError(f"seeds {text!r}: write numbers and ranges, e.g. 0-7 or 3,5,8")
+        low, high = map(int, ends)
+        if high > _MAX_SEED:
+            raise ConfigError(f"seeds {text!r}: {high} is too large; the largest seed is {_MAX_SEED}")
+        if low > high or len(out) + high - low >= _MAX_OBJECTS:  # before the range is written out
+            raise ConfigError(f"seeds {text!r}: ask for 1 to {_MAX_OBJECTS} objects, ranges from low to high")
+        out += range(low, high + 1)
+    return out
+
+
+def draw(generator: "Generator", seeds: list[int], psi: float) -> "Latents":
+    """One object for each seed; a seed is the same object alone and in company."""
+    parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
+    return type(parts[0]).cat(parts)
+
+
+def subjects(
+    name: str, seed: str, source: list[Path] | None, psi: float | None, device: str
+) -> "tuple[Generator, Latents]":
+    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if nothing is."""
+    from ..editing.codes import at, truncate
+    from ..editing.reconstruction import read
+    from ..hub import load
+
+    generator = load(name, device=device)
+    parts = [truncate(generator, read(path, generator).latents, 1 if psi is None else psi) for path in source or []]
+    if seed or not parts:
+        drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
+        parts.append(at(generator, generator.code(drawn)))
+    return generator, type(parts[0]).cat(parts)
+
+
+def notes_of(generator: "Generator", seeds: str, source: list[Path] | None = None) -> dict[str, str]:
+    """What a picture must say of itself to be made again."""
+    command = shlex.join(["zoo", *sys.argv[1:]])
+    notes = {"model": str(getattr(generator, "name", "")), "command": command}
+    if source:
+        notes["from"] = ",".join(map(str, source))
+    if seeds or not source:
+        notes["seed"] = ",".join(map(str, seeds_of(seeds or "0")))
+    return notes
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def watched(as_json: bool) -> bool:
+    """Whether to show progress, on the error stream: scripts that read JSON get none, people who pipe it do."""
+    return not as_json or sys.stderr.isatty()
+
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, e.g. data=folder data.root=DIR trainer.devices=4")
+]
+
+
+def speak() -> None:
+    """Show what zoo says while it works; Lightning's own remarks only when something is wrong."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("zoo")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.pytorch")  # guesses about a training loop that is not its own

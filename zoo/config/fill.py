@@ -1,0 +1,63 @@
+"""Dataclasses filled with values by OmegaConf, and back to plain values: the only place that sees a DictConfig."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from .. import registry
+from ..errors import ConfigError
+
+T = TypeVar("T")
+
+
+def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults: T | None = None) -> T:
+    """`values` checked against a dataclass, over its defaults or those of a given instance.
+
+    Unknown keys, wrong types and missing values are errors that name the key.
+
+    Raises:
+        ConfigError: with OmegaConf's suggestion for a near miss.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(defaults or schema), OmegaConf.create(dict(values)))
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        text = " ".join(str(error).split("\n")[0].split())
+        key = getattr(error, "full_key", None)
+        place = ".".join(part for part in (where, key) if part) or "configuration"
+        raise ConfigError(f"{place}: {text}") from None
+    except (TypeError, ValueError) as error:  # of values that do not even have the shape of the schema
+        text = " ".join(str(error).split())
+        hint = "" if where else "; a list is given whole, e.g. system.stages=[{size: 32, batch: 8}]"
+        raise ConfigError(f"{where or 'configuration'}: {text}{hint}") from None
+
+
+def generator_config(name: str, values: Mapping[str, Any]) -> Any:
+    """The `Config` of a registered method filled with `values`."""
+    return structured(registry.resolve(name).Config, values, "generator")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mappings inside mappings alike; neither is changed."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def fingerprint(config: Any) -> str:
+    """Eight hex digits that change when any value of the configuration does."""
+    import hashlib  # here, as it takes a seventh of the time of `import zoo`
+
+    values = config if isinstance(config, Mapping) else to_dict(config)
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,271 @@
+"""`zoo run`: a method fitted to each of the given pictures, and everything that is written about it.
+
+Each picture has a folder of its own, whose files are written when they are complete. So the same command goes on where
+it was stopped: what has a result is skipped, and a fit goes on from its last finished step.
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import hub, registry
+from ..config import recipes
+from ..config.fill import to_dict
+from ..config.schemas import InstanceConfig, RunConfig
+from ..errors import ConfigError
+from ..generators.base import Generator, Latents
+from ..output.colours import show_image, tile, to_pil
+from ..output.films import film
+from ..output.meshes import export
+from ..output.sheets import save_png
+from ..renderers.depthmaps.obj import MATERIAL, obj_text
+from ..runtime.files import atomic_write
+from ..runtime.memory import keep_memory
+from ..systems.start import matching, pair
+from .fit import Progress, fit
+from .gallery import write_index, write_object
+from .runs import DEPTHS, LATENT, RESULT, SETTINGS, read_subject
+from .steps import InstanceSystem, Step, Subject
+from .subjects import SHAPES, Photograph, photographs, prepare
+from .views import Fitted, sheets
+
+STATE, WEIGHTS = "state.pt", "weights"
+JOINT = "joint"  # folder of what several pictures share
+FRAMES, FPS = 60, 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all pictures of a run have in common.
+
+    Attributes:
+        run: the configuration.
+        gan: frozen, on `device`.
+        discriminator: state of the one trained beside it.
+        out: folder of the run.
+        device: of all networks.
+        notes: what pictures and films say of themselves.
+        joint: one set of networks for all pictures.
+        initial: fitted networks that every fit starts from; None: untrained ones.
+    """
+
+    run: RunConfig
+    gan: Generator
+    discriminator: dict[str, Tensor] | None
+    out: Path
+    device: torch.device
+    notes: Mapping[str, str]
+    joint: bool = False
+    initial: Generator | None = None
+
+    @property
+    def cfg(self) -> InstanceConfig:
+        """How the fit goes."""
+        assert isinstance(self.run.system, InstanceConfig)
+        return self.run.system
+
+    def system(self) -> InstanceSystem:
+        """The networks as they are before a fit."""
+        return InstanceSystem(self.run, self.gan, self.discriminator, self.initial)
+
+
+def open_job(
+    recipe: str, overrides: Sequence[str], gan: str, out: Path, notes: Mapping[str, str], *, joint: bool = False
+) -> Job:
+    """Read configuration and GAN.
+
+    Args:
+        recipe: a recipe, or a method, which takes the recipe of the GAN's tag if there is one: gan2shape with
+            stylegan2.heads64 is gan2shape_heads64.
+        overrides: of the recipe.
+        gan: what `hub.load` takes.
+        out, notes, joint: see `Job`.
+
+    Raises:
+        ConfigError: unknown names; a GAN that is none; a folder that holds a run with other settings.
+        WeightsError: see `hub.load`; `init` names weights of another architecture.
+    """
+    network, discriminator = pair(gan)
+    if not hasattr(network, "synthesise"):
+        raise ConfigError(f"gan={gan}: a 2D GAN is needed, e.g. stylegan2.heads64")
+    tagged = f"{recipe}_{network.name.partition('.')[2]}"
+    run = recipes.load_run(tagged if recipe in registry.names() and tagged in recipes.names() else recipe, overrides)
+    if not isinstance(run.system, InstanceConfig):
+        raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
+    if run.init and run.system.shape != "ellipsoid":
+        fix = f"init={run.init} has a shape already; add init=null"
+        raise ConfigError(f"system.shape={run.system.shape}: {fix}")
+    run.generator["offset_dim"] = network.config.z_dim
+    initial = matching(run)[0] if run.init else None
+    settings = {"generator": run.generator, "system": to_dict(run.system), "seed": run.seed, "init": run.init}
+    _same_run(out, settings | {"gan": gan, "joint": joint})
+    cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    if run.trainer.threads:
+        torch.set_num_threads(run.trainer.threads)
+    return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
+
+
+def _same_run(out: Path, settings: dict[str, Any]) -> None:
+    path, text = out / SETTINGS, json.dumps(settings, indent=2, default=str)
+    if path.is_file() and path.read_text("utf-8") != text:
+        raise ConfigError(f"{out} holds a run with other settings ({SETTINGS}); use another folder, or delete it")
+    atomic_write(path, text)
+
+
+def run_all(
+    job: Job,
+    source: str,
+    *,
+    align: bool = False,
+    psi: float = 0.7,
+    advance: Callable[[str, float], None] = lambda what, share: None,
+) -> list[dict[str, Any]]:
+    """Fit to all pictures of a source and write everything about them; see `photographs` for the arguments.
+
+    Args:
+        advance: called with what is being done and the finished share of the whole.
+
+    Returns:
+        One result for each picture, as in its `result.json`.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        ZooError: see the functions that this one calls.
+    """
+    pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
+    keep_memory()
+    groups = [pictures] if job.joint else [[picture] for picture in pictures]
+    results: list[dict[str, Any]] = []
+    for number, group in enumerate(groups):
+
+        def told(what: str, share: float, number: int = number, group: list[Photograph] = group) -> None:
+            name = f"{len(group)} pictures" if job.joint else group[0].name
+            advance(f"{name} ({number + 1}/{len(groups)}): {what}", (number + share) / len(groups))
+
+        results += _run_group(job, group, job.out / (JOINT if job.joint else group[0].name), told)
+        write_index(job.out / "index.html", results, job.notes.get("command", ""))
+    return results
+
+
+def _run_group(
+    job: Job, group: list[Photograph], shared: Path, advance: Callable[[str, float], None]
+) -> list[dict[str, Any]]:
+    folders = [job.out / photo.name for photo in group]
+    if all((folder / RESULT).is_file() for folder in folders):
+        for photo, folder in zip(group, folders, strict=True):
+            _known(photo, folder)
+        advance("done before", 1.0)
+        return [json.loads((folder / RESULT).read_text("utf-8")) for folder in folders]
+    start, system = time.perf_counter(), job.system()
+    system.generator.to(job.device)
+    system.frozen.to(job.device)
+    subjects = [_subject(job, system, *pair, advance) for pair in zip(group, folders, strict=True)]
+    inverted, total, done = time.perf_counter() - start, sum(s.iterations for s in system.plan()), 0
+
+    def count(step: Step) -> None:
+        nonlocal done
+        done += 1
+        before = sum(s.iterations for s in system.plan()[: step.number])
+        done = max(done, before + 1)
+        advance(f"stage {step.stage}, {step.kind}" if step.stage else "initial shape", done / total)
+
+    progress = fit(system, subjects, shared / STATE, count)
+    advance("pictures, films and meshes", 1.0)
+    system.generator.to(job.device).eval()
+    job.gan.to(job.device)
+    results = []
+    for row, (subject, folder) in enumerate(zip(subjects, folders, strict=True)):
+        fitted = Fitted(system.generator, job.gan, subject)
+        own, share = progress.of(subjects, row, job.run.data.scene.fov), inverted / len(group)
+        began = time.perf_counter()
+        _write(job, fitted, own, folder)
+        result = {
+            "name": subject.name,
+            "seconds": round(share + sum(r["seconds"] for r in own.records) + time.perf_counter() - began, 1),
+            "inversion_seconds": round(share, 1),
+            "records": own.records,
+        }
+        atomic_write(folder / RESULT, json.dumps(result, indent=2))
+        results.append(result)
+    (shared / STATE).unlink(missing_ok=True)
+    return results
+
+
+def _subject(
+    job: Job, system: InstanceSystem, photo: Photograph, folder: Path, advance: Callable[[str, float], None]
+) -> Subject:
+    photo.w = _known(photo, folder) if photo.w is None else photo.w
+    shape = job.cfg.shape
+    other = None if shape in SHAPES else getattr(hub.load(shape, device=str(job.device)), "predict_depth", None)
+    if shape not in SHAPES and other is None:
+        raise ConfigError(f"system.shape={shape}: has no depth network; use unsup3d weights, or {', '.join(SHAPES)}")
+    counted = iter(range(1, job.cfg.inversion_steps + 1))
+    subject = prepare(
+        photo,
+        system.generator,
+        job.gan,
+        job.cfg,
+        system.frozen.features,
+        other,
+        lambda: advance(f"inversion, {next(counted)}/{job.cfg.inversion_steps}", 0.0),
+    )
+    file = io.BytesIO()
+    torch.save(vars(subject) | {"picture": _digest(photo.image)}, file)
+    atomic_write(folder / LATENT, file.getvalue())
+    return subject
+
+
+def _known(photo: Photograph, folder: Path) -> Tensor | None:
+    """The latent that was found before, if any. Raises ConfigError if it is another picture's, WeightsError."""
+    path = folder / LATENT
+    if not path.is_file():
+        return None
+    subject, picture = read_subject(path)
+    if picture != _digest(photo.image):
+        raise ConfigError(f"{folder} belongs to another picture of that name; use another --out, or delete it")
+    return subject.w
+
+
+def _digest(image: Tensor) -> str:
+    return hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
+    """The files of one object: page, overview, depth after each stage, meshes, films, weights."""
+    shown = sheets(fitted, progress.depths, job.cfg.category)
+    write_object(folder / "index.html", fitted.subject.name, shown, progress.records)
+    save_png(
+        tile([shown[0].rows[0][1]], scale=max(1, 128 // fitted.image.shape[-1])), folder / "overview.png", job.notes
+    )
+
+    file = io.BytesIO()
+    np.save(file, torch.cat(progress.depths)[:, 0].numpy())
+    atomic_write(folder / DEPTHS, file.getvalue())
+
+    model, g = fitted.model, fitted.geometry
+    latents = Latents(fitted.image.flatten(1), code=torch.cat([g.depth, fitted.albedo], 1))
+    export(model.mesh(latents), folder / "mesh.glb")
+    save_png(to_pil(show_image(fitted.albedo)[0]), folder / "mesh.png", job.notes)
+    atomic_write(folder / "mesh.mtl", MATERIAL.format(texture="mesh.png"))
+    atomic_write(folder / "mesh.obj", obj_text(g.depth.cpu(), model.map_camera, "mesh.mtl"))
+
+    for name, (light, view) in fitted.paths(job.cfg.category, FRAMES).items():
+        for kind, images in (("render", fitted.rendered(light, view)), ("gan", fitted.drawn(light, view))):
+            film(_frames(images), folder / f"{name}_{kind}.mp4", fps=FPS, notes=job.notes)
+    hub.save(model, folder / WEIGHTS, overwrite=True)
+
+
+def _frames(images: Tensor) -> Iterator[Any]:
+    """Frames of a film, at least 128 px wide, as published."""
+    scale = max(1, -(-128 // images.shape[-1]))
+    return (tile([show_image(image[None])], scale=scale) for image in images)

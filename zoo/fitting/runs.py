@@ -1,0 +1,177 @@
+"""The folder that `zoo run` writes, read back: its settings, its pictures, and what was reached for each of them."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, WeightsError
+from .steps import Subject
+
+RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
+_MAPS = {"image": 3, "mask": 1, "shape": 1, "depth": 1, "inside": 1}  # channels
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A picture with its result.
+
+    Attributes:
+        folder: its own.
+        seconds: that it took.
+        SIDE, MAD: after each stage, the initial shape first, in units of 1e-2 and degrees; empty without true depth.
+    """
+
+    folder: Path
+    seconds: float
+    SIDE: list[float]
+    MAD: list[float]
+
+    @property
+    def name(self) -> str:
+        """Of the picture."""
+        return self.folder.name
+
+    def subject(self) -> Subject:
+        """What the networks were fitted to. Raises WeightsError if it cannot be read."""
+        return read_subject(self.folder / LATENT)[0]
+
+    def depths(self, size: int) -> Tensor:
+        """(stages + 1,1,size,size) after each stage, the initial shape first, in the view of the photograph.
+
+        Raises:
+            WeightsError: missing or damaged.
+        """
+        path = self.folder / DEPTHS
+        try:
+            depths = torch.from_numpy(np.load(path, allow_pickle=False))
+        except Exception as error:  # numpy and torch raise many kinds
+            raise _unreadable(path, f"cannot be read ({error})") from None
+        if depths.dtype != torch.float32 or depths.shape[1:] != (size, size) or not len(depths):
+            raise _unreadable(path, f"is no float32 depth (stages, {size}, {size})")
+        if not (depths.isfinite() & (depths > 0)).all():
+            raise _unreadable(path, "holds depth that is not finite or not positive")
+        return depths[:, None]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A folder of `zoo run`.
+
+    Attributes:
+        folder: as it was given.
+        settings: of `run.json`: generator, system, seed, gan, joint.
+        pictures: sorted by name.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    pictures: list[Finished]
+
+
+def is_run(name: str) -> bool:
+    """Whether `name` is a folder that `zoo run` has written to."""
+    return (Path(name).expanduser() / SETTINGS).is_file()
+
+
+def labels(runs: Sequence[FinishedRun]) -> list[str]:
+    """Names of their rows: of the folders, or whole paths where two folders have the same. Raises ConfigError if a
+    folder is given twice."""
+    places = [run.folder.resolve() for run in runs]
+    if twice := [str(place) for place in places if places.count(place) > 1]:
+        raise ConfigError(f"{twice[0]}: given twice")
+    names = [place.name for place in places]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
+    """The folder of a run whose pictures are all finished.
+
+    Raises:
+        ConfigError: no such folder, or pictures that are not finished.
+        WeightsError: a damaged file.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / SETTINGS).is_file():
+        raise ConfigError(f"{folder}: is no folder of zoo run, which has a {SETTINGS}")
+    settings = _read_json(folder / SETTINGS)
+    if not isinstance(settings, dict) or not isinstance(settings.get("gan"), str):
+        raise _unreadable(folder / SETTINGS, "does not name the GAN of the run")
+    places = sorted(p for p in folder.iterdir() if any((p / name).is_file() for name in (LATENT, RESULT)))
+    if unfinished := [p.name for p in places if not (p / RESULT).is_file()]:
+        more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
+        raise ConfigError(
+            f"{folder / unfinished[0]}{more}: not finished; the same zoo run command goes on, or delete it"
+        )
+    if not places:
+        raise ConfigError(f"{folder}: no picture is finished; the same zoo run command goes on")
+    return FinishedRun(folder, settings, [_finished(place) for place in places])
+
+
+def _finished(folder: Path) -> Finished:
+    result = _read_json(folder / RESULT)
+    try:
+        scores = [r for r in result["records"] if "SIDE" in r]
+        picture = Finished(folder, float(result["seconds"]), *([float(r[k]) for r in scores] for k in ("SIDE", "MAD")))
+    except (KeyError, TypeError, ValueError):
+        raise _unreadable(folder / RESULT, "is no result of zoo run") from None
+    if not all(math.isfinite(x) and x >= 0 for x in (picture.seconds, *picture.SIDE, *picture.MAD)):
+        raise _unreadable(folder / RESULT, "a figure is negative or not finite")
+    return picture
+
+
+def stage_means(scores: Iterable[Sequence[float]]) -> list[float]:
+    """Means over pictures of scores by stage; empty if there is a picture without."""
+    return [sum(stage) / len(stage) for stage in zip(*scores, strict=False)]
+
+
+def read_subject(path: Path) -> tuple[Subject, str]:
+    """A subject as `zoo run` stores it, and the hash of its photograph.
+
+    Raises:
+        WeightsError: missing, damaged, or not finite.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        subject = Subject(**{f.name: stored[f.name] for f in fields(Subject)})
+        digest = stored["picture"]
+    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+        raise _unreadable(path, f"cannot be read ({error})") from None
+    if not _sound(subject):
+        raise _unreadable(path, "holds sizes or values that no photograph has")
+    return subject, digest
+
+
+def _sound(subject: Subject) -> bool:
+    if not isinstance(subject.image, Tensor) or subject.image.ndim != 4:
+        return False
+    size = subject.image.shape[-1]
+    for name, channels in _MAPS.items():
+        value, kind = getattr(subject, name), torch.bool if name == "inside" else torch.float32
+        if value is None and name in ("depth", "inside"):
+            continue
+        if not _finite(value, kind) or value.shape != (1, channels, size, size):
+            return False
+    return _finite(subject.w, torch.float32) and subject.w.ndim in (2, 3) and len(subject.w) == 1
+
+
+def _finite(value: object, kind: torch.dtype) -> bool:
+    return isinstance(value, Tensor) and value.dtype == kind and bool(value.isfinite().all())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, f"cannot be read ({error})") from None
+
+
+def _unreadable(path: Path, why: object) -> WeightsError:
+    return WeightsError(f"{path}: {' '.join(str(why).split())[:120]}; delete {path.parent} and run it again")

@@ -1,0 +1,231 @@
+"""What GAN2Shape starts from: photographs, their latents in the GAN, foregrounds and initial shapes."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config.schemas import InstanceConfig
+from ..data.transforms import FORMATS
+from ..editing.photo import frame_points, read_photo
+from ..errors import ConfigError, DataError
+from ..generators.base import Generator
+from ..generators.gan2shape import GAN2Shape
+from ..heads.dataset import HeadDataset
+from ..losses import photometric_loss
+from ..networks.feature_loss import DiscriminatorLoss
+from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
+from .steps import Subject
+
+SHAPES = ("ellipsoid", "flat", "asymmetric")
+MASKS = ("ellipse", "alpha", "all")
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass
+class Photograph:
+    """One picture of a source, before it is inverted.
+
+    Attributes:
+        name: for files and messages.
+        image: (1,3,H,H) in [-1,1], H the side of the GAN's pictures.
+        known: (1,1,H,H), 0 where the GAN's frame is wider than the picture; None: nowhere.
+        w: its latent, if the GAN drew it.
+        alpha: (1,1,H,H) of the picture.
+        depth, inside: (1,1,S,S) the truth at the side of the networks, if it is known.
+    """
+
+    name: str
+    image: Tensor
+    known: Tensor | None = None
+    w: Tensor | None = None
+    alpha: Tensor | None = None
+    depth: Tensor | None = None
+    inside: Tensor | None = None
+
+
+def photographs(source: str, gan: Generator, size: int, *, align: bool = False, psi: float = 0.7) -> list[Photograph]:
+    """The pictures of a source.
+
+    Args:
+        source: a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth), or
+            "seed:0-3" (the GAN's own pictures).
+        gan: for whose framing and size they are cut.
+        size: side of the networks' images, for the true depth.
+        align: find the face and cut it as the GAN's training images were cut; else the middle square.
+        psi: truncation of the GAN's own pictures.
+
+    Raises:
+        ConfigError: no such source.
+        DataError: a picture cannot be used, or a folder has none.
+    """
+    kind, _, numbers = source.partition(":")
+    if kind == "heads":
+        return _heads(_numbers(source, numbers), gan, size)
+    if kind == "seed":
+        return _drawn(_numbers(source, numbers), gan, psi)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3 or seed:0-3")
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{source}: no pictures; they are {', '.join(FORMATS)} files")
+    side = gan.config.size
+    front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
+    out = []
+    for file in files:
+        image, known, alpha = read_photo(file, gan, align=align).cut(front, side)
+        out.append(Photograph(file.stem, image, known, alpha=alpha))
+    if len({p.name for p in out}) < len(out):
+        raise DataError(f"{source}: two pictures of one name, which differ only in their endings; rename one")
+    return out
+
+
+def _numbers(source: str, text: str) -> list[int]:
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if first > last:
+        raise ConfigError(f"{source}: write one number or a range, e.g. heads:0-3")
+    return list(range(first, last + 1))
+
+
+def _heads(numbers: list[int], gan: Generator, size: int) -> list[Photograph]:
+    large, small = HeadDataset("test", size=gan.config.size), HeadDataset("test", size=size)
+    if numbers[-1] >= len(large):
+        raise ConfigError(f"heads:{numbers[-1]} does not exist; the test split has 0 to {len(large) - 1}")
+    seen, true = large.batch(numbers), small.batch(numbers)
+    parts = zip(numbers, *(x.split(1) for x in (seen["image"], true["depth"], true["mask"])), strict=True)
+    return [Photograph(f"head{i:04d}", image, depth=depth, inside=mask > 0.5) for i, image, depth, mask in parts]
+
+
+@torch.no_grad()
+def _drawn(numbers: list[int], gan: Generator, psi: float) -> list[Photograph]:
+    out = []
+    for seed in numbers:
+        w = gan.code(gan.latents(1, seed=seed, psi=psi))
+        out.append(Photograph(f"seed{seed:04d}", gan.synthesise(w).cpu(), w=w.cpu()))  # type: ignore[operator]
+    return out
+
+
+def prepare(
+    photo: Photograph,
+    model: GAN2Shape,
+    gan: Generator,
+    cfg: InstanceConfig,
+    features: DiscriminatorLoss | None = None,
+    depth_of: Callable[[Tensor], Tensor] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Subject:
+    """Invert a photograph, find its foreground and its initial shape.
+
+    Args:
+        photo: the photograph.
+        model: whose images and camera they are for.
+        gan: frozen.
+        cfg: see there.
+        features: compares images during inversion, beside L1.
+        depth_of: images (1,3,S,S) to depth (1,1,S,S), for an initial shape from another method.
+        advance: called after each step of the inversion.
+
+    Raises:
+        ConfigError: an unknown mask or shape.
+        DataError: a mask that is missing or empty.
+    """
+    w = photo.w if photo.w is not None else invert(photo.image, gan, cfg, features, advance, photo.known)
+    image, mask = model.as_seen(photo.image), foreground(photo, gan, model, cfg.mask)
+    shape = depth_of(image) if depth_of else initial_shape(cfg.shape, mask, cfg.category, model)
+    return Subject(photo.name, image, w, mask, shape, photo.depth, photo.inside)
+
+
+def invert(
+    image: Tensor,
+    gan: Generator,
+    cfg: InstanceConfig,
+    features: DiscriminatorLoss | None = None,
+    advance: Callable[[], None] = lambda: None,
+    known: Tensor | None = None,
+) -> Tensor:
+    """A latent (1,L,D), one w for each layer, for which the GAN draws an image (1,3,H,H); from its average on.
+
+    The step length falls to nothing along a cosine, and w is held near the average. What is not `known` of the image
+    does not count.
+    """
+    target, average = image.to(gan.device), gan.average_code()
+    inside = None if known is None else known.to(target)
+    w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)  # type: ignore[arg-type]
+    spread = spread_of(gan)
+    optimizer = torch.optim.Adam([w], lr=cfg.inversion_lr * spread)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(cfg.inversion_steps, 1))
+    for _ in range(cfg.inversion_steps):
+        drawn = gan.synthesise(w)  # type: ignore[operator]
+        loss = photometric_loss(drawn, target, inside) + 1e-3 * ((w - average) / spread).square().mean()
+        if features is not None:
+            loss = loss + features(drawn, target, inside)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        advance()
+    return w.detach().cpu()
+
+
+@torch.no_grad()
+def spread_of(gan: Generator) -> float:
+    """Standard deviation of the numbers in w."""
+    z = torch.randn(1000, gan.config.z_dim, generator=torch.Generator().manual_seed(0)).to(gan.device)
+    return float(gan.mapping(z).std(0).mean())
+
+
+def foreground(photo: Photograph, gan: Generator, model: GAN2Shape, kind: str) -> Tensor:
+    """(1,1,S,S) in [0,1]. kind: ellipse, alpha, all, a mask file, or a folder with masks of the photographs' names."""
+    size = model.config.size
+    if kind == "all":
+        return torch.ones(1, 1, size, size)
+    if kind == "ellipse":
+        return ellipse(size)
+    if kind == "alpha":
+        if photo.alpha is None:
+            raise DataError(f"{photo.name}: has no transparency to take a mask from; use system.mask=ellipse")
+        return model.as_seen(photo.alpha)
+    path = Path(kind).expanduser()
+    if not path.exists():
+        raise ConfigError(f"system.mask={kind}: no such file; or use one of {', '.join(MASKS)}")
+    found = sorted(path.glob(f"{photo.name}.*")) if path.is_dir() else [path]
+    if not found:
+        raise DataError(f"{path}: no mask {photo.name}.png")
+    seen, _, _ = read_photo(found[0], gan, align=False).cut(None, gan.config.size)
+    return model.as_seen(seen.mean(1, keepdim=True) / 2 + 0.5)
+
+
+def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:
+    """(1,1,size,size) 1 inside an upright ellipse; half axes in halves of the image.
+
+    Somewhat wider than the embedded heads: the ellipsoid over it has the least depth error of those tried.
+    """
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")
+    return (x.square() + y.square() <= 1).float()[None, None]
+
+
+def initial_shape(kind: str, mask: Tensor, category: str, model: GAN2Shape) -> Tensor:
+    """(1,1,S,S) canonical depth: `ellipsoid`; `asymmetric`, an ellipsoid with a flat right half; `flat`.
+
+    Raises:
+        ConfigError: another kind or category.
+        DataError: the foreground is nearly empty.
+    """
+    if kind not in SHAPES:
+        raise ConfigError(f"system.shape={kind}: use one of {', '.join(SHAPES)}, or the name of weights")
+    if kind == "flat":
+        return torch.full_like(mask, (model.config.min_depth + model.config.max_depth) / 2)
+    try:
+        depth = ellipsoid_depth(mask[0, 0], category)[None, None]
+    except ValueError as error:
+        raise DataError(f"system.mask: {error}") from None
+    if kind == "asymmetric":
+        middle_column = depth.shape[-1] // 2
+        depth[..., middle_column:] = depth.amax() - 0.5 * (depth.amax() - depth[..., middle_column:])
+    return depth

@@ -1,0 +1,94 @@
+"""The figures of the mesh GAN paper, for any generator: canonical views and interpolations."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from ..generators.base import Generator, Latents
+from .colours import show_image, show_normal, tile
+
+Advance = Callable[[], None]
+
+
+@torch.no_grad()
+def canonical_views(
+    generator: Generator,
+    latents: Latents,
+    *,
+    size: int = 96,
+    reach: float = math.pi / 2,
+    views: int = 5,
+    seed: int = 0,
+    advance: Advance | None = None,
+) -> Image:
+    """One row for each object: a view drawn from the data's poses, its normals, the method's own maps, turned views.
+
+    Args:
+        generator: any; a mesh GAN adds its texture and background.
+        latents: B objects.
+        size: side of each picture in pixels.
+        reach: the outermost views are turned this far to each side, in radians (pi / 2: profile to profile).
+        views: number of turned views.
+        seed: of the random poses.
+        advance: called after every object.
+    """
+    generator.need_camera("turned views")
+    cameras = generator.cameras(len(latents), seed, size)
+    turned = torch.linspace(-reach, reach, views).tolist()
+    rows = []
+    for i in range(len(latents)):
+        one = latents[i : i + 1]
+        random = generator(one, cameras[i : i + 1]).cpu()
+        row = [show_image(random.rgb)]
+        if random.normal is not None:
+            row.append(show_normal(random.normal, random.normal.square().sum(1, keepdim=True) > 0.25))
+        row += [show_image(_fitted(m.cpu(), size)) for m in generator.own_maps(one).values()]
+        row += [show_image(generator(one, generator.camera(yaw, size=size)).rgb.cpu()) for yaw in turned]
+        rows.append(torch.cat(row))
+        if advance:
+            advance()
+    return tile(rows)
+
+
+@torch.no_grad()
+def interpolation(
+    generator: Generator,
+    start: Latents,
+    end: Latents,
+    *,
+    steps: int = 7,
+    yaws: Sequence[float] = (-math.pi / 4, 0.0, math.pi / 4),
+    size: int = 96,
+    advance: Advance | None = None,
+) -> Image:
+    """Rows are pairs of objects times yaws, columns go in `steps` from one object to the other, straight in z.
+
+    Args:
+        generator: any that draws its objects from z.
+        start, end: B objects each.
+        steps: columns, both ends included.
+        yaws: of the rows of a pair, in radians.
+        size: side of each picture in pixels.
+        advance: called after every column of every pair.
+
+    Raises:
+        ConfigError: no camera turns what this generator makes.
+    """
+    generator.need_camera("turned views")
+    rows = []
+    for i in range(len(start)):
+        columns = []
+        for t in torch.linspace(0, 1, steps).tolist():
+            between = Latents(torch.lerp(start.z[i : i + 1], end.z[i : i + 1], t), start.psi)
+            columns.append([show_image(generator(between, generator.camera(yaw, size=size)).rgb.cpu()) for yaw in yaws])
+            if advance:
+                advance()
+        rows += [torch.cat(row) for row in zip(*columns, strict=True)]
+    return tile(rows)
+
+
+def _fitted(maps: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.interpolate(maps, size=(size, size), mode="bilinear", antialias=True)

@@ -1,0 +1,175 @@
+"""Files to look at: meshes for Blender, contact sheets, turntables. Everything is written whole or not at all.
+
+Colours go from [-1, 1] to 0..255 by one fixed linear map; nothing is stretched to its own range
+except depth, which has none.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, ZooError
+from .sheets import _png, grid
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..generators.base import Generator, Latents
+    from ..geometry import Light
+
+
+def turntable(
+    generator: "Generator",
+    latents: "Latents",
+    path: str | os.PathLike[str],
+    frames: int = 60,
+    *,
+    size: int = 128,
+    fps: int = 25,
+    yaw: float | None = None,
+    pitch: float = 0.0,
+    light: "Light | None" = None,
+    maps: Sequence[str] = ("rgb",),
+    notes: Mapping[str, Any] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Film objects side by side while the camera swings from side to side and back, in a seamless loop.
+
+    Args:
+        generator: any.
+        latents: B objects.
+        path: `.mp4`; `.webp` or `.gif` for pages that show pictures only (a GIF has 256 colours per frame, dithered);
+            or a folder that does not exist yet for numbered PNGs.
+        frames: of one swing.
+        size: of each picture in pixels; films are padded to even sides, which the codec wants.
+        fps: frames per second.
+        yaw: how far to each side, in radians; by default twice the deviation of the training data, all that a model
+            knows.
+        pitch: the same throughout, in radians.
+        light: stays with the object; by default what the method takes when it is given none.
+        maps: rows, see `grid`.
+        notes: model, seed, command; stored in the file.
+        advance: called after every frame.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: fewer than 2 frames, another suffix.
+        ZooError: the folder exists already.
+    """
+    generator.need_camera("turntable")
+    if frames < 2:
+        raise ConfigError(f"frames={frames}: a turntable needs at least 2")
+    reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
+
+    def frame(index: int) -> "Image":
+        import torch
+
+        with torch.no_grad():
+            camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
+            return grid(generator(latents, camera, light), maps=maps)
+
+    return film(map(frame, range(frames)), path, fps=fps, notes=notes, advance=advance)
+
+
+def film(
+    frames: "Iterable[Image]",
+    path: str | os.PathLike[str],
+    *,
+    fps: int = 25,
+    notes: Mapping[str, Any] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Write pictures of one size as a film, or as numbered PNGs in a folder; see `turntable` for the arguments.
+
+    Raises:
+        ConfigError: another suffix.
+        ZooError: the folder exists already.
+    """
+    import tempfile
+
+    path = Path(path)
+    if path.suffix not in _FILMS:
+        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
+    if not path.suffix and path.exists():
+        raise ZooError(f"{path} exists: choose a new folder for the frames")
+
+    def counted() -> "Iterator[Image]":
+        for image in frames:
+            yield _even(image)
+            if advance:
+                advance()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the last step is a rename and not a copy.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
+        part = Path(folder) / path.name
+        _FILMS[path.suffix](counted(), part, fps, notes or {})
+        os.replace(part, path)
+    return path
+
+
+def _even(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    return ImageOps.expand(image, (0, 0, image.width % 2, image.height % 2))
+
+
+def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    import imageio_ffmpeg
+
+    writer = None
+    comment = json.dumps({k: str(v) for k, v in notes.items()})
+    try:
+        for image in film:
+            if writer is None:
+                writer = imageio_ffmpeg.write_frames(
+                    str(path),
+                    image.size,
+                    fps=fps,
+                    macro_block_size=2,
+                    output_params=["-metadata", f"comment={comment}"],
+                )
+                writer.send(None)
+            writer.send(image.tobytes())
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_webp(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    from PIL import ExifTags
+    from PIL.Image import Exif
+
+    first, *rest = list(film)
+    about = Exif()
+    about[ExifTags.Base.ImageDescription] = json.dumps({k: str(v) for k, v in notes.items()})
+    kwargs: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
+    first.save(path, quality=90, exif=about, **kwargs)  # below 90, blocks show around the objects
+
+
+def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    first, *rest = [_quantised(image) for image in film]
+    comment = json.dumps({k: str(v) for k, v in notes.items()}).encode()
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment)
+
+
+def _quantised(image: "Image") -> "Image":
+    """256 colours of the frame's own, dithered: smooth maps such as normals show bands otherwise."""
+    from PIL.Image import Dither
+
+    colours = image.quantize(256, kmeans=1)
+    return image.quantize(palette=colours, dither=Dither.FLOYDSTEINBERG)
+
+
+def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    path.mkdir()
+    for index, image in enumerate(film):
+        (path / f"{index:04d}.png").write_bytes(_png(image, notes))
+
+
+_FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}

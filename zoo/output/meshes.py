@@ -1,0 +1,103 @@
+"""Meshes as files for Blender and other programs: .glb, .obj, .ply."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, ZooError
+from ..runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pytorch3d.structures import Meshes
+    from torch import Tensor
+
+
+_MESH_FILES = (".glb", ".obj", ".ply")
+
+
+def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
+    """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared, vertex colours to 8 bits.
+
+    Units and centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
+
+    Args:
+        meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, a texture, or none. A
+            texture goes into a .glb whole; .obj and .ply get its colours at the vertices.
+        path: target; the suffix chooses the format.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: another suffix, or not exactly one mesh.
+        ZooError: an empty mesh, coordinates that are not finite, textures of another kind.
+    """
+    import numpy as np
+    import trimesh
+
+    path = Path(path)
+    if path.suffix not in _MESH_FILES:
+        raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
+    if len(meshes) != 1:
+        raise ConfigError(f"{path}: {len(meshes)} meshes for one file; export them one by one, e.g. meshes[0]")
+    batch: Any = meshes  # PyTorch3D's annotations say that packed tensors may be None
+    vertices = batch.verts_packed().detach().cpu().double().numpy()
+    faces = batch.faces_packed().detach().cpu().numpy()
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise ZooError(f"{path}: the mesh is {'not finite' if len(faces) else 'empty'}; try another seed or level")
+    low, high = vertices.min(0), vertices.max(0)
+    notes = {
+        "generator": "zoo",
+        "frame": "right-handed, +Y up, front +Z",
+        "units": "zoo world units (the camera stands 1 unit from the origin unless its scene says otherwise)",
+        "centre": "world origin, not re-centred",
+        "bounds": json.dumps([low.round(5).tolist(), high.round(5).tolist()]),
+    }
+    mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path), process=False)
+    mesh.metadata.update(notes)
+    comments = [f"{key}: {value}" for key, value in notes.items()]
+    data: Any
+    if path.suffix == ".glb":
+        data = trimesh.Scene(mesh).export(file_type="glb", include_normals=True)
+    elif path.suffix == ".obj":
+        data = mesh.export(file_type="obj", header="\n# ".join(comments))
+    else:
+        data = mesh.export(file_type="ply", vertex_normal=True)
+        start, _, rest = data.partition(b"\nelement ")
+        data = start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest
+    return atomic_write(path, data)
+
+
+def _visual(meshes: "Meshes", path: Path) -> Any:
+    """Colours as trimesh takes them: a picture with coordinates for .glb, else 8-bit colours at the vertices."""
+    import numpy as np
+    import torch.nn.functional as F
+    from PIL import Image
+    from trimesh.visual import ColorVisuals, TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    textures: Any = meshes.textures
+    if textures is None:
+        return None
+    kind = type(textures).__name__
+    if kind == "TexturesVertex":
+        colours = textures.verts_features_packed()
+        return ColorVisuals(vertex_colors=_bytes(colours))
+    if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
+        raise ZooError(f"{path}: only colours at vertices or a texture with one coordinate a vertex, not {kind}")
+    picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
+    if path.suffix != ".glb":
+        at = uv * uv.new_tensor([2.0, -2.0]) - uv.new_tensor([1.0, -1.0])
+        sampled = F.grid_sample(picture.permute(2, 0, 1)[None], at[None, None], align_corners=True)
+        return ColorVisuals(vertex_colors=_bytes(sampled[0, :, 0].T))
+    # A texture coordinate of ours names the centre of a texel, glTF's 0 and 1 are the outer edges of the picture.
+    side = np.array([picture.shape[1], picture.shape[0]])
+    edges = (uv.detach().cpu().double().numpy() * (side - 1) + 0.5) / side
+    image = Image.fromarray(_bytes(picture))
+    return TextureVisuals(edges, material=PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0))
+
+
+def _bytes(colours: "Tensor") -> "np.ndarray":
+    return (colours.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()

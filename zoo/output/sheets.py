@@ -1,0 +1,133 @@
+"""Contact sheets: maps of renders side by side, with captions, as PNGs that say where they come from."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from ..geometry import Render
+
+MAPS = ("rgb", "albedo", "normal", "depth", "shading")
+
+
+_LABEL_HEIGHT = 14
+
+
+def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
+    """A contact sheet: one column for each object, one row for each map that the method has.
+
+    Args:
+        renders: one or several; their objects stand side by side. All of one size.
+        maps: rows, out of `MAPS`. Colours [-1, 1] -> 0..255, normals (n + 1) / 2, shading [0, 1] -> 0..255, depth
+            light where near within the objects of the sheet; normals and depth are grey where there is no surface.
+        labels: text above the columns.
+
+    Raises:
+        ConfigError: an unknown map, no map at all, or a label count that differs from the number of objects.
+    """
+    from PIL import Image, ImageDraw
+
+    from ..geometry import Render
+
+    if unknown := [name for name in maps if name not in MAPS]:
+        raise ConfigError(f"unknown map {unknown[0]!r}; known: {', '.join(MAPS)}")
+    render = renders if isinstance(renders, Render) else Render.cat(list(renders))
+    render = render.cpu()
+    rows = [_picture(name, render) for name in maps if getattr(render, name) is not None]
+    if not rows:
+        raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
+    n, size = len(render.rgb), render.rgb.shape[-1]
+    if labels and len(labels) != n:
+        raise ConfigError(f"{len(labels)} labels for {n} objects")
+    top = _LABEL_HEIGHT if labels else 0
+    sheet = Image.new("RGB", (n * size, top + len(rows) * size))
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (column * size, top + row * size))
+    for column, label in enumerate(labels):
+        ImageDraw.Draw(sheet).text((column * size + 2, 1), label, fill="white")
+    return sheet
+
+
+def _picture(name: str, render: "Render") -> "np.ndarray":
+    """One map of a batch as (B, H, W, 3) uint8."""
+    import torch
+
+    from . import colours as pictures
+
+    value: Tensor = getattr(render, name)
+    inside = torch.ones_like(render.rgb[:, :1]) > 0 if render.mask is None else render.mask > 0.5
+    if name == "depth":
+        unit = pictures.show_depth(value, inside)
+    elif name == "normal":
+        unit = pictures.show_normal(value, inside)
+    else:
+        unit = value if name == "shading" else pictures.show_image(value)
+    pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def stack(images: "Sequence[Image]") -> "Image":
+    """Pictures below each other, left-aligned on black."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)))
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
+    return sheet
+
+
+def captioned(rows: "Sequence[Mapping[str, Image]]") -> "Image":
+    """Rows of pictures with their captions above them, on black."""
+    from PIL import Image, ImageDraw
+
+    bars = []
+    for row in rows:
+        height = _LABEL_HEIGHT + max(picture.height for picture in row.values())
+        bar = Image.new("RGB", (sum(picture.width for picture in row.values()), height))
+        left = 0
+        for caption, picture in row.items():
+            bar.paste(picture, (left, _LABEL_HEIGHT))
+            ImageDraw.Draw(bar).text((left + 2, 1), caption, fill="white")
+            left += picture.width
+        bars.append(bar)
+    return stack(bars)
+
+
+def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, Any]) -> Path:
+    """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk.
+
+    Raises:
+        ConfigError: another suffix than .png.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ConfigError(f"{path}: pictures are written as .png")
+    return atomic_write(path, _png(image, notes))
+
+
+def _png(image: "Image", notes: Mapping[str, Any]) -> bytes:
+    import io
+
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    for key, value in notes.items():
+        chunks.add_itxt(key, str(value))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+RELIGHT = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}

@@ -1,0 +1,296 @@
+"""Volume rendering along rays: where to sample, how to composite (Mildenhall et al. 2020; Chan et al. 2021).
+
+Shapes: B objects, N rays, K samples. Distances are Euclidean along unit rays. Everything here is float32: weights are
+cumulative products, which half precision does not survive.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .surface import Crossing, find_surface, surface_distances
+
+
+class FieldOut(NamedTuple):
+    """A field at M points of each of B objects. `gradient` is d sigma / d x in the field's own (warped) coordinates."""
+
+    rgb: Tensor  # (B, M, 3) in [0, 1]
+    sigma: Tensor  # (B, M, 1) raw density or occupancy logit
+    gradient: Tensor | None  # (B, M, 3)
+
+
+Field = Callable[[Tensor, Tensor], FieldOut]
+"""(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut."""
+Density = Callable[[Tensor], Tensor]
+"""points (B, M, 3) -> raw density or occupancy logit (B, M, 1)."""
+
+_LAST_INTERVAL = 1e10  # any density at the last sample makes the ray opaque, as in the published code
+_EPS = 1e-5
+_CHUNK_ELEMENTS = 2**19  # points times field width per pass without gradients: stays in cache, far below 2 GB at 256 px
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How rays are sampled and composited.
+
+    Attributes:
+        steps: samples over the whole ray, or over the window around a tracked surface.
+        fine_steps: importance samples added where the first ones found density; 0 = none.
+        random: jitter the samples (training); otherwise everything is deterministic.
+        noise_std: standard deviation of Gaussian noise on the raw density.
+        last_back: the last sample takes the weight that is left over.
+        window: full width of the interval around the tracked surface, world units; 0 = the whole ray.
+        surface_steps: samples around the surface that root finding meets; 0 = off. If on, the first samples only find
+            it: what is composited are these and the fine ones.
+        interval: half width of the interval they cover, world units.
+        refine: steps of root finding.
+        light_ratio: 0 = no shading, 1 = full shading (methods with a light).
+        opacity_weight: of the opacity prior (methods with occupancy).
+        patch: side in pixels of a random patch rendered in place of the whole image, see `Patch`; 0 = the whole image.
+        patch_scale: least part of the image's side that a patch spans.
+
+    Raises:
+        ValueError: `steps` below `least_steps`, or negative `fine_steps`.
+    """
+
+    steps: int = 12
+    fine_steps: int = 0
+    random: bool = False
+    noise_std: float = 0.0
+    last_back: bool = False
+    window: float = 0.0
+    surface_steps: int = 0
+    interval: float = 0.0
+    refine: int = 4
+    light_ratio: float = 1.0
+    opacity_weight: float = 0.0
+    patch: int = 0
+    patch_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.fine_steps < 0:
+            raise ValueError(f"fine_steps={self.fine_steps}: use 0 or more")
+        if self.surface_steps == 1 or min(self.surface_steps, self.refine) < 0:
+            raise ValueError(f"surface_steps={self.surface_steps}, refine={self.refine}: use 2 or more, or 0")
+        if self.steps < (least := least_steps(self.fine_steps)):
+            raise ValueError(f"steps={self.steps} with fine_steps={self.fine_steps}: use steps of {least} or more")
+
+
+def least_steps(fine_steps: int) -> int:
+    """Fewest samples that a ray can be marched with: fine ones are drawn between the midpoints of three or more."""
+    return 3 if fine_steps > 0 else 2
+
+
+class RayMaps(NamedTuple):
+    """Composited values, one per ray."""
+
+    rgb: Tensor  # (B, N, 3) in [0, 1], on black
+    distance: Tensor  # (B, N, 1) sum of weight * distance, not normalised
+    depth: Tensor  # (B, N, 1) mean distance, within [near, far]
+    depth_std: Tensor  # (B, N, 1) spread of the weights around the mean distance
+    opacity: Tensor  # (B, N, 1) sum of weights, before `last_back`
+    gradient: Tensor | None  # (B, N, 3) weighted sum of the field's gradient, not normalised
+    surface: Tensor | None = None  # (B, N, 1) distance of the surface found; the middle of the scene where none is
+    found: Tensor | None = None  # (B, N, 1) bool
+    samples: Tensor | None = None  # (B, N, K, 4) colours and raw densities composited, with surface sampling
+
+
+def ray_distances(
+    near: float, far: float, steps: int, centre: Tensor | None = None, window: float = 0.0, *, like: Tensor
+) -> Tensor:
+    """Sample distances (B, N, K): evenly over [near, far], or over `window` around `centre` (B, N, 1), kept inside."""
+    if centre is None or window <= 0:
+        return torch.linspace(near, far, steps, device=like.device).expand(*like.shape[:2], steps)
+    centre = centre.clamp(near + window / 2, far - window / 2)
+    return centre + torch.linspace(-1, 1, steps, device=like.device) * (window / 2)
+
+
+def jitter(z: Tensor, u: Tensor) -> Tensor:
+    """Move sorted distances (B, N, K) by up to half a step each way, u (B, N, K) uniform in [0, 1]."""
+    return z + (u - 0.5) * (z[..., 1:2] - z[..., :1])
+
+
+def composite_weights(
+    sigma: Tensor, z: Tensor, *, density_scale: float = 1.0, clamp: str = "relu", noise: Tensor | None = None
+) -> Tensor:
+    """Weights (B, N, K, 1) of the samples from raw density (B, N, K, 1) at sorted distances z (B, N, K).
+
+    alpha = 1 - exp(-interval * act(sigma + noise)), weight = alpha * product of (1 - alpha) before it. `clamp` is the
+    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma) and no
+    interval (Xu et al. 2021).
+    """
+    raw = sigma if noise is None else sigma + noise
+    if clamp == "occupancy":
+        alpha = torch.sigmoid(density_scale * raw)
+    elif clamp in ("relu", "softplus"):
+        act = torch.relu(raw) if clamp == "relu" else torch.nn.functional.softplus(raw)
+        interval = torch.cat([z[..., 1:] - z[..., :-1], torch.full_like(z[..., :1], _LAST_INTERVAL)], -1)
+        alpha = 1 - torch.exp(-interval[..., None] * density_scale * act)
+    else:
+        raise ValueError(f"clamp must be 'relu', 'softplus' or 'occupancy', got {clamp!r}")
+    through = torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1, :]), 1 - alpha + 1e-10], -2), -2)
+    return alpha * through[..., :-1, :]
+
+
+def fill_last(weights: Tensor) -> Tensor:
+    """Weights (B, N, K, 1) whose last sample takes what is left over, so that they sum to 1."""
+    left = 1 - weights.sum(-2, keepdim=True)
+    return torch.cat([weights[..., :-1, :], weights[..., -1:, :] + left], -2)
+
+
+def composite(out: FieldOut, z: Tensor, weights: Tensor, near: float, far: float, last_back: bool = False) -> RayMaps:
+    """Weighted sums along the rays; all of `out` is (B, N, K, .)."""
+    opacity = weights.sum(-2)
+    if last_back:
+        weights = fill_last(weights)
+    z = z[..., None]
+    distance = (weights * z).sum(-2)
+    mean = distance / (opacity + _EPS)
+    n = z.shape[-2]
+    with torch.no_grad():
+        variance = (weights * (z - mean[..., None, :]) ** 2).sum(-2) / ((opacity + _EPS) * (n - 1) / n)
+    gradient = None if out.gradient is None else (weights * out.gradient).sum(-2)
+    rgb = (weights * out.rgb).sum(-2)
+    return RayMaps(rgb, distance, mean.clamp(near, far), variance.sqrt(), opacity, gradient)
+
+
+def sample_pdf(bins: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """Inverse-CDF sampling: bins (..., K+1), weights (..., K), u (..., F) in [0, 1] -> positions (..., F)."""
+    pdf = weights + _EPS
+    pdf = pdf / pdf.sum(-1, keepdim=True)
+    cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
+    index = torch.searchsorted(cdf, u.contiguous())
+    low, high = (index - 1).clamp(min=0), index.clamp(max=weights.shape[-1])
+    cdf_low, cdf_high = cdf.gather(-1, low), cdf.gather(-1, high)
+    bin_low, bin_high = bins.gather(-1, low), bins.gather(-1, high)
+    step = cdf_high - cdf_low
+    step = torch.where(step < _EPS, torch.ones_like(step), step)
+    return bin_low + (u - cdf_low) / step * (bin_high - bin_low)
+
+
+def fine_distances(z: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """Importance samples (B, N, F) from coarse distances z (B, N, K) and their weights (B, N, K, 1); no gradient."""
+    middle = 0.5 * (z[..., 1:] + z[..., :-1])
+    return sample_pdf(middle, (weights[..., 0] + _EPS)[..., 1:-1], u).detach()
+
+
+def render_rays(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    near: float,
+    far: float,
+    sampling: Sampling,
+    *,
+    density_scale: float = 1.0,
+    clamp: str = "relu",
+    centre: Tensor | None = None,
+    density: Density | None = None,
+    u_jitter: Tensor | None = None,
+    u_fine: Tensor | None = None,
+    width: int = 256,
+) -> RayMaps:
+    """March B x N rays through a field and composite.
+
+    Args:
+        field: the field to query; called once for the first samples and once for the fine ones, or with
+            `surface_steps` once for all.
+        origins, directions: (B, N, 3) world, unit directions.
+        near, far: range of distances.
+        sampling: see `Sampling`.
+        density_scale: factor on the activated density.
+        clamp: activation, see `composite_weights`.
+        centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
+        density: the field's raw density alone; needed with `sampling.surface_steps`.
+        u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of
+            fresh ones; for tests.
+        width: width of the field, to size the chunks. Without gradients the rays are rendered in chunks that fit a
+            CPU's cache, or fill a GPU.
+    """
+    n = origins.shape[1]
+    composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
+    points_per_ray = max(sampling.steps, composited) * len(origins)
+    elements = _CHUNK_ELEMENTS * (128 if origins.is_cuda else 1)
+    chunk = n if torch.is_grad_enabled() else max(1, elements // (width * points_per_ray))
+    parts = []
+    for start in range(0, n, chunk):
+        rows = slice(start, start + chunk)
+
+        def cut(value: Tensor | None, rows: slice = rows) -> Tensor | None:
+            return None if value is None else value[:, rows]
+
+        parts.append(
+            _march(
+                field, origins[:, rows], directions[:, rows], near, far, sampling, density_scale, clamp,
+                cut(centre), density, cut(u_jitter), cut(u_fine),
+            )
+        )  # fmt: skip
+    if len(parts) == 1:
+        return parts[0]
+    return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*parts, strict=True))
+
+
+def _march(
+    field: Field, origins: Tensor, directions: Tensor, near: float, far: float, sampling: Sampling,
+    density_scale: float, clamp: str, centre: Tensor | None, density: Density | None, u_jitter: Tensor | None,
+    u_fine: Tensor | None,
+) -> RayMaps:  # fmt: skip
+    b, n, _ = origins.shape
+
+    def at(z: Tensor) -> Tensor:
+        return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
+
+    def query(z: Tensor) -> FieldOut:
+        along = directions[:, :, None].expand(-1, -1, z.shape[-1], -1).reshape(b, -1, 3)
+        return FieldOut._make(None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along))
+
+    def weigh(sigma: Tensor, z: Tensor) -> Tensor:
+        noise = torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
+        return composite_weights(sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
+
+    def jittered(z: Tensor) -> Tensor:
+        u = torch.rand_like(z) if u_jitter is None and sampling.random else u_jitter
+        return z if u is None else jitter(z, u)
+
+    def refined(sigma: Tensor, z: Tensor) -> Tensor:
+        f = sampling.fine_steps
+        even = (torch.arange(f, device=z.device) + 0.5) / f
+        fresh = torch.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
+        return fine_distances(z, weigh(sigma, z), fresh if u_fine is None else u_fine)
+
+    z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
+    crossing: Crossing | None = None
+    if sampling.surface_steps > 0:
+        if density is None:
+            raise ValueError("surface_steps needs `density`, the raw density alone")
+        with torch.no_grad():
+            sigma = density(at(z)).reshape(*z.shape, 1)
+            middle = (near + far) / 2
+            crossing = find_surface(sigma, z, lambda distance: density(at(distance)), sampling.refine, middle)
+            around = jittered(surface_distances(crossing, sampling.interval, sampling.surface_steps, near, far))
+            z = torch.cat([refined(sigma, z), around], -1).sort(-1).values if sampling.fine_steps > 0 else around
+        out = query(z)
+    else:
+        z = jittered(z)
+        out = query(z)
+        if sampling.fine_steps > 0:
+            with torch.no_grad():
+                z_fine = refined(out.sigma, z)
+            fine = query(z_fine)
+            z, order = torch.cat([z_fine, z], -1).sort(-1)
+            out = FieldOut._make(_merge(a, c, order) for a, c in zip(fine, out, strict=True))
+    maps = composite(out, z, weigh(out.sigma, z), near, far, sampling.last_back)
+    if crossing is None:
+        return maps
+    samples = torch.cat([out.rgb, out.sigma], -1)
+    return maps._replace(surface=crossing.distance, found=crossing.found, samples=samples)
+
+
+def _merge(first: Tensor | None, second: Tensor | None, order: Tensor) -> Tensor | None:
+    if first is None or second is None:
+        return None
+    both = torch.cat([first, second], -2)
+    return both.gather(-2, order[..., None].expand_as(both))

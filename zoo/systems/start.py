@@ -1,0 +1,88 @@
+"""What a training starts from: other weights, with the discriminator that was trained beside them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import recipes
+from ..config.fill import merge
+from ..config.schemas import Card, RunConfig
+from ..errors import WeightsError
+from ..hub import load
+from ..weights.build import construct
+from ..weights.checkpoints import latest
+from ..weights.files import discriminator_state, read_weights
+from ..weights.places import locate, newest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..generators.base import Generator
+
+
+def discriminator(name: str) -> "dict[str, Tensor] | None":
+    """The discriminator that was trained beside a generator; None for weights that travel without one."""
+    return discriminator_state(locate(name))
+
+
+def pair(name: str) -> "tuple[Generator, dict[str, Tensor] | None]":
+    """A generator and the discriminator trained beside it, on the CPU; of a run, both from the same checkpoint."""
+    place = f"file:{newest(locate(name))}"
+    return load(place, device="cpu"), discriminator(place)
+
+
+def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None]":
+    """What a run starts from, as `pair` gives it; nothing without `init`, or if it goes on from its own checkpoint.
+
+    Raises:
+        WeightsError: the run's generator is not of the architecture of the weights.
+    """
+    from .run import run_folder
+
+    goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
+    return (None, None) if run.init is None or goes_on else matching(run)
+
+
+def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
+    """What `init` names, as `pair` gives it.
+
+    Raises:
+        WeightsError: the run's generator is not of the architecture of the weights.
+    """
+    assert run.init is not None
+    model, beside = pair(run.init)
+    own, given = construct(run.generator, {}).state_dict(), model.state_dict()
+    for key in [*own, *given]:
+        ours, theirs = (tuple(s[key].shape) if key in s else "nothing" for s in (own, given))
+        if ours != theirs:
+            fix = "use the same generator settings as the weights"
+            raise WeightsError(f"init={run.init}: {key} is {theirs} there and {ours} in this run; {fix}")
+    return model, beside
+
+
+def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run that trains weights further: their recipe and architecture, its last stage, a third of its rates.
+
+    Raises:
+        ConfigError: unknown names or keys.
+        WeightsError: the card does not say which recipe trained the weights.
+    """
+    stored = read_weights(locate(name))
+    known = stored.card or Card()
+    if not known.recipe:
+        raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
+    architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
+    run = recipes.load_run(known.recipe, overrides)
+    given = recipes.parse_overrides(overrides)
+    generator, system = given.get("generator", {}), given.get("system", {})
+    run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in generator})
+    run.init = name
+    if "name" not in given:
+        run.name = f"{Path(name).name}-finetune"
+    if "start_kimg" not in system:
+        run.system.start_kimg = known.kimg
+    if "stages" not in system:
+        last = run.system.stages[-1]
+        run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]
+    return run

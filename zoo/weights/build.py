@@ -1,0 +1,60 @@
+"""Networks from a configuration: with random weights, or for weights that are read into them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..config import recipes
+from ..config.fill import generator_config, merge
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..generators.base import Generator
+
+
+def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrides: Any) -> "Generator":
+    """A new network with random weights, in training mode on the CPU. The same seed gives the same weights.
+
+    Args:
+        name_or_config: method, recipe, path of a recipe's YAML file, or a mapping with `name` and fields of its Config.
+        seed: of the weights; the global random state is left as it was.
+        overrides: fields of the method's Config, e.g. `hidden_dim=64`; mappings are merged.
+
+    Raises:
+        ConfigError: unknown name or field, or a wrong type.
+    """
+    import torch
+
+    values = _values(name_or_config) if isinstance(name_or_config, str) else name_or_config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = construct(values, overrides)
+        model.initialise()
+    return model
+
+
+def construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "Generator":
+    own = {k: v for k, v in values.items() if k != "name"}
+    name = str(values.get("name", ""))
+    model: Generator = registry.resolve(name)(generator_config(name, merge(own, overrides)))
+    model.name = name
+    return model
+
+
+def _values(name: str) -> dict[str, Any]:
+    if name in registry.names() and name not in recipes.group("generator"):
+        return {"name": name}  # a plug-in brings a class only
+    return recipes.load_run(name).generator
+
+
+def device_of(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):  # unknown to torch; known, but not here; torch built without it
+        raise ConfigError(f"device {name!r} is not on this machine; use cpu, or auto to take what there is") from None

@@ -1,0 +1,90 @@
+"""Cards: what a set of weights is, where it comes from, how good it is. The README.md beside the weights."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..config.fill import structured
+from ..config.schemas import Card, Metric
+from ..errors import ConfigError, WeightsError
+from ..registry import WEIGHTS as WEIGHTS
+
+CONFIG, CARD = "config.json", "README.md"  # the other files of a folder of weights
+DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
+_MAX_BYTES = 2**20
+
+
+def read(path: Path) -> Card:
+    """The card in the front matter of a README.md.
+
+    Raises:
+        WeightsError: no front matter, not YAML, unknown fields or wrong types; the message names the file.
+    """
+    import yaml
+
+    if path.stat().st_size > _MAX_BYTES:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes is no card; a card has at most {_MAX_BYTES:,}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise WeightsError(f"{path}: not a text file; get the card again") from None
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise WeightsError(f"{path}: no card; it must start with YAML between two lines '---'")
+    if "${" in match.group(1):
+        raise WeightsError(f"{path}: interpolations '${{...}}' are not allowed in a card")
+    try:
+        values = yaml.safe_load(match.group(1))
+    except yaml.YAMLError as error:
+        raise WeightsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path}: a card is a mapping of fields to values")
+    try:
+        return structured(Card, {str(k): v for k, v in values.items()}, "card")
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def write(card: Card) -> str:
+    """The README.md of a card: front matter, then the same for people."""
+    import yaml
+
+    front = yaml.safe_dump(card.as_dict(), sort_keys=False, allow_unicode=True, width=110)
+    method = card.name.partition(".")[0]
+    parts = [f"# {card.name}", card.summary or f"Weights of `{method}`."]
+    if card.sources:  # imported: of no name that `zoo.load` knows
+        call = f"zoo.load({json.dumps(f'file:{card.name}', ensure_ascii=False)})  # the path of this folder"
+    else:
+        call = f'zoo.load("{card.name}")' if "." in card.name else ""
+    parts.append(f"```python\nimport zoo\n\ngen = {call}\n```" if call else "")
+    if card.command:
+        parts.append(f"Made by `{card.command}`" + (f" from {card.data}." if card.data else "."))
+    if card.metrics:
+        parts.append(_metrics_table(card.metrics))
+    if card.sources:
+        rows = "\n".join(f"- `{name}`, SHA-256 `{sha256}`" for name, sha256 in card.sources.items())
+        parts.append(f"## Converted from\n\n{rows}")
+    if card.limits:
+        parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits))
+    if card.licence:
+        parts.append("## Licence\n\n" + "\n".join(f"- {what}: {terms}" for what, terms in card.licence.items()))
+    if card.citation:
+        parts.append(f"## Citation\n\n{card.citation}")
+    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metrics_table(metrics: Iterable[Metric]) -> str:
+    rows = [f"| {m.name} | {m.value:g} | {m.protocol} | {m.n} | `{m.command}` |" for m in metrics]
+    return "\n".join(["| metric | value | protocol | images | command |", "|---|---|---|---|---|", *rows])
+
+
+def markdown_table(cards: Iterable[Card]) -> str:
+    """The table of models for the project's README, one row for each card."""
+    rows = ["| name | what | parameters | size | figures |", "|---|---|---|---|---|"]
+    for card in cards:
+        figures = "; ".join(f"{m.name} {m.value:g} ({m.protocol}, n = {m.n})" for m in card.metrics) or "none measured"
+        size = f"{card.bytes / 1e6:.1f} MB"
+        rows.append(f"| `{card.name}` | {card.summary} | {card.parameters:,} | {size} | {figures} |")
+    return "\n".join(rows) + "\n"
