@@ -43,8 +43,38 @@ def test_meshes_come_back_upright_closed_and_in_the_same_colours(suffix: str, tm
     np.testing.assert_array_equal(read.faces, mesh.faces_packed())
     assert read.is_watertight
     assert read.volume == pytest.approx(0.001)
-    expected = (colours * 255).round().byte().numpy()
-    np.testing.assert_array_equal(read.visual.vertex_colors[:, :3], expected)
+    if suffix != "glb":  # which has linear colours, see below
+        expected = (colours * 255).round().byte().numpy()
+        np.testing.assert_array_equal(read.visual.vertex_colors[:, :3], expected)
+
+
+def gltf(path: Path) -> tuple[dict, bytes]:
+    """The JSON and the binary chunk of a .glb."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    return json.loads(data[20 : 20 + length]), data[28 + length :]
+
+
+def test_glb_colours_are_linear_and_its_material_is_no_metal(tmp_path: Path) -> None:
+    colours = torch.tensor([[0.5, 0.5, 0.5], [0.02, 0.0, 1.0], [1.0, 0.25, 0.75], [0.1, 0.9, 0.3]])
+    tree, binary = gltf(zoo.export(tetrahedron(colours), tmp_path / "face.glb"))
+    (primitive,) = tree["meshes"][0]["primitives"]
+    accessor = tree["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"], accessor["count"]) == (5126, "VEC3", 4)
+    view = tree["bufferViews"][accessor["bufferView"]]
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    stored = np.frombuffer(binary, np.float32, 12, start).reshape(4, 3)
+    srgb = np.where(stored <= 0.0031308, 12.92 * stored, 1.055 * stored ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(srgb, colours.numpy(), atol=1e-6)
+    assert stored[0, 0] == pytest.approx(0.21404, abs=1e-5)
+    assert not [name for name in primitive["attributes"] if name.startswith("_")]
+    material = tree["materials"][primitive["material"]]
+    assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 0.95}
+    assert material["doubleSided"] is False
+    p3d = pytorch3d()
+    sheet = p3d.structures.Meshes([torch.eye(3)], [torch.tensor([[0, 1, 2]])])
+    tree, _ = gltf(zoo.export(sheet, tmp_path / "open.glb"))
+    assert tree["materials"][0]["doubleSided"] is True
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])

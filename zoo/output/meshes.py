@@ -10,17 +10,21 @@ from ..runtime.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
+    import trimesh
     from pytorch3d.structures import Meshes
     from torch import Tensor
 
 
 _MESH_FILES = (".glb", ".obj", ".ply")
+_MATERIAL = {"metallicFactor": 0.0, "roughnessFactor": 0.95}  # skin; without one, glTF says metal
 
 
 def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
-    """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared, vertex colours to 8 bits.
+    """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared.
 
-    Units and centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
+    Colours of .obj and .ply are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices, or an
+    sRGB picture, on a rough material without metal that is seen from both sides if the surface is open. Units and centre
+    are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
 
     Args:
         meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, a texture, or none. A
@@ -60,7 +64,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     comments = [f"{key}: {value}" for key, value in notes.items()]
     data: Any
     if path.suffix == ".glb":
-        data = trimesh.Scene(mesh).export(file_type="glb", include_normals=True)
+        data = _glb(mesh, _colours(meshes))
     elif path.suffix == ".obj":
         data = mesh.export(file_type="obj", header="\n# ".join(comments))
     else:
@@ -71,7 +75,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
 
 
 def _visual(meshes: "Meshes", path: Path) -> Any:
-    """Colours as trimesh takes them: a picture with coordinates for .glb, else 8-bit colours at the vertices."""
+    """Colours as trimesh takes them: a picture with coordinates for .glb, 8-bit colours at the vertices elsewhere."""
     import numpy as np
     import torch.nn.functional as F
     from PIL import Image
@@ -83,8 +87,7 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
         return None
     kind = type(textures).__name__
     if kind == "TexturesVertex":
-        colours = textures.verts_features_packed()
-        return ColorVisuals(vertex_colors=_bytes(colours))
+        return None if path.suffix == ".glb" else ColorVisuals(vertex_colors=_bytes(textures.verts_features_packed()))
     if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
         raise ZooError(f"{path}: only colours at vertices or a texture with one coordinate a vertex, not {kind}")
     picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
@@ -96,7 +99,39 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
     side = np.array([picture.shape[1], picture.shape[0]])
     edges = (uv.detach().cpu().double().numpy() * (side - 1) + 0.5) / side
     image = Image.fromarray(_bytes(picture))
-    return TextureVisuals(edges, material=PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0))
+    return TextureVisuals(edges, material=PBRMaterial(baseColorTexture=image, **_MATERIAL))
+
+
+def _colours(meshes: "Meshes") -> "np.ndarray | None":
+    """Linear colours (V, 3) at the vertices, float32, for a .glb; None if the mesh has none there."""
+    import torch
+
+    textures: Any = meshes.textures
+    if type(textures).__name__ != "TexturesVertex":
+        return None
+    srgb = textures.verts_features_packed().detach().cpu().clamp(0, 1)
+    # IEC 61966-2-1, the transfer function of sRGB.
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).float().numpy()
+
+
+def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None") -> bytes:
+    """A binary glTF file. trimesh writes colours as 8-bit numbers, of which linear ones have too few for dark tones; so
+    they go in as an attribute of ours, and get the format's name last."""
+    import trimesh
+
+    if colours is not None:
+        mesh.vertex_attributes["_colour"] = colours
+
+    def finish(tree: dict[str, Any]) -> None:
+        if colours is not None:
+            attributes = tree["meshes"][0]["primitives"][0]["attributes"]
+            attributes["COLOR_0"] = attributes.pop("_colour")
+        if "materials" not in tree:
+            tree["materials"] = [{"pbrMetallicRoughness": dict(_MATERIAL)}]
+            tree["meshes"][0]["primitives"][0]["material"] = 0
+        tree["materials"][0]["doubleSided"] = not mesh.is_watertight
+
+    return trimesh.Scene(mesh).export(file_type="glb", include_normals=True, tree_postprocessor=finish)
 
 
 def _bytes(colours: "Tensor") -> "np.ndarray":
