@@ -1,4 +1,4 @@
-"""Exported .glb files in a real viewer (npm @google/model-viewer 4.4.0, Apache-2.0): do they look as our own renders?"""
+"""Exported .glb files in a real viewer (npm @google/model-viewer 4.4.0, Apache-2.0) look as our own renders do."""
 
 import base64
 from pathlib import Path

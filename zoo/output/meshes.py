@@ -23,8 +23,8 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared.
 
     Colours of .obj and .ply are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices, or an
-    sRGB picture, on a rough material without metal that is seen from both sides if the surface is open. Units and centre
-    are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
+    sRGB picture, on a rough material without metal that is seen from both sides if the surface is open. Units and
+    centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
 
     Args:
         meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, a texture, or none. A
