@@ -189,3 +189,41 @@ def test_a_film_that_fails_leaves_nothing(generator: Generator, tmp_path: Path) 
         with pytest.raises(KeyboardInterrupt):
             turntable(generator, generator.latents(1), tmp_path / name, 4, size=8, advance=stop)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webp"])
+def test_films_larger_than_their_format_are_refused_before_a_frame_is_drawn(
+    name: str, generator: Generator, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"the film of yesterday")
+
+    def never() -> None:
+        pytest.fail("a frame was drawn")
+
+    latents = generator.latents(256)
+    with pytest.raises(ConfigError, match=r"16640 x 65 px, and a \.\w+ has at most 1638[34] to a side; ask for fewer"):
+        turntable(generator, latents, tmp_path / name, 2, size=65, advance=never)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"the film of yesterday"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("cat > /dev/null; exit 3", "exit code 3"),
+        ("kill -9 $$", "signal 9"),
+        ("head -c 100 > /dev/null; echo 'No space left on device' >&2; exit 1", "No space left on device"),
+    ],
+)
+def test_an_encoder_that_fails_leaves_the_old_film(
+    script: str, reason: str, generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.write_text(f"#!/bin/sh\n{script}\n")
+    encoder.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(encoder))
+    (tmp_path / "a.mp4").write_bytes(b"the film of yesterday")
+    with pytest.raises(ZooError, match=reason):
+        turntable(generator, generator.latents(1), tmp_path / "a.mp4", 40, size=32)
+    assert (tmp_path / "a.mp4").read_bytes() == b"the film of yesterday"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "encoder"]

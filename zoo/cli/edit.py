@@ -49,7 +49,7 @@ def relight(
 
     generator, objects = subjects(name, seed, source, psi, device)
     renders = lit(generator, objects, generator.camera(yaw, pitch, size), light_path(frames))
-    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source))
+    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source), size, len(objects))
 
 
 def rotate(
@@ -85,7 +85,7 @@ def rotate(
         shots = {f"yaw {angle:+.2f}": picture for angle, picture in zip(angles, pictures, strict=True)}
         typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
     else:
-        _film(renders, out, len(angles), fps, maps, notes_of(generator, seed, source))
+        _film(renders, out, len(angles), fps, maps, notes_of(generator, seed, source), size, len(objects))
 
 
 def interpolate(
@@ -113,7 +113,7 @@ def interpolate(
 
     generator, objects = subjects(name, seed, source, psi, device)
     renders = walk(generator, objects, frames, yaw=yaw, pitch=pitch, size=size)
-    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source))
+    _film(renders, out, frames, fps, maps, notes_of(generator, seed, source), size, 1)
 
 
 def mix(
@@ -171,16 +171,21 @@ def _views(
         return rotate_along(generator, objects, angles, by, size=size, advance=lambda n: progress.advance(task, n))
 
 
-def _film(renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str]) -> None:
+def _film(
+    renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str], side: int, n: int
+) -> None:
+    """`frames` renders of `n` objects, each `side` pixels wide."""
     from rich.console import Console
     from rich.progress import Progress
 
     from ..output.films import film
 
-    console = Console(stderr=True)
+    console, whole = Console(stderr=True), (n * side, (maps.count(",") + 1) * side)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("filming", total=frames)
-        path = film(_pictures(renders, maps), out, fps=fps, notes=notes, advance=lambda: progress.advance(task))
+        path = film(
+            _pictures(renders, maps), out, size=whole, fps=fps, notes=notes, advance=lambda: progress.advance(task)
+        )
     typer.echo(str(path))
 
 

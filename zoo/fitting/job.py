@@ -261,11 +261,15 @@ def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
 
     for name, (light, view) in fitted.paths(job.cfg.category, FRAMES).items():
         for kind, images in (("render", fitted.rendered(light, view)), ("gan", fitted.drawn(light, view))):
-            film(_frames(images), folder / f"{name}_{kind}.mp4", fps=FPS, notes=job.notes)
+            side = images.shape[-1] * _scale(images)
+            film(_frames(images), folder / f"{name}_{kind}.mp4", size=(side, side), fps=FPS, notes=job.notes)
     hub.save(model, folder / WEIGHTS, overwrite=True)
 
 
 def _frames(images: Tensor) -> Iterator[Any]:
-    """Frames of a film, at least 128 px wide, as published."""
-    scale = max(1, -(-128 // images.shape[-1]))
-    return (tile([show_image(image[None])], scale=scale) for image in images)
+    return (tile([show_image(image[None])], scale=_scale(images)) for image in images)
+
+
+def _scale(images: Tensor) -> int:
+    """What makes the frames of a film at least 128 px wide, as published."""
+    return max(1, -(-128 // images.shape[-1]))

@@ -4,6 +4,8 @@ Colours go from [-1, 1] to 0..255 by one fixed linear map; nothing is stretched 
 except depth, which has none.
 """
 
+import contextlib
+import itertools
 import json
 import math
 import os
@@ -58,8 +60,8 @@ def turntable(
         The path.
 
     Raises:
-        ConfigError: fewer than 2 frames, another suffix.
-        ZooError: the folder exists already.
+        ConfigError: fewer than 2 frames, another suffix, or more pixels than the kind of film can have.
+        ZooError: the folder exists already, or the encoder failed.
     """
     generator.need_camera("turntable")
     if frames < 2:
@@ -73,22 +75,29 @@ def turntable(
             camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
             return grid(generator(latents, camera, light), maps=maps)
 
-    return film(map(frame, range(frames)), path, fps=fps, notes=notes, advance=advance)
+    whole = (len(latents) * size, len(maps) * size)
+    return film(map(frame, range(frames)), path, size=whole, fps=fps, notes=notes, advance=advance)
 
 
 def film(
     frames: "Iterable[Image]",
     path: str | os.PathLike[str],
     *,
+    size: tuple[int, int],
     fps: int = 25,
     notes: Mapping[str, Any] | None = None,
     advance: Callable[[], None] | None = None,
 ) -> Path:
-    """Write pictures of one size as a film, or as numbered PNGs in a folder; see `turntable` for the arguments.
+    """Write pictures as a film, or as numbered PNGs in a folder. What was at `path` stays until the whole film exists.
+
+    Args:
+        frames: pictures, drawn when they are asked for.
+        path, fps, notes, advance: see `turntable`.
+        size: width and height of every picture in pixels; too large a film is refused before the first is drawn.
 
     Raises:
-        ConfigError: another suffix.
-        ZooError: the folder exists already.
+        ConfigError: another suffix, or pictures larger than the kind of film can be.
+        ZooError: the folder exists already, or the encoder failed.
     """
     import tempfile
 
@@ -97,6 +106,9 @@ def film(
         raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
     if not path.suffix and path.exists():
         raise ZooError(f"{path} exists: choose a new folder for the frames")
+    if max(size) > (most := _LARGEST.get(path.suffix, max(size))):
+        fix = "ask for fewer objects, fewer maps or a smaller size, or write a folder of PNGs"
+        raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {path.suffix} has at most {most} to a side; {fix}")
 
     def counted() -> "Iterator[Image]":
         for image in frames:
@@ -120,25 +132,42 @@ def _even(image: "Image") -> "Image":
 
 
 def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
+    import subprocess
+    import tempfile
+
     import imageio_ffmpeg
 
-    writer = None
+    first = next(film)
     comment = json.dumps({k: str(v) for k, v in notes.items()})
-    try:
-        for image in film:
-            if writer is None:
-                writer = imageio_ffmpeg.write_frames(
-                    str(path),
-                    image.size,
-                    fps=fps,
-                    macro_block_size=2,
-                    output_params=["-metadata", f"comment={comment}"],
-                )
-                writer.send(None)
-            writer.send(image.tobytes())
-    finally:
-        if writer is not None:
-            writer.close()
+    picture = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.width}x{first.height}", "-r", str(fps), "-i", "-"]
+    codec = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "25", "-metadata", f"comment={comment}"]
+    with tempfile.TemporaryFile() as said:
+        # Not by imageio_ffmpeg's own writer, which does not tell how the encoder ended.
+        encoder = subprocess.Popen(
+            [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *picture, *codec, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        )
+        assert encoder.stdin is not None
+        try:
+            # An encoder that ends before its time breaks the pipe; why it did is asked below.
+            with contextlib.suppress(BrokenPipeError), encoder.stdin as pipe:
+                for image in itertools.chain([first], film):
+                    pipe.write(image.tobytes())
+        except BaseException:
+            encoder.kill()
+            raise
+        finally:
+            encoder.wait()
+        if encoder.returncode:
+            said.seek(0)
+            reason = said.read().decode(errors="replace").strip().splitlines()
+            ended = f"signal {-encoder.returncode}" if encoder.returncode < 0 else f"exit code {encoder.returncode}"
+            raise ZooError(
+                f"{path.name}: the encoder ended with {ended}: {reason[-1] if reason else 'no reason given'}"
+            )
 
 
 def _write_webp(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
@@ -172,4 +201,5 @@ def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[
         (path / f"{index:04d}.png").write_bytes(_png(image, notes))
 
 
+_LARGEST = {".mp4": 16384, ".webp": 16383, ".gif": 65535}  # pixels to a side
 _FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}
