@@ -178,3 +178,38 @@ def test_an_index_out_of_range_ends_the_loop(data):
     with pytest.raises(IndexError, match="19999"):
         data[len(data)]
     assert len(HeadDataset("val", 32, length=3)) == 3
+
+
+def test_random_backgrounds_stand_behind_the_very_same_heads() -> None:
+    plain, wild = (
+        HeadDataset("val", size=64).batch([3, 4]),
+        HeadDataset("val", size=64, background="random").batch([3, 4]),
+    )
+    for name in ("depth", "normal", "albedo", "mask", "pose", "light"):
+        assert torch.equal(plain[name], wild[name])
+    within = torch.nn.functional.avg_pool2d(plain["mask"], 5, 1, 2) > 0.999
+    away = torch.nn.functional.max_pool2d(plain["mask"], 5, 1, 2) == 0
+    assert torch.equal(plain["image"][within.expand(-1, 3, -1, -1)], wild["image"][within.expand(-1, 3, -1, -1)])
+    assert (plain["image"][away.expand(-1, 3, -1, -1)] == -1).all()
+    first, second = (wild["image"][i][:, away[i, 0] & away[1 - i, 0]].mean(1) for i in (0, 1))
+    assert (first - second).abs().max() > 0.05
+    assert wild["image"].min() >= -1
+    assert wild["image"].max() <= 1
+    again = HeadDataset("val", size=64, background="random").batch([4])
+    assert torch.equal(again["image"][0], wild["image"][1])
+    with pytest.raises(ValueError, match="background='red' does not exist; use one of black, random"):
+        HeadDataset("val", background="red")
+
+
+def test_each_picture_has_a_background_of_its_own_and_outlines_are_mixed_once() -> None:
+    from zoo.heads.backgrounds import draw_backgrounds
+
+    ground = torch.from_numpy(draw_backgrounds(np.arange(40), 0, "train", 32))
+    assert ground.shape == (40, 3, 32, 32)
+    assert ground.mean((1, 2, 3)).std() > 0.15  # dark and light ones
+    assert len({tuple(g.flatten()[:9].tolist()) for g in ground}) == 40
+    heads = HeadDataset("train", size=32, background="random").batch(list(range(40)))
+    black = HeadDataset("train", size=32).batch(list(range(40)))["image"]
+    added = (heads["image"] - black) / (2 * ground).clamp_min(1e-3)  # what of each pixel shows the background
+    assert added[ground > 0.1].min() > -1e-4
+    assert added[ground > 0.1].max() < 1 + 1e-4

@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..renderers.zbuffer import in_threads, pixel_slopes, rasterize_one
+from .backgrounds import draw_backgrounds
 from .model import HeadModel, Heads, paint_head, shape_head, vertex_normals
 from .sampling import FOV, LIGHT_PRIOR, POSE_PRIOR, SPLITS, sample_heads, sample_lights, sample_poses
 
 __all__ = ["FOV", "LIGHT_PRIOR", "POSE_PRIOR", "HeadDataset", "Rendering", "render_heads"]
 
 VERSION = 1  # of the pictures: raise it whenever they change, so that caches made before are not used
+BACKGROUNDS = ("black", "random")
 LENGTHS = {"train": 20_000, "val": 1_000, "test": 1_000}
 FINE = 96  # from this size on the smoothed mesh is worth its price
 
@@ -29,7 +31,8 @@ class Rendering(NamedTuple):
     """B rendered heads, float32, row 0 at the top; depth, normal and albedo are 0 outside the mask.
 
     image (B, 3, S, S) in [-1, 1], black background; albedo (B, 3, S, S) in [0, 1]; normal (B, 3, S, S) unit, camera
-    frame, towards the viewer; depth (B, 1, S, S) along the optical axis; mask (B, 1, S, S) in {0, 1}.
+    frame, towards the viewer; depth (B, 1, S, S) along the optical axis; mask (B, 1, S, S) in {0, 1}, at the pixel
+    centres; coverage (B, 1, S, S) in [0, 1], the part of each pixel of the image that shows the head.
     """
 
     image: np.ndarray
@@ -37,13 +40,15 @@ class Rendering(NamedTuple):
     normal: np.ndarray
     albedo: np.ndarray
     mask: np.ndarray
+    coverage: np.ndarray
 
 
 class HeadDataset(Dataset):
     """Seeded random heads.
 
     split: "train", "val" or "test"; identities are disjoint. size: pixels per side, 32..256. length: number of images;
-    None gives 20,000 for train and 1,000 for the others. views: images per identity, next to one another.
+    None gives 20,000 for train and 1,000 for the others. views: images per identity, next to one another. background:
+    "black", or "random" for the procedural pictures of `zoo.heads.backgrounds`.
 
     An item is a dict of float32 tensors: image (3, S, S), depth (1, S, S), normal (3, S, S), albedo (3, S, S), mask
     (1, S, S) as in `Rendering`; pose (2,) = (pitch, yaw) in radians; light (4,) = (a, d, dx, dy); and ints identity,
@@ -54,7 +59,13 @@ class HeadDataset(Dataset):
     """
 
     def __init__(
-        self, split: str = "train", size: int = 64, length: int | None = None, seed: int = 0, views: int = 1
+        self,
+        split: str = "train",
+        size: int = 64,
+        length: int | None = None,
+        seed: int = 0,
+        views: int = 1,
+        background: str = "black",
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"HeadDataset: split={split!r} does not exist; use one of {', '.join(SPLITS)}")
@@ -64,7 +75,10 @@ class HeadDataset(Dataset):
             raise ValueError(
                 f"HeadDataset: length={length}, views={views}, seed={seed}; use 1 or more, and a seed of 0 or more"
             )
-        self.split, self.size, self.seed, self.views = split, size, seed, views
+        if background not in BACKGROUNDS:
+            known = ", ".join(BACKGROUNDS)
+            raise ValueError(f"HeadDataset: background={background!r} does not exist; use one of {known}")
+        self.split, self.size, self.seed, self.views, self.background = split, size, seed, views, background
         self.length = LENGTHS[split] if length is None else length
         self.fov, self.pixel_centres = FOV, "corner"
 
@@ -88,7 +102,10 @@ class HeadDataset(Dataset):
         poses = sample_poses(index, self.seed, self.split)
         lights = sample_lights(index, self.seed, self.split)
         rendered = render_heads(heads, poses, lights, self.size)
-        item = {name: torch.from_numpy(value) for name, value in rendered._asdict().items()}
+        if self.background == "random":
+            behind = 2 * draw_backgrounds(index, self.seed, self.split, self.size)
+            rendered.image[:] += (1 - rendered.coverage) * behind  # where nothing is, the image is -1
+        item = {name: torch.from_numpy(value) for name, value in rendered._asdict().items() if name != "coverage"}
         item["pose"] = torch.from_numpy(poses.astype(np.float32))
         item["light"] = torch.from_numpy(lights.astype(np.float32))
         item["identity"] = torch.from_numpy(identity + SPLITS[self.split] * 1_000_000_000)
@@ -110,6 +127,7 @@ def render_heads(heads: Heads, poses: np.ndarray, lights: np.ndarray, size: int,
         np.zeros((batch, 1, size, size), np.float32),
         np.zeros((batch, 3, size, size), np.float32),
         np.zeros((batch, 3, size, size), np.float32),
+        np.zeros((batch, 1, size, size), np.float32),
         np.zeros((batch, 1, size, size), np.float32),
     )
     # Rounding makes sine and cosine, the only transcendental functions here, the same numbers on every machine.
@@ -155,7 +173,7 @@ def _render_one(
     _draw_maps(
         seen, normals, faces, uv, atlas, axes, grid, out.depth[b, 0], out.normal[b], out.albedo[b], out.mask[b, 0]
     )
-    _draw_image(seen, normals, faces, uv, atlas, lights[b], grid, fine_grid, out.image[b])
+    _draw_image(seen, normals, faces, uv, atlas, lights[b], grid, fine_grid, out.image[b], out.coverage[b, 0])
 
 
 @njit(cache=True)
@@ -193,7 +211,9 @@ def _draw_maps(seen, normals, faces, uv, atlas, axes, grid, depth, normal, albed
 
 
 @njit(cache=True)
-def _draw_image(seen, normals, faces, uv, atlas, light, grid, fine_grid, image):  # pragma: no cover - compiled
+def _draw_image(
+    seen, normals, faces, uv, atlas, light, grid, fine_grid, image, coverage
+):  # pragma: no cover - compiled
     """The shaded picture, each pixel the mean of its samples."""
     face, _, bary = _fragments(seen, faces, fine_grid)
     per_pixel = len(fine_grid) // len(grid)
@@ -213,6 +233,7 @@ def _draw_image(seen, normals, faces, uv, atlas, light, grid, fine_grid, image):
             shade = ambient + diffuse * max(0.0, n[0] * lx + n[1] * ly + n[2] * lz)
             for d in range(3):
                 image[d, r // per_pixel, c // per_pixel] += weight * min(colour[d] * shade, 1.0)
+            coverage[r // per_pixel, c // per_pixel] += weight / 2
 
 
 @njit(cache=True)

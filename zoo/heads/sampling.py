@@ -20,6 +20,7 @@ LIGHT_PRIOR = {
 BRIGHTEST = 1.1  # upper end of ambient + diffuse, at which no skin saturates
 
 _HEAD, _POSE, _LIGHT = 0, 1, 2  # separate streams, so that views of one head differ in pose and light only
+BACKGROUND = 9  # a stream behind those of all splits
 HAIR = np.array(
     [
         [0.085, 0.075, 0.070],
@@ -55,25 +56,25 @@ DARK_SKINS = 3  # the last skins of the model are the dark ones
 def sample_heads(identities: np.ndarray, seed: int, split: str, model: HeadModel) -> Heads:
     """Parameters of the heads with these identity numbers, (B,) integers."""
     k, n = model.components, len(model.skins)
-    rows = [_sample_head(_Bits(seed, split, _HEAD, int(i)), k, n) for i in identities]
+    rows = [_sample_head(Bits(seed, split, _HEAD, int(i)), k, n) for i in identities]
     return Heads(*(np.array(column, np.float64) for column in zip(*rows, strict=True)))
 
 
 def sample_poses(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """(B, 2) float64 pitch and yaw in radians, truncated at 2.5 standard deviations."""
-    rows = [_Bits(seed, split, _POSE, int(i)).normal(2, 2.5) for i in indices]
+    rows = [Bits(seed, split, _POSE, int(i)).normal(2, 2.5) for i in indices]
     return np.array(rows).reshape(-1, 2) * POSE_PRIOR["std"] + POSE_PRIOR["mean"]
 
 
 def sample_lights(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """(B, 4) float64 a, d, dx, dy; the diffuse part is lowered where ambient + diffuse would pass 1.1."""
-    rows = np.array([_Bits(seed, split, _LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
+    rows = np.array([Bits(seed, split, _LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
     light = rows * np.sqrt(np.diag(LIGHT_PRIOR["cov"])) + LIGHT_PRIOR["mean"]
     light[:, 1] = np.minimum(light[:, 1], 2 * BRIGHTEST - 2 - light[:, 0])
     return light
 
 
-class _Bits:
+class Bits:
     """A stream of uniform numbers for one (seed, split, kind, index)."""
 
     def __init__(self, seed: int, split: str, kind: int, index: int) -> None:
@@ -100,7 +101,7 @@ class _Bits:
         return min(int((np.cumsum(shares) <= self.uniform(1)[0] * shares.sum()).sum()), len(shares) - 1)
 
 
-def _sample_head(bits: _Bits, components: int, skins: int) -> tuple:
+def _sample_head(bits: Bits, components: int, skins: int) -> tuple:
     """The fields of `Heads` for one head."""
     shape = bits.normal(components, 2.0)
     u = bits.uniform(16)
