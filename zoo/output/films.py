@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
-from .sheets import _png, grid
+from .sheets import grid, png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -169,7 +169,7 @@ def _quantised(image: "Image") -> "Image":
 def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
     path.mkdir()
     for index, image in enumerate(film):
-        (path / f"{index:04d}.png").write_bytes(_png(image, notes))
+        (path / f"{index:04d}.png").write_bytes(png(image, notes))
 
 
 _FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}
