@@ -117,13 +117,13 @@ def sample(
     from .hub import load
     from .output.sheets import MAPS, RELIGHT, grid, stack
 
+    chosen = seeds_of(seeds) if isinstance(seeds, str) else seeds
     generator = load(model) if isinstance(model, str) else model
     name = generator.name or type(generator).__name__
     if relight and not generator.uses_light:
         raise ConfigError(f"{name} has no light to change; leave relight out")
     if yaw or pitch:
         generator.need_camera("yaw and pitch")
-    chosen = seeds_of(seeds) if isinstance(seeds, str) else seeds
     latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)
 
     def render(light: "Light | None") -> "Render":

@@ -43,9 +43,9 @@ def sample(
     from ..hub import load
     from ..output.sheets import save_png
 
-    rows = [row.strip() for row in maps.split(",")] if maps else []
+    chosen, rows = seeds_of(seeds), [row.strip() for row in maps.split(",")] if maps else []
     generator = load(name, device=device)
-    sheet = contact_sheet(generator, seeds, size=size, psi=psi, yaw=yaw, pitch=pitch, maps=rows, relight=relight)
+    sheet = contact_sheet(generator, chosen, size=size, psi=psi, yaw=yaw, pitch=pitch, maps=rows, relight=relight)
     typer.echo(str(save_png(sheet, out, notes_of(generator, seeds))))
 
 
