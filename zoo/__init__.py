@@ -3,12 +3,16 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .registry import list_models as list  # noqa: F401
+from .registry import list_models
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     import builtins
 
+    from .api import compare as compare
+    from .api import finetune as finetune
+    from .api import sample as sample
+    from .api import train as train
     from .editing.inversion import invert as invert
     from .evaluation.scores import evaluate as evaluate
     from .geometry import Camera as Camera
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     from .output.meshes import export as export
     from .weights.build import build as build
 
+list = list_models  # not `import ... as list`, which type checkers take for a name of our own
+
 _LATER = {
+    "api": ("compare", "finetune", "sample", "train"),
     "editing.inversion": ("invert",),
     "evaluation.scores": ("evaluate",),
     "geometry": ("Camera", "Light", "Render"),

@@ -7,22 +7,90 @@ distance along the optical axis, not along the ray. Normals are unit vectors in 
 docs/conventions.md has the same on one page.
 """
 
+import base64
+import importlib
 import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 PixelCentres = Literal["corner", "half"]
+_SHOWN = 16  # objects of a render in a notebook
+Index = SupportsIndex | slice | Sequence[int] | Tensor
+
+
+class Batch:
+    """What cameras, lights, latents and renders share: they are dataclasses whose tensors have the batch axis first.
+
+    An index keeps the batch axis: `cameras[2]` is a batch of one, as `cameras[2:3]` is, and so is each that a loop over
+    `cameras` gives. An index outside the batch is an IndexError.
+    """
+
+    _one: ClassVar[str]  # what a batch of one is called in messages
+
+    def __len__(self) -> int:
+        return next(len(value) for value in vars(self).values() if isinstance(value, Tensor))
+
+    def __getitem__(self, index: Index) -> Self:
+        rows, n = index, len(self)
+        if isinstance(index, SupportsIndex) and not getattr(index, "ndim", 0):  # an array of one is no number
+            i = operator.index(index)
+            if not -n <= i < n:
+                raise IndexError(f"index {i} is out of range for {self._count()}")
+            rows = slice(i % n, i % n + 1)
+        return self._rows(lambda tensor: tensor[rows])  # type: ignore[index]  # a sequence of numbers is an index, too
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[i] for i in range(len(self)))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def expand(self, n: int) -> Self:
+        """One for each of `n` objects; a batch of `n` stays as it is.
+
+        Raises:
+            ValueError: the batch has neither one nor `n`.
+        """
+        if len(self) == n:
+            return self
+        if len(self) != 1:
+            raise ValueError(f"{self._count()} for {n} objects: give one {self._one} or one for each")
+        return self._rows(lambda tensor: tensor.expand(n, *tensor.shape[1:]))
+
+    def _rows(self, change: Callable[[Tensor], Tensor]) -> Self:
+        n = len(self)
+        return self._each(lambda tensor: change(tensor) if tensor.ndim and len(tensor) == n else tensor)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with other tensors."""
+        values = {k: change(v) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return type(self)(**values)
+
+    def _count(self) -> str:
+        return f"{len(self)} {self._one}{'' if len(self) == 1 else 's'}"
+
+
+def _span(values: Tensor) -> str:
+    """`0.3`, or `-0.3..0.3` of several."""
+    low, high = (f"{round(v.item(), 2) + 0.0:g}" for v in values.detach().aminmax())
+    return low if low == high else f"{low}..{high}"
 
 
 def _angles(value: float | Tensor, device: torch.device | str | None) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float32, device=device).reshape(-1)
 
 
-@dataclass(frozen=True)
-class Camera:
+@dataclass(frozen=True, repr=False)
+class Camera(Batch):
     """A batch of B pinhole cameras with one field of view and one square image size.
 
     Attributes:
@@ -33,6 +101,7 @@ class Camera:
             Unsup3d families); "half" puts their outer edges there (PyTorch3D).
     """
 
+    _one = "camera"
     cam2world: Tensor
     fov: float = 12.0
     size: int = 64
@@ -77,27 +146,24 @@ class Camera:
         matrix[:, :3, :] = torch.stack([right, up, back, radius * back], -1)
         return cls(matrix, fov, size, pixel_centres)
 
-    def __len__(self) -> int:
-        return len(self.cam2world)
+    @classmethod
+    def at(cls, pose: Tensor, *, fov: float = 12.0, size: int = 64, radius: float = 1.0) -> "Camera":
+        """Cameras at poses (B, 2) of pitch and yaw in radians, the order of `Camera.pose`; else as `orbit`.
 
-    def __getitem__(self, index: slice | Tensor) -> "Camera":
-        return Camera(self.cam2world[index], self.fov, self.size, self.pixel_centres)
+        Raises:
+            ValueError: poses of another shape.
+        """
+        if pose.ndim != 2 or pose.shape[1] != 2:
+            raise ValueError(f"poses must be (B, 2) = (pitch, yaw), got {tuple(pose.shape)}")
+        return cls.orbit(pose[:, 1], pose[:, 0], fov=fov, size=size, radius=radius)
 
-    def to(self, device: torch.device | str) -> "Camera":
-        """The same cameras on another device."""
-        return Camera(self.cam2world.to(device), self.fov, self.size, self.pixel_centres)
+    def __repr__(self) -> str:
+        angles = f"yaw {_span(self.pose[:, 1])}, pitch {_span(self.pose[:, 0])}, " if len(self) else ""
+        return f"Camera({self._count()}, {self.size} px, fov {self.fov:g}, {angles}{self.cam2world.device})"
 
     def resized(self, size: int) -> "Camera":
         """The same cameras with another image size."""
         return Camera(self.cam2world, self.fov, size, self.pixel_centres)
-
-    def expand(self, n: int) -> "Camera":
-        """One camera for each of `n` objects; a batch of n stays as it is."""
-        if len(self) == n:
-            return self
-        if len(self) != 1:
-            raise ValueError(f"{len(self)} cameras for {n} objects: give one camera or one for each")
-        return Camera(self.cam2world.expand(n, 4, 4), self.fov, self.size, self.pixel_centres)
 
     @property
     def pose(self) -> Tensor:
@@ -146,8 +212,8 @@ class Camera:
         return pixels, depth
 
 
-@dataclass(frozen=True)
-class Light:
+@dataclass(frozen=True, repr=False)
+class Light(Batch):
     """A batch of B ambient-plus-directional lights, fixed to the object (they stay when the camera moves).
 
     Attributes:
@@ -156,6 +222,7 @@ class Light:
             normalisation.
     """
 
+    _one = "light"
     params: Tensor
 
     def __post_init__(self) -> None:
@@ -172,21 +239,10 @@ class Light:
         """One light from where the frontal camera stands."""
         return cls.of()
 
-    def __len__(self) -> int:
-        return len(self.params)
-
-    def __getitem__(self, index: slice | Tensor) -> "Light":
-        return Light(self.params[index])
-
-    def to(self, device: torch.device | str) -> "Light":
-        """The same lights on another device."""
-        return Light(self.params.to(device))
-
-    def expand(self, n: int) -> "Light":
-        """One light for each of `n` objects; a batch of n stays as it is."""
-        if len(self) not in (1, n):
-            raise ValueError(f"{len(self)} lights for {n} objects: give one light or one for each")
-        return Light(self.params.expand(n, 4))
+    def __repr__(self) -> str:
+        shown = {"ambient": self.ambient, "diffuse": self.diffuse, "x": self.params[:, 2], "y": self.params[:, 3]}
+        values = "".join(f"{name} {_span(value)}, " for name, value in shown.items()) if len(self) else ""
+        return f"Light({self._count()}, {values}{self.params.device})"
 
     @property
     def ambient(self) -> Tensor:
@@ -205,9 +261,9 @@ class Light:
         return torch.nn.functional.normalize(torch.cat([self.params[:, 2:], ones], -1), dim=-1)
 
 
-@dataclass
-class Render:
-    """What a generator shows. A method leaves what it does not model at None.
+@dataclass(repr=False)
+class Render(Batch):
+    """What a generator shows. A method leaves what it does not model at None. A notebook shows it as a contact sheet.
 
     Attributes:
         rgb: (B, 3, H, W) in [-1, 1].
@@ -219,6 +275,7 @@ class Render:
         aux: other named maps and scalars of the method.
     """
 
+    _one = "object"
     rgb: Tensor
     depth: Tensor | None = None
     normal: Tensor | None = None
@@ -227,14 +284,41 @@ class Render:
     shading: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        maps = " ".join(k for k, v in vars(self).items() if isinstance(v, Tensor))
+        aux = f"aux {' '.join(self.aux)}, " if self.aux else ""
+        return f"Render({self._count()}, {self.rgb.shape[-1]} px, {maps}, {aux}{self.rgb.device})"
+
+    def detach(self) -> "Render":
+        """The same without its history, for which no gradient flows back."""
+        return self._each(Tensor.detach)
+
     def cpu(self) -> "Render":
         """A detached copy on the CPU."""
+        return self.detach().to("cpu")
 
-        def move(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.detach().cpu()
+    def pil(self, name: str = "rgb") -> "list[Image]":
+        """A map as pictures, one for each object; colours as in the contact sheets, see `zoo.output.sheets.grid`.
 
-        maps = {f.name: move(getattr(self, f.name)) for f in fields(self) if f.name != "aux"}
-        return Render(**maps, aux={k: v.detach().cpu() for k, v in self.aux.items()})  # type: ignore[arg-type]
+        Args:
+            name: rgb, albedo, normal, depth or shading.
+
+        Raises:
+            ConfigError: an unknown map, or one that this render does not have.
+        """
+        return _sheets().pictures(name, self)
+
+    def _repr_png_(self) -> bytes:
+        return _sheets().png(_sheets().grid(self[:_SHOWN]), {})
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self._repr_png_()).decode()
+        shown = f"; the first {_SHOWN} are shown" if len(self) > _SHOWN else ""
+        return f'<img alt="contact sheet" src="data:image/png;base64,{data}"><br><code>{self!r}</code>{shown}'
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Render":
+        out = super()._each(change)
+        return Render(**{**vars(out), "aux": {k: change(v) for k, v in self.aux.items()}})
 
     @staticmethod
     def cat(parts: "list[Render]") -> "Render":
@@ -247,6 +331,11 @@ class Render:
         shared = set.intersection(*(set(p.aux) for p in parts))
         aux = {k: torch.cat([p.aux[k] for p in parts]) for k in sorted(shared) if parts[0].aux[k].ndim}
         return Render(**out, aux=aux)  # type: ignore[arg-type]
+
+
+def _sheets() -> Any:
+    # By name, when a picture is asked for: what people look at stands above the frame that everything shares.
+    return importlib.import_module("zoo.output.sheets")
 
 
 def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:

@@ -142,3 +142,50 @@ def test_light_matters_only_where_it_is_modelled(generator: Generator) -> None:
     left = generator(latents, camera, Light.of(0.3, 0.7, x=-1.0)).rgb
     right = generator(latents, camera, Light.of(0.3, 0.7, x=1.0)).rgb
     assert torch.equal(left, right) != generator.uses_light
+
+
+def test_one_object_is_shown_from_several_cameras(generator: Generator) -> None:
+    generator.eval()
+    one, cameras = generator.latents(3, seed=1)[1], generator.cameras(4, seed=3, size=SIZE)
+    with torch.no_grad():
+        views = generator(one, cameras)
+        assert len(views) == 4
+        for view, camera in zip(views, cameras, strict=True):
+            assert torch.allclose(view.rgb, generator(one, camera).rgb, atol=1e-4)
+
+
+def test_one_object_is_shown_under_several_lights(generator: Generator) -> None:
+    generator.eval()
+    one, lights = generator.latents(1, seed=1), generator.lights(3, seed=2)
+    with torch.no_grad():
+        shown = generator(one, generator.camera(size=SIZE), lights)
+        assert len(shown) == 3
+        for view, light in zip(shown, lights, strict=True):
+            assert torch.allclose(view.rgb, generator(one, generator.camera(size=SIZE), light).rgb, atol=1e-4)
+    with pytest.raises(ValueError, match="3 lights for 2 objects"):
+        generator(one, generator.cameras(2, size=SIZE), lights)
+
+
+def test_gradients_of_all_views_reach_the_one_object(generator: Generator) -> None:
+    generator.eval()
+    one = generator.latents(1, seed=1)
+    one.z.requires_grad_(True)
+    generator(one, generator.cameras(2, size=SIZE)).rgb.sum().backward()
+    assert one.z.grad is not None
+    assert one.z.grad.abs().sum() > 0
+
+
+def test_numbers_stay_float32(generator: Generator) -> None:
+    name = type(generator).__name__
+    for change in (Generator.half, Generator.double, lambda g: g.to(torch.bfloat16)):
+        with pytest.raises(ConfigError, match=f"^{name} cannot be torch.*float32; keep it so$"):
+            change(generator)
+    assert all(p.dtype == torch.float32 for p in generator.float().to("cpu").parameters())
+    assert next(generator.to("meta").parameters()).is_meta
+
+
+def test_a_generator_is_one_line(generator: Generator) -> None:
+    text = repr(generator)
+    assert text.startswith(f"{type(generator).__name__}(")
+    assert text.endswith(" parameters, cpu)")
+    assert "\n" not in text

@@ -38,7 +38,7 @@ def ready(generator: FieldGenerator, weights: Mapping[str, Tensor], recorded: Re
 
 def orbit(pose: Tensor, size: int, fov: float = FOV) -> Camera:
     """Cameras at official poses (B, 2): pitch and yaw, pi/2 when frontal."""
-    return Camera.orbit(pose[:, 1] - math.pi / 2, pose[:, 0] - math.pi / 2, fov=fov, size=size)
+    return Camera.at(pose - math.pi / 2, fov=fov, size=size)
 
 
 def draws(recorded: Recorded, case: str) -> dict[str, Tensor | None]:

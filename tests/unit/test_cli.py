@@ -12,9 +12,9 @@ from PIL import Image
 
 import zoo
 from zoo import resources
+from zoo.api import seeds_of
 from zoo.cli import main as cli
 from zoo.cli import train as cli_train
-from zoo.cli.options import seeds_of
 from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
@@ -111,7 +111,7 @@ def test_lightnings_refusals_are_one_line(
 
     from zoo.systems import run as train
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise MisconfigurationException("no CUDA\nhere")
 
     monkeypatch.setattr(train, "train", refuse)

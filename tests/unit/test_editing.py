@@ -76,7 +76,7 @@ def test_gradients_of_the_pose_are_those_of_finite_differences(name: str) -> Non
     weight = torch.linspace(-1, 1, 3 * 24 * 24).view(1, 3, 24, 24)  # a smooth functional of the image
 
     def value(pose: Tensor) -> Tensor:
-        return (generator(latents, generator.camera(pose[1], pose[0], 24)).rgb * weight).mean()
+        return (generator(latents, generator.camera_at(pose[None], 24)).rgb * weight).mean()
 
     pose = torch.tensor([0.1, 0.2], requires_grad=True)
     (found,) = torch.autograd.grad(value(pose), pose)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def call(*command: str | Path, cwd: Path) -> str:
 def test_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     wheel = next(tmp_path.glob("zoo-*.whl"))
+    assert "zoo/py.typed" in zipfile.ZipFile(wheel).namelist()
     call(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     call(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)

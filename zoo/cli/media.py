@@ -2,14 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ..api import MAX_SEED, draw, seeds_of
+from ..api import sample as contact_sheet
 from ..errors import ConfigError
-from ..output.sheets import RELIGHT
 from .options import (
-    _MAX_SEED,
     Device,
     EditPsi,
     From,
@@ -18,15 +18,10 @@ from .options import (
     Psi,
     Size,
     Yaw,
-    draw,
     finite,
     notes_of,
-    seeds_of,
     subjects,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def sample(
@@ -45,30 +40,13 @@ def sample(
 
     Example: zoo sample shadegan --seeds 0-7 --out grid.png --yaw 0.3 --relight
     """
-    import torch
-
-    from ..geometry import Light, Render
     from ..hub import load
-    from ..output.sheets import MAPS, grid, save_png, stack
+    from ..output.sheets import save_png
 
-    chosen = seeds_of(seeds)
-    rows = [row.strip() for row in maps.split(",")] if maps else list(MAPS)
+    chosen, rows = seeds_of(seeds), [row.strip() for row in maps.split(",")] if maps else []
     generator = load(name, device=device)
-    if relight and not generator.uses_light:
-        raise ConfigError(f"{name} has no light to change; leave --relight out")
-    if yaw or pitch:
-        generator.need_camera("--yaw and --pitch")
-    latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)
-
-    def render(light: Light | None) -> Render:
-        with torch.no_grad():  # one object at a time keeps 256 px within 2 GB
-            return Render.cat([generator(latents[i : i + 1], camera, light) for i in range(len(latents))])
-
-    sheets = [grid(render(None), maps=rows, labels=[str(seed) for seed in chosen])]
-    if relight:
-        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in RELIGHT.values()]
-        sheets += [grid(render(light), maps=["rgb"]) for light in lights]
-    typer.echo(str(save_png(stack(sheets), out, notes_of(generator, seeds))))
+    sheet = contact_sheet(generator, chosen, size=size, psi=psi, yaw=yaw, pitch=pitch, maps=rows, relight=relight)
+    typer.echo(str(save_png(sheet, out, notes_of(generator, seeds))))
 
 
 def turntable(
@@ -113,7 +91,7 @@ def turntable(
 
 def export(
     name: Name,
-    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=_MAX_SEED)] = 0,
+    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=MAX_SEED)] = 0,
     out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
     resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,

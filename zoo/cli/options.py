@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..api import draw, seeds_of
 
 if TYPE_CHECKING:
     from ..generators.base import Generator, Latents
@@ -49,32 +49,6 @@ EditPsi = Annotated[
         help="Truncation: 0 = the average object; default: 0.7 for seeds, 1 for photographs.", callback=finite
     ),
 ]
-
-
-_MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
-
-
-def seeds_of(text: str) -> list[int]:
-    """`"0-3,8"` -> [0, 1, 2, 3, 8]."""
-    out: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        ends = (first, last) if dash else (first, first)
-        if not all(end.isdecimal() and len(end) < 20 for end in ends):
-            raise ConfigError(f"seeds {text!r}: write numbers and ranges, e.g. 0-7 or 3,5,8")
-        low, high = map(int, ends)
-        if high > _MAX_SEED:
-            raise ConfigError(f"seeds {text!r}: {high} is too large; the largest seed is {_MAX_SEED}")
-        if low > high or len(out) + high - low >= _MAX_OBJECTS:  # before the range is written out
-            raise ConfigError(f"seeds {text!r}: ask for 1 to {_MAX_OBJECTS} objects, ranges from low to high")
-        out += range(low, high + 1)
-    return out
-
-
-def draw(generator: "Generator", seeds: list[int], psi: float) -> "Latents":
-    """One object for each seed; a seed is the same object alone and in company."""
-    parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
-    return type(parts[0]).cat(parts)
 
 
 def subjects(

@@ -1,15 +1,15 @@
 """Commands that train: train, finetune."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import hub, registry
+from .. import api, hub, registry
 from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import RunConfig
-from ..errors import ConfigError
 from .options import Overrides, speak
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")]
@@ -28,7 +28,11 @@ def train(
       zoo train shadegan data=celeba data.root=/data/celeba trainer.devices=4
       zoo train shadegan_heads32 resume=auto
     """
-    _run(recipes.load_run(recipe, overrides or []), dry_run)
+    if dry_run:
+        _print(recipes.load_run(recipe, overrides or []))
+        return
+    speak()
+    _tell(api.train(recipe, overrides or []))
 
 
 def finetune(
@@ -40,9 +44,13 @@ def finetune(
 
     Example: zoo finetune shadegan data=folder data.root=my_faces
     """
-    from ..systems.start import finetune as start_from
+    if dry_run:
+        from ..systems.start import finetune as configure
 
-    _run(start_from(name, overrides or []), dry_run)
+        _print(configure(name, overrides or []))
+        return
+    speak()
+    _tell(api.finetune(name, overrides or []))
 
 
 def save(
@@ -68,22 +76,14 @@ def save(
     typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
 
 
-def _run(run: RunConfig, dry_run: bool) -> None:
-    if dry_run:
-        import yaml
+def _print(run: RunConfig) -> None:
+    import yaml
 
-        typer.echo(yaml.safe_dump(to_dict(run), sort_keys=False), nl=False)
-        return
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    typer.echo(yaml.safe_dump(to_dict(run), sort_keys=False), nl=False)
 
-    from ..systems.run import train as start
-    from ..systems.start import initial
 
-    speak()
-    try:
-        folder = start(run, *initial(run))
-    except MisconfigurationException as error:
-        asked = f"trainer.accelerator={run.trainer.accelerator} trainer.devices={run.trainer.devices}"
-        raise ConfigError(f"{asked} cannot be had here; leave them out, or see zoo doctor ({error})") from error
-    film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(run.generator["name"]).uses_camera else ""
+def _tell(folder: Path) -> None:
+    """Where the run is, and what to do with it."""
+    method = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"]
+    film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(method).uses_camera else ""
     typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png{film}")

@@ -172,7 +172,7 @@ def _sampling(generator: Generator) -> Any:
 def _reconstruction(problem: Problem, guess: Guess, size: int, stopped: str, steps: int) -> Reconstruction:
     with torch.no_grad():
         pose = problem.pose(guess)
-        camera = problem.generator.camera(pose[:, 1], pose[:, 0], size)
+        camera = problem.generator.camera_at(pose, size)
         latents = at(problem.generator, problem.space.code(guess.code))
         light = problem.light(guess)
         render = problem.generator(latents, camera, light)

@@ -100,7 +100,7 @@ def frame_points(generator: Generator, pose: Tensor, size: int) -> Tensor:
     """
     data = "" if generator.card is None else generator.card.data.lower()
     if "heads" in data:
-        camera = generator.camera(pose[:, 1], pose[:, 0], size)
+        camera = generator.camera_at(pose, size)
         world = torch.tensor(HEAD_POINTS, device=pose.device).expand(len(pose), 3, 3)
         return camera.project(world)[0] / (size - 1) * 2 - 1
     if "ffhq" in data:

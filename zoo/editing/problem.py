@@ -87,7 +87,7 @@ class Problem:
 
     def render(self, guess: Guess, size: int, sampling: Any = None) -> Render:
         pose = self.pose(guess)
-        camera = self.generator.camera(pose[:, 1], pose[:, 0], size)
+        camera = self.generator.camera_at(pose, size)
         latents = at(self.generator, self.space.code(guess.code))
         return self.generator(latents, camera, self.light(guess), sampling)
 

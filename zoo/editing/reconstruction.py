@@ -45,7 +45,7 @@ class Fit:
     warning: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstruction:
     """One object of a generator that explains a photograph.
 
@@ -66,6 +66,11 @@ class Reconstruction:
     image: Tensor
     weight: Tensor
     fit: Fit
+
+    def __repr__(self) -> str:
+        pitch, yaw = (f"{round(angle, 2) + 0.0:g}" for angle in self.camera.pose[0].tolist())
+        name = self.generator.name or type(self.generator).__name__
+        return f"Reconstruction({name}, yaw {yaw}, pitch {pitch}, {self.fit.psnr:.1f} dB)"
 
     @torch.no_grad()
     def render(self, camera: Camera | None = None, light: Light | None = None, size: int | None = None) -> Render:

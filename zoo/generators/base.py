@@ -1,15 +1,15 @@
 """What every generator promises, whatever it is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
-from ..geometry import Camera, Light, Render
+from ..geometry import Batch, Camera, Light, Render
 from ..priors import light_prior, pose_prior
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..config.schemas import Card
 
 
-@dataclass(frozen=True)
-class Latents:
+@dataclass(frozen=True, repr=False)
+class Latents(Batch):
     """Codes of B objects.
 
     Attributes:
@@ -28,25 +28,20 @@ class Latents:
         code: the network's own inner code if it was optimised or edited directly; then `z` and `psi` are not used.
     """
 
+    _one = "latent"
     z: Tensor
     psi: float = 1.0
     code: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def __getitem__(self, index: slice | Tensor) -> "Latents":
-        return replace(self, z=self.z[index], code=None if self.code is None else self.code[index])
+    def __repr__(self) -> str:
+        source = f"psi {self.psi:g}" if self.code is None else f"code {tuple(self.code.shape[1:])}"
+        return f"Latents({self._count()}, {source}, {self.z.device})"
 
     @staticmethod
     def cat(parts: "Sequence[Latents]") -> "Latents":
         """Several as one batch; psi is that of the first."""
         code = None if parts[0].code is None else torch.cat([p.code for p in parts if p.code is not None])
         return replace(parts[0], z=torch.cat([p.z for p in parts]), code=code)
-
-    def to(self, device: torch.device | str) -> "Latents":
-        """The same codes on another device."""
-        return replace(self, z=self.z.to(device), code=None if self.code is None else self.code.to(device))
 
 
 @runtime_checkable
@@ -90,12 +85,45 @@ class Generator(nn.Module):
         """A Config with few parameters, for tests."""
         raise NotImplementedError
 
-    def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
-        """Render every object from its camera under its light; one camera or light serves all.
+    def __call__(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
+        """Render every object from its camera under its light.
 
-        `sampling` None means the method's deterministic inference settings; training passes `schedule(kimg)`.
+        One camera or light serves all objects; one object is shown from all cameras, or under all lights.
+
+        Args:
+            latents: the objects.
+            camera: where they are seen from.
+            light: what shines; None is the mean of the training data. Methods without light take no notice.
+            sampling: None for the method's deterministic inference settings; training passes `schedule(kimg)`.
+
+        Raises:
+            ValueError: numbers of objects, cameras and lights that do not go together.
         """
+        n = len(latents)
+        if n == 1:
+            n = len(camera) if len(camera) > 1 or light is None else len(light)
+        if n > len(latents):
+            latents = replace(latents, code=self.code(latents)).expand(n)  # one code: the views are of one object
+        out: Render = super().__call__(latents, camera.expand(n), None if light is None else light.expand(n), sampling)
+        return out
+
+    def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
+        """What a method renders when it is called, with a camera and a light for each object."""
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.parameters())
+        size = f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count:,}"
+        name = f"{self.name}, " if self.name else ""
+        return f"{type(self).__name__}({name}{size} parameters, {self.device})"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # All of `to`, `half`, `double` and `type` come through here.
+        if (dtype := fn(torch.empty(0, dtype=torch.float32)).dtype) != torch.float32:
+            raise ConfigError(
+                f"{type(self).__name__} cannot be {dtype}: cameras, renderers and PyTorch3D take float32; keep it so"
+            )
+        return super()._apply(fn, recurse)
 
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """World-frame meshes with vertex colours in [0, 1], Y up, counter-clockwise faces."""
@@ -176,12 +204,16 @@ class Generator(nn.Module):
         """Draw `n` cameras from the pose distribution of the training data."""
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
         pose = pose_prior(self.scene.pose).sample(n, source)
-        return self.camera(pose[:, 1], pose[:, 0], size)
+        return self.camera_at(pose, size)
 
     def camera(self, yaw: float | Tensor = 0.0, pitch: float | Tensor = 0.0, size: int = 64) -> Camera:
         """Cameras at given angles in the scene this generator was trained for."""
         camera = Camera.orbit(yaw, pitch, fov=self.scene.fov, size=size, radius=self.scene.radius)
         return camera.to(self.device)
+
+    def camera_at(self, pose: Tensor, size: int = 64) -> Camera:
+        """Cameras at poses (B, 2) of pitch and yaw in radians in the scene this generator was trained for."""
+        return Camera.at(pose, fov=self.scene.fov, size=size, radius=self.scene.radius).to(self.device)
 
     def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
         """Draw `n` lights from the prior of the training data."""

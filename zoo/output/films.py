@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
-from .sheets import _png, grid
+from .sheets import grid, png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -198,7 +198,7 @@ def _quantised(image: "Image") -> "Image":
 def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
     path.mkdir()
     for index, image in enumerate(film):
-        (path / f"{index:04d}.png").write_bytes(_png(image, notes))
+        (path / f"{index:04d}.png").write_bytes(png(image, notes))
 
 
 _LARGEST = {".mp4": 16384, ".webp": 16383, ".gif": 65535}  # pixels to a side

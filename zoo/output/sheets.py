@@ -9,9 +9,6 @@ from ..errors import ConfigError
 from ..runtime.files import atomic_write
 
 if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
@@ -39,11 +36,11 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
 
     from ..geometry import Render
 
-    if unknown := [name for name in maps if name not in MAPS]:
-        raise ConfigError(f"unknown map {unknown[0]!r}; known: {', '.join(MAPS)}")
+    if strange := [name for name in maps if name not in MAPS]:
+        raise ConfigError(f"unknown map {strange[0]!r}; known: {', '.join(MAPS)}")
     render = renders if isinstance(renders, Render) else Render.cat(list(renders))
     render = render.cpu()
-    rows = [_picture(name, render) for name in maps if getattr(render, name) is not None]
+    rows = [pictures(name, render) for name in maps if getattr(render, name) is not None]
     if not rows:
         raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
     n, size = len(render.rgb), render.rgb.shape[-1]
@@ -51,30 +48,42 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
         raise ConfigError(f"{len(labels)} labels for {n} objects")
     top = _LABEL_HEIGHT if labels else 0
     sheet = Image.new("RGB", (n * size, top + len(rows) * size))
-    for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (column * size, top + row * size))
+    for row, shown in enumerate(rows):
+        for column, picture in enumerate(shown):
+            sheet.paste(picture, (column * size, top + row * size))
     for column, label in enumerate(labels):
         ImageDraw.Draw(sheet).text((column * size + 2, 1), label, fill="white")
     return sheet
 
 
-def _picture(name: str, render: "Render") -> "np.ndarray":
-    """One map of a batch as (B, H, W, 3) uint8."""
+def pictures(name: str, render: "Render") -> "list[Image]":
+    """One map of a render, a picture for each object, coloured as in `grid`.
+
+    Raises:
+        ConfigError: an unknown map, or one that the render does not have.
+    """
     import torch
+    from PIL import Image
 
-    from . import colours as pictures
+    from . import colours
 
-    value: Tensor = getattr(render, name)
+    if name not in MAPS:
+        raise ConfigError(f"unknown map {name!r}; known: {', '.join(MAPS)}")
+    render = render.cpu()
+    value: Tensor | None = getattr(render, name)
+    if value is None:
+        raise ConfigError(
+            f"this render has no {name}; it has {', '.join(m for m in MAPS if getattr(render, m) is not None)}"
+        )
     inside = torch.ones_like(render.rgb[:, :1]) > 0 if render.mask is None else render.mask > 0.5
     if name == "depth":
-        unit = pictures.show_depth(value, inside)
+        unit = colours.show_depth(value, inside)
     elif name == "normal":
-        unit = pictures.show_normal(value, inside)
+        unit = colours.show_normal(value, inside)
     else:
-        unit = value if name == "shading" else pictures.show_image(value)
+        unit = value if name == "shading" else colours.show_image(value)
     pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
 
 
 def stack(images: "Sequence[Image]") -> "Image":
@@ -114,10 +123,11 @@ def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, A
     """
     if Path(path).suffix.lower() != ".png":
         raise ConfigError(f"{path}: pictures are written as .png")
-    return atomic_write(path, _png(image, notes))
+    return atomic_write(path, png(image, notes))
 
 
-def _png(image: "Image", notes: Mapping[str, Any]) -> bytes:
+def png(image: "Image", notes: Mapping[str, Any]) -> bytes:
+    """The bytes of a PNG file with `notes` as text chunks."""
     import io
 
     from PIL.PngImagePlugin import PngInfo

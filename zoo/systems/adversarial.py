@@ -91,7 +91,7 @@ class AdversarialSystem(TrainingSystem):
         z = torch.randn(n, g.config.z_dim)
         pose = self.poses.sample(n, torch.default_generator)
         scene = self.run.data.scene
-        camera = Camera.orbit(pose[:, 1], pose[:, 0], fov=scene.fov, size=size, radius=scene.radius).to(self.device)
+        camera = Camera.at(pose, fov=scene.fov, size=size, radius=scene.radius).to(self.device)
         light = Light(self.lights.sample(n, torch.default_generator).to(self.device)) if g.uses_light else None
         with torch.autocast(self.device.type, enabled=False):  # sines of large arguments and transmittance need float32
             latents = self._coded(Latents(z.to(self.device)))

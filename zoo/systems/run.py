@@ -60,7 +60,11 @@ def _departures(values: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]
 
 
 def train(
-    run: RunConfig, initial: Generator | None = None, initial_discriminator: dict[str, torch.Tensor] | None = None
+    run: RunConfig,
+    initial: Generator | None = None,
+    initial_discriminator: dict[str, torch.Tensor] | None = None,
+    *,
+    command: str | None = None,
 ) -> Path:
     """Train, or go on training, and return the run's folder.
 
@@ -71,6 +75,7 @@ def train(
         run: the configuration.
         initial: generator whose weights to start from (fine-tuning, growing).
         initial_discriminator: state of a discriminator to start from; a smaller one is grown.
+        command: what command.txt calls the way to repeat it; by default this process's command line.
 
     Raises:
         ConfigError: the folder holds a run already and `resume` does not say to go on with it.
@@ -87,7 +92,7 @@ def train(
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # Lightning sets it on the function
-        _describe(run, folder)
+        _describe(run, folder, command or shlex.join(["zoo", *sys.argv[1:]]))
 
     if start is None:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
@@ -160,14 +165,14 @@ def _starting_point(run: RunConfig, folder: Path) -> Path | None:
     return None
 
 
-def _describe(run: RunConfig, folder: Path) -> None:
+def _describe(run: RunConfig, folder: Path, command: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": L.__version__}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
     atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
     atomic_write(folder / "environment.json", json.dumps({**versions, "device": device}, indent=2))
     with (folder / "command.txt").open("a", encoding="utf-8") as file:
-        file.write(shlex.join(["zoo", *sys.argv[1:]]) + "\n")
+        file.write(command + "\n")
 
 
 def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:

@@ -1,0 +1,128 @@
+"""The public names: what is there, what it takes, and that it does what the command does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageChops
+
+import zoo
+from zoo import api
+from zoo.cli import main as cli
+from zoo.editing.reconstruction import Fit, Reconstruction
+from zoo.errors import ConfigError
+
+PUBLIC = (
+    "Camera Light Render __version__ build card compare evaluate export finetune import_official invert list load "
+    "load_reconstruction sample save train"
+)
+
+
+@pytest.fixture(scope="module")
+def gen():
+    gen = zoo.build("shadegan", z_dim=8, hidden_dim=8, layers=1, steps=4, fine_steps=0).eval().requires_grad_(False)
+    gen.name = "shadegan.toy"
+    return gen
+
+
+def test_the_names_are_these() -> None:
+    assert dir(zoo) == PUBLIC.split()
+    assert all(hasattr(zoo, name) for name in dir(zoo))
+    assert not hasattr(zoo, "laod")
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC.split() if n not in ("__version__", "Camera", "Light", "Render")])
+def test_each_name_is_a_function_with_a_page(name: str) -> None:
+    assert callable(getattr(zoo, name))
+    assert len(getattr(zoo, name).__doc__.splitlines()[0]) > 20
+
+
+def test_texts_of_generators_and_reconstructions(gen) -> None:
+    count = sum(p.numel() for p in gen.parameters())
+    assert repr(gen) == f"ShadeGAN(shadegan.toy, {count / 1e6:.1f} M parameters, cpu)"
+    assert "FiLMSiren" in torch.nn.Module.__repr__(gen)
+    assert "\n" in repr(gen.siren)
+    latents = zoo.build("shadegan", seed=0).latents(1)
+    camera = gen.camera(0.12, -0.034, 16)
+    rec = Reconstruction(gen, latents, camera, None, torch.zeros(1), torch.zeros(1), Fit(27.31, 0.1))
+    assert repr(rec) == "Reconstruction(shadegan.toy, yaw 0.12, pitch -0.03, 27.3 dB)"
+
+
+def test_a_sheet_is_that_of_the_command(gen, tmp_path: Path) -> None:
+    folder, out = zoo.save(gen, tmp_path / "toy"), tmp_path / "grid.png"
+    sheet = zoo.sample(gen, "1,3-4", size=16, yaw=0.2, relight=True)
+    assert sheet.size == (3 * 16, 14 + 5 * 16 + 5 * 16)
+    assert (
+        ImageChops.difference(sheet, zoo.sample(f"file:{folder}", [1, 3, 4], size=16, yaw=0.2, relight=True)).getbbox()
+        is None
+    )
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(f"sample {folder} --seeds 1,3-4 --size 16 --yaw 0.2 --relight --out {out}".split())
+    assert ImageChops.difference(sheet, Image.open(out)).getbbox() is None
+
+
+def test_sheets_that_cannot_be_drawn(gen) -> None:
+    with pytest.raises(ConfigError, match="no seeds"):
+        zoo.sample(gen, [])
+    with pytest.raises(ConfigError, match="unknown map 'colour'"):
+        zoo.sample(gen, [0], size=16, maps=["colour"])
+    flat = zoo.build("stylegan2", size=16)
+    with pytest.raises(ConfigError, match="stylegan2 has no light to change; leave relight out"):
+        zoo.sample(flat, [0], relight=True)
+    with pytest.raises(ConfigError, match="it has no yaw and pitch"):
+        zoo.sample(flat, [0], yaw=0.1)
+
+
+def test_keywords_are_overrides() -> None:
+    settings = {"trainer": {"max_kimg": 0.5, "loggers": ["wandb"]}, "data": "folder", "init": None, "resume": "auto"}
+    assert [*api._overrides(settings)] == [
+        "trainer.max_kimg=0.5", 'trainer.loggers=["wandb"]', "data=folder", "init=null", "resume=auto",
+    ]  # fmt: skip
+
+
+def test_a_training_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both give the same run to `systems.run.train`, and the same line to repeat it."""
+    from zoo.systems import run as systems
+
+    seen = []
+
+    def note(run, *_, command: str) -> Path:
+        seen.append((run, command))
+        (tmp_path / "config.json").write_text(json.dumps({"generator": run.generator}))
+        return tmp_path
+
+    monkeypatch.setattr(systems, "train", note)
+    recipe, overrides = "shadegan_heads32", [f"out={tmp_path}", "trainer.max_kimg=1"]
+    assert zoo.train(recipe, overrides) == tmp_path
+    assert zoo.train(recipe, out=str(tmp_path), trainer={"max_kimg": 1}) == tmp_path
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", recipe, *overrides])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][0].trainer.max_kimg == 1
+    assert seen[0][1] == f"zoo train {recipe} out={tmp_path} trainer.max_kimg=1"
+
+    seen.clear()
+    assert zoo.finetune("shadegan", ["trainer.max_kimg=1"], data="heads") == tmp_path
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["finetune", "shadegan", "trainer.max_kimg=1", "data=heads"])
+    assert seen[0] == seen[1]
+    assert (seen[0][0].init, seen[0][1]) == ("shadegan", "zoo finetune shadegan trainer.max_kimg=1 data=heads")
+
+
+def test_wrong_settings_of_a_training_name_the_key() -> None:
+    with pytest.raises(ConfigError, match="max_kimgs"):
+        zoo.train("shadegan_heads32", trainer={"max_kimgs": 1})
+    with pytest.raises(ConfigError, match="'max_kimg' is not an override"):
+        zoo.train("shadegan_heads32", ["max_kimg"])
+    with pytest.raises(ConfigError, match="shadegan_heads32"):
+        zoo.train("shadegan_heads3")
+
+
+def test_side_has_one_unit() -> None:
+    """`zoo.compare` and `zoo.evaluate` give the papers' unit, 1e-2, in which the constant depth has about 1."""
+    small = {"n_test": 4, "n_pairs": 4, "progress": False}
+    row = zoo.compare(["unsup3d"], baselines=["constant"], **small).rows[0]
+    side = zoo.evaluate("constant", **small)["SIDE"]
+    assert row.figures()["SIDE"] == side
+    assert 0.1 < side < 10
