@@ -1,6 +1,7 @@
 """zoo invert, relight, rotate, interpolate, mix and turntable --from, as a user meets them."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 import zoo
 from zoo import resources
 from zoo.cli import main as cli
+from zoo.cli.invert import _folders
 from zoo.config.schemas import Card
 from zoo.editing import inversion
 
@@ -93,6 +95,26 @@ def test_a_bad_picture_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(Path(file).is_file() for file in good["files"])
     assert not (tmp_path / "out" / "good" / "light_top.png").exists()
     assert not (tmp_path / "out" / "bad").exists()
+
+
+def test_pictures_of_one_name_get_folders_of_their_own() -> None:
+    out = Path("out")
+    for photos in (["a/p.jpg", "b/p.jpg", "c/p-1.jpg"], ["p-0.jpg", "p.jpg", "p.png", "P.gif"], ["p.jpg", "p.jpg"]):
+        folders = [str(folder).lower() for _, folder in _folders([Path(photo) for photo in photos], out)]
+        assert len(set(folders)) == len(photos), folders
+    assert [str(f) for _, f in _folders([Path("x/a.png"), Path("x/b.png")], out)] == ["out/a", "out/b"]
+
+
+def test_a_name_that_is_not_utf_8_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "good.png")
+    odd = os.fsdecode(b"caf\xe9\x1b.png")
+    (tmp_path / "good.png").rename(tmp_path / odd)
+    assert zoo_("invert", "pigan", odd, "nowhere.png", *QUICK, "--out", "out", "--json") == 1
+    out, _ = capsys.readouterr()
+    good, _ = json.loads(out)
+    assert good["photo"] == "caf\\xe9\\x1b.png"
+    assert all(Path(file).is_file() for file in good["files"])
+    assert Image.open(good["files"][0]).info["photo"] == good["photo"]
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,15 @@ def test_heads_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         FaceData(DataConfig(size=8)).setup()
 
 
+def test_another_version_of_the_heads_is_rendered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    few = DataConfig(size=32, length=2)
+    FaceData(few).prepare_data()
+    monkeypatch.setattr("zoo.heads.dataset.VERSION", 10**6)
+    FaceData(few).prepare_data()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", names())
 def test_shipped_configurations_are_valid(name: str) -> None:
     data = structured(DataConfig, group_file("data", name), "data")

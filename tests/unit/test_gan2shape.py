@@ -1,6 +1,8 @@
 """GAN2Shape on tiny networks: who learns in which step, stopping and going on, priors, masks, switches, files."""
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,20 @@ def test_initial_shapes_and_masks(gan: Generator, tmp_path: Path) -> None:
         initial_shape("ellipsoid", torch.zeros(1, 1, SIZE, SIZE), "cat", model)
     with pytest.raises(ConfigError, match=r"system\.shape=cube"):
         initial_shape("cube", masks["ellipse"], "cat", model)
+
+
+def test_folders_and_zips_are_listed_as_in_training(gan: Generator, tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 100, 50)).save(picture, "PNG")
+    names = ["b.PNG", "a.jpe", "._a.png", "__MACOSX/b.png", ".DS_Store", "Thumbs.db", "masks/a.png"]
+    for name in names:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(picture.getvalue())
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in names:
+            archive.writestr(f"set/{name}".replace("/", "\\"), picture.getvalue())
+    for source in ("set", "set.zip"):
+        assert [photo.name for photo in photographs(str(tmp_path / source), gan, SIZE)] == ["a", "b"]
 
 
 def test_views_turn_as_yaw_says(gan: Generator, subjects: list[Subject]) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from zoo.data.check import check
 from zoo.data.layouts import LAYOUTS
+from zoo.data.pictures import BadImage, decode
 from zoo.data.sources import NoSplit, open_source
-from zoo.data.transforms import BadImage, crop_box, decode, flips, load_image, to_float, to_uint8
+from zoo.data.transforms import crop_box, flips, load_image, to_float, to_uint8
 from zoo.errors import DataError
 
 
@@ -323,3 +324,67 @@ def test_lfw_keeps_a_person_in_one_split(tmp_path: Path) -> None:
     assert not (people[0] & people[2])
     assert not (people[1] & people[2])
     assert 160 < len(people[0]) < 195
+
+
+# ---------------------------------------------------------------- names and zips
+
+
+def zipped(path: Path, names: list[str], data: bytes | None = None) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            entry = zipfile.ZipInfo("x")
+            entry.filename = name  # the constructor would cut or change some
+            archive.writestr(entry, data or picture())
+    return path
+
+
+def test_backslashes_of_windows_are_slashes(tmp_path: Path) -> None:
+    names = [f"set/train/{i}.png" for i in range(4)] + ["set/test/5.png", "set/test/6.png"]
+    shadows = ["__MACOSX/set/train/._0.png", "set/train/._1.png", "set/Thumbs.db", "set/train/"]
+    windows = zipped(tmp_path / "w.zip", [name.replace("/", "\\") for name in names + shadows])
+    unix = zipped(tmp_path / "u.zip", names + shadows)
+    for split, count in (("train", 4), ("test", 2)):
+        found = open_source("zip", windows, split, size=16)
+        assert len(found) == count
+        assert found.names == open_source("zip", unix, split, size=16).names
+        assert found.read(0).shape == (3, 16, 16)
+    assert check(windows, threads=1).skipped.keys() == {"hidden or shadow file"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_one_name_twice_in_a_zip_is_one_picture(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, colour in (("x/a.png", (1, 1, 1)), ("x/a.png", (2, 2, 2)), ("./x/a.png", (3, 3, 3))):
+            archive.writestr(name, picture(colour))
+        link = zipfile.ZipInfo("x/b.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "a.png")
+    source = open_source("zip", tmp_path / "a.zip", size=16)
+    assert source.names == ["x/a.png"]
+    assert source.read(0).unique().tolist() == [3]
+    skipped = check(tmp_path / "a.zip", threads=1).skipped
+    assert {reason: len(names) for reason, names in skipped.items()} == {"same name twice": 2, "link inside the zip": 1}
+
+
+def test_a_zip_whose_names_cannot_be_decoded_is_one_line(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", ["ü.png"])
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xff"))
+    with pytest.raises(DataError, match="not a readable zip"):
+        open_source("zip", path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpeg"])
+def test_celeba_list_names_stems(suffix: str, tmp_path: Path) -> None:
+    root = write(tmp_path / "img_align_celeba", {f"00000{i}{suffix}": picture() for i in (1, 2)})
+    (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 2\n000002.jpg 0\n")
+    assert open_source("celeba", root, "test").names == [f"000001{suffix}"]
+    (tmp_path / "list_eval_partition.txt").unlink()
+    (tmp_path / "list_eval_partition.csv").write_text("image_id,partition\n000001.jpg,2\n000002.jpg,0\n")
+    assert open_source("celeba", root, "test").names == [f"000001{suffix}"]
+
+
+def test_ffhq_as_stylegans_tools_zip_it(tmp_path: Path) -> None:
+    names = ["00000/img00000000.png", "00059/img00059999.png", "00060/img00060000.png"]
+    path = zipped(tmp_path / "ffhq.zip", [*names, "dataset.json"])
+    assert open_source("ffhq", path).names == names[:2]
+    assert open_source("ffhq", path, "val").names == names[2:]

@@ -1,5 +1,7 @@
 """The synface layout: what is written is what is read, and the benchmark's cut frames the face."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -79,14 +81,14 @@ def test_broken_folders_are_named(root, tmp_path):
         SynfaceDataset(root, "val")
     image = tmp_path / "test" / "image"
     image.mkdir(parents=True)
-    with pytest.raises(DataError, match=r"no \.png or \.jpg"):
+    with pytest.raises(DataError, match="holds no images"):
         SynfaceDataset(tmp_path)
     (image / "1_image.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"1_depth\.png is missing"):
         SynfaceDataset(tmp_path)
     (tmp_path / "test" / "depth").mkdir()
     (tmp_path / "test" / "depth" / "1_depth.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"1_image\.png: not an image"):
         SynfaceDataset(tmp_path)[0]
 
 
@@ -96,3 +98,77 @@ def test_broken_folders_are_named(root, tmp_path):
 def test_wrong_arguments_are_refused(tmp_path, arguments, word):
     with pytest.raises(DataError, match=word):
         write_synface(tmp_path / "set", **arguments)
+
+
+# ---------------------------------------------------------------- the benchmark reads as everything else does
+
+
+def rewritten(root, out, image=None, depth=None):
+    """A copy of the test split with other pictures; `image` and `depth` make them from the old ones."""
+    for kind, change in (("image", image), ("depth", depth)):
+        (out / "test" / kind).mkdir(parents=True)
+        for path in (root / "test" / kind).iterdir():
+            picture = Image.open(path)
+            (change(picture) if change else picture).save(out / "test" / kind / path.name)
+    return out
+
+
+def test_depth_of_16_bits_is_the_depth_of_8(root, tmp_path):
+    deep = rewritten(root, tmp_path / "a", depth=lambda p: Image.fromarray(np.asarray(p).astype(np.uint16) * 257))
+    item, expected = SynfaceDataset(deep)[0], SynfaceDataset(root)[0]
+    for name in ("image", "depth", "mask"):
+        torch.testing.assert_close(item[name], expected[name], rtol=0, atol=1e-6)
+
+
+def test_transparent_images_stand_on_black_as_in_training(root, tmp_path):
+    (path,) = (root / "test" / "depth").iterdir()
+    inside = np.asarray(Image.open(path))[..., None] > 0
+    black = rewritten(root, tmp_path / "a", image=lambda p: Image.fromarray(np.asarray(p) * inside))
+
+    def cut_out(picture):
+        opacity = (inside * 255).astype(np.uint8)
+        return Image.fromarray(np.dstack([np.where(inside, np.asarray(picture), 255).astype(np.uint8), opacity]))
+
+    clear = rewritten(root, tmp_path / "b", image=cut_out)
+    expected = SynfaceDataset(black)[0]["image"]
+    torch.testing.assert_close(SynfaceDataset(clear)[0]["image"], expected, rtol=0, atol=1e-6)
+
+
+def test_shadow_files_are_passed_over(root, tmp_path):
+    copy = rewritten(root, tmp_path / "a")
+    (copy / "test/image/._000000_image.png").write_bytes(b"shadow")
+    (copy / "test/image/__MACOSX").mkdir()
+    (copy / "test/image/__MACOSX/000000_image.png").write_bytes(b"shadow")
+    (copy / "test/image/.DS_Store").write_bytes(b"shadow")
+    (copy / "test/image/Thumbs.db").write_bytes(b"shadow")
+    assert len(SynfaceDataset(copy)) == len(SynfaceDataset(root))
+
+
+def test_a_zip_from_windows_and_other_suffixes_are_read(root, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in root.rglob("*.png"):
+            name = str(path.relative_to(root)).replace("/", "\\").replace("_depth.png", "_depth.PNG")
+            archive.writestr(zipfile.ZipInfo(f"synface\\{name}"), path.read_bytes())
+    zipped = SynfaceDataset(tmp_path / "set.zip", "train")
+    assert len(zipped) == 3
+    assert torch.equal(zipped[1]["depth"], SynfaceDataset(root, "train")[1]["depth"])
+
+
+def test_a_bad_picture_stops_or_is_left_out_by_name(root, tmp_path):
+    for kind in ("image", "depth"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for path in (root / "train" / kind).iterdir():
+            (tmp_path / "train" / kind / path.name).write_bytes(path.read_bytes())
+    bad = tmp_path / "train/image/000001_image.png"
+    bad.write_bytes(bad.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"000001_image\.png: damaged.*on_error=skip"):
+        SynfaceDataset(tmp_path, "train").items([0, 1, 2])
+    data = SynfaceDataset(tmp_path, "train", on_error="skip")
+    good = data.items([0, 1, 2])
+    assert data.skipped == [str(bad)]
+    whole = SynfaceDataset(root, "train")
+    assert [torch.equal(a["image"], whole[i]["image"]) for a, i in zip(good, (0, 2), strict=True)] == [True, True]
+    for path in (tmp_path / "train/depth").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="no image can be read"):
+        SynfaceDataset(tmp_path, "train", on_error="skip").items([0, 1, 2])

@@ -3,7 +3,9 @@
 import json
 import shlex
 import sys
+from collections import Counter
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from ..errors import ConfigError, Interrupted, ZooError
 from ..output.sheets import RELIGHT
+from ..runtime.files import printable
 from .options import Device, Name
 
 if TYPE_CHECKING:
@@ -60,22 +63,22 @@ def invert(
         perceptual = LPIPS.from_files(vgg, lpips).to(generator.device)
     rows: list[dict[str, Any]] = []
     for photo, folder in _folders(photos, out):
-        row: dict[str, Any] = {"photo": str(photo)}
+        row: dict[str, Any] = {"photo": printable(photo)}
         rows.append(row)
         try:
             rec = run(
                 generator, photo, steps=steps, align=align, mask=mask, prior=prior, perceptual=perceptual, seed=seed,
                 progress=not as_json,
             )  # fmt: skip
-            row |= {"folder": str(folder), "files": write_all(rec, folder, size, str(photo))} | asdict(rec.fit)
+            row |= {"folder": str(folder), "files": write_all(rec, folder, size, printable(photo))} | asdict(rec.fit)
             pitch, yaw = rec.camera.pose[0].tolist()
             row |= {"yaw": round(yaw, 4), "pitch": round(pitch, 4)}
             if not as_json:
-                typer.echo(f"{folder}: PSNR {rec.fit.psnr:.1f} dB, yaw {yaw:.2f}, pitch {pitch:.2f}")
+                typer.echo(f"{printable(folder)}: PSNR {rec.fit.psnr:.1f} dB, yaw {yaw:.2f}, pitch {pitch:.2f}")
             if rec.fit.warning:
-                typer.echo(f"zoo: {photo}: {rec.fit.warning}", err=True)
+                typer.echo(f"zoo: {row['photo']}: {rec.fit.warning}", err=True)
         except (ZooError, ValueError, OSError) as error:
-            row["error"] = " ".join(str(error).split())
+            row["error"] = printable(" ".join(str(error).split()))
             if len(photos) == 1:
                 raise
             typer.echo(f"zoo: {row['error']}", err=True)
@@ -88,14 +91,21 @@ def invert(
 
 
 def _folders(photos: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Where the files of each picture go; pictures of one name get numbers."""
+    """Where the files of each picture go: no two in one folder, also where upper and lower case are one."""
     if len(photos) == 1:
         return [(photos[0], out)]
-    stems = [photo.stem for photo in photos]
-    return [
-        (photo, out / (stem if stems.count(stem) == 1 else f"{stem}-{i}"))
-        for i, (photo, stem) in enumerate(zip(photos, stems, strict=True))
-    ]
+    stems = [printable(photo.stem) for photo in photos]
+    counts = Counter(stem.casefold() for stem in stems)
+    taken = {stem for stem, times in counts.items() if times == 1}
+    folders = []
+    for number, stem in enumerate(stems):
+        name = stem
+        if counts[stem.casefold()] > 1:
+            free = (f"{stem}-{i}" for i in count(number))
+            name = next(name for name in free if name.casefold() not in taken)
+            taken.add(name.casefold())
+        folders.append(out / name)
+    return list(zip(photos, folders, strict=True))
 
 
 def write_all(rec: "Reconstruction", folder: Path, size: int, photo: str) -> list[str]:

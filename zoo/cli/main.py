@@ -1,5 +1,6 @@
 """The command line. Heavy imports stay inside the commands, so that `zoo --help` and `zoo list` answer at once."""
 
+import io
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ import typer
 from .. import hub, registry
 from ..config.schemas import Card
 from ..errors import Interrupted, ZooError
+from ..runtime.files import printable
 from ..weights.cards import markdown_table
 from . import bench as cli_bench
 from . import bring as cli_import
@@ -141,6 +143,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # or a path that is not UTF-8 ends the work when it is printed
     sys.exit(_run([a for a in given if a != "--debug"] or ["--help"], debug))
 
 
@@ -175,4 +181,4 @@ def _line(error: Exception) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}. This is a bug; run again with --debug for the trace"
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
+from ..runtime.files import printable
 from ..runtime.progress import track
 from .layouts import SPLITS
+from .pictures import CONVERT, BadImage
 from .sources import ImageSource, layout
-from .store import open_files
-from .transforms import BadImage
+from .store import UNREAD, open_files
 
 
 @dataclass
@@ -23,12 +24,14 @@ class Report:
         total: image files found.
         splits: images in each split of the layout.
         problems: kind of problem -> one line for each file, sorted by path.
+        skipped: reason -> pictures that every reader passes over; they count neither as found nor as problems.
     """
 
     root: str
     total: int
     splits: dict[str, int]
     problems: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def bad(self) -> int:
@@ -40,6 +43,9 @@ class Report:
         lines = [f"{self.root}: {self.total} images ({splits or 'in no split'}), {self.bad} with problems"]
         for kind, found in sorted(self.problems.items()):
             lines += [f"{kind}: {len(found)}", *(f"  {line}" for line in found)]
+        for reason, found in sorted(self.skipped.items()):
+            advice = f"; {CONVERT}" if reason == UNREAD else ""
+            lines += [f"passed over, {reason}: {len(found)}{advice}", *(f"  {line}" for line in found)]
         return "\n".join(lines)
 
 
@@ -70,7 +76,8 @@ def check(
         return None
 
     splits = Counter({split: len(chosen.select(files, split)) for split in SPLITS})
-    report = Report(str(files.root), len(files.names), dict(splits))
+    report = Report(printable(files.root), len(files.names), dict(splits))
+    report.skipped = {reason: sorted(map(files.where, skipped)) for reason, skipped in files.skipped.items()}
     if files.unreadable:
         report.problems["folder cannot be listed"] = [files.where(path) for path in files.unreadable]
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -79,5 +86,5 @@ def check(
             if error is not None:
                 report.problems.setdefault(error.kind, []).append(str(error))
     if not any(splits.values()):
-        raise DataError(f"data.root={files.root} has no images in the layout of data={name}")
+        raise DataError(f"data.root={printable(files.root)} has no images in the layout of data={name}")
     return report

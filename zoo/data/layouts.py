@@ -1,6 +1,7 @@
 """How published data sets lie on disk: which files belong to a split, and which crop their papers used."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -45,35 +46,44 @@ def _lfw(files: Files, split: str) -> list[str]:
     """`Name/Name_0001.jpg` or `p00000/0001.jpg`: no person is in two splits (90, 5, 5 % of the people)."""
 
     def split_of(person: str) -> str:
-        share = int(hashlib.sha256(person.encode()).hexdigest()[:8], 16) / 0x100000000
+        share = int(hashlib.sha256(person.encode("utf-8", "surrogateescape")).hexdigest()[:8], 16) / 0x100000000
         return "train" if share < 0.9 else "val" if share < 0.95 else "test"
 
     return [name for name in files.names if split_of(PurePosixPath(name).parent.name) == split]
 
 
 def _celeba(files: Files, split: str) -> list[str]:
-    """`img_align_celeba/000001.jpg`, by `list_eval_partition.txt` beside or above it, else by number."""
+    """`img_align_celeba/000001.jpg`, by `list_eval_partition.txt` (or .csv) beside or above it, else by number.
+
+    The list names .jpg files whatever the pictures were saved as, so that stems are compared.
+    """
     text = None
-    for name in ("list_eval_partition.txt", "Eval/list_eval_partition.txt"):
+    for name in ("list_eval_partition.txt", "Eval/list_eval_partition.txt", "list_eval_partition.csv"):
         text = text or files.text(name) or files.text(f"../{name}")
     code = str(SPLITS.index(split))
     if text:
-        rows = (line.split() for line in text.splitlines())
-        wanted = {row[0] for row in rows if len(row) == 2 and row[1] == code}
-        return [name for name in files.names if PurePosixPath(name).name in wanted]
+        rows = (line.replace(",", " ").split() for line in text.splitlines())
+        wanted = {stem(row[0]) for row in rows if len(row) == 2 and row[1] == code}
+        return [name for name in files.names if stem(name) in wanted]
     first, last = {"train": (1, 162770), "val": (162771, 182637), "test": (182638, 202599)}[split]
     return [name for name in files.names if first <= _number(name) <= last]
 
 
 def _ffhq(files: Files, split: str) -> list[str]:
-    """`00000/00000.png` in folders of a thousand: 60,000 to train, 10,000 to validate, as its authors say."""
+    """`00000/00000.png` in folders of a thousand, or the zip that StyleGAN's tools make of it,
+    `00000/img00000000.png`: 60,000 to train, 10,000 to validate, as its authors say."""
     first, last = {"train": (0, 59999), "val": (60000, 69999), "test": (0, -1)}[split]
     return [name for name in files.names if first <= _number(name) <= last]
 
 
+def stem(name: str) -> str:
+    """The last part of a name without its suffix, in lower case."""
+    return PurePosixPath(name).stem.lower()
+
+
 def _number(name: str) -> int:
-    stem = PurePosixPath(name).stem
-    return int(stem) if stem.isdecimal() else -1
+    match = re.fullmatch(r"(?:img)?([0-9]+)", stem(name))
+    return int(match[1]) if match else -1
 
 
 def _afhq_cats(files: Files, split: str) -> list[str]:
@@ -82,7 +92,7 @@ def _afhq_cats(files: Files, split: str) -> list[str]:
     return _by_folder(cats or files.names, split)
 
 
-def _synface(files: Files, split: str) -> list[str]:
+def synface(files: Files, split: str) -> list[str]:
     """`train/image/*.png` of Unsup3d's BFM renderings; their `depth` pictures are left out."""
     return [name for name in files.names if split in _parts(name) and _parts(name)[-1] == "image"]
 
@@ -94,5 +104,5 @@ LAYOUTS: dict[str, Layout] = {
     "celeba": Layout(_celeba, "celeba"),
     "ffhq": Layout(_ffhq),
     "afhq_cats": Layout(_afhq_cats),
-    "synface": Layout(_synface, 170),
+    "synface": Layout(synface, 170),
 }

@@ -58,6 +58,7 @@ class FaceData(LightningDataModule):
             c.size,
             resample=c.resample,  # type: ignore[arg-type]
             on_error=c.on_error,  # type: ignore[arg-type]
+            white_back=c.scene.white_back,
             limit=c.limit,
             length=c.length if split == "train" else max(1, c.length // 16),
             seed=c.seed,

@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, unknown
+from ..runtime.files import printable
 from .layouts import LAYOUTS, SPLITS, Layout
+from .pictures import BadImage
 from .store import Files, open_files
-from .transforms import BadImage, Resample, load_image, to_float, to_uint8
+from .transforms import Resample, load_image, to_float, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         resample: see `transforms.load_image`.
         on_error: "stop" raises at the first bad file. "skip" gives the next good one in its place (the last
             is followed by the first), and warns once.
+        white_back: whether transparent pictures stand on white; else on black.
 
     Attributes:
         bad: indices found bad so far by this process.
@@ -60,11 +63,12 @@ class ImageSource(Dataset[dict[str, Any]]):
         crop: str | int = "square",
         resample: Resample = "lanczos",
         on_error: OnError = "stop",
+        white_back: bool = False,
     ) -> None:
         if on_error not in ("stop", "skip"):
             raise DataError(unknown("data.on_error", on_error, ("stop", "skip")))
         self.files, self.names, self.size = files, names, size
-        self.crop, self.on_error = crop, on_error
+        self.crop, self.on_error, self.white_back = crop, on_error, white_back
         self.resample: Resample = resample
         self.bad: set[int] = set()
 
@@ -75,7 +79,8 @@ class ImageSource(Dataset[dict[str, Any]]):
         """(3, S, S) uint8 of exactly this file, whatever the policy. Raises BadImage."""
         name = self.names[index]
         where = self.files.where(name)
-        return load_image(self.files.read(name), where, self.size, self.crop, self.resample)
+        data = self.files.read(name)
+        return load_image(data, where, self.size, self.crop, self.resample, white_back=self.white_back)
 
     def read(self, index: int) -> Tensor:
         """(3, S, S) uint8 of this file, or under "skip" of the next good one.
@@ -96,7 +101,7 @@ class ImageSource(Dataset[dict[str, Any]]):
                 if not self.bad:
                     log.warning("skipping bad images, the first is %s; `zoo data check` lists them all", error)
                 self.bad.add(at)
-        raise DataError(f"all {len(self)} images in {self.files.root} are bad; `zoo data check` says why")
+        raise DataError(f"all {len(self)} images in {printable(self.files.root)} are bad; `zoo data check` says why")
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": to_float(self.read(index)), "index": index}
@@ -153,6 +158,7 @@ def open_source(
     crop: str | int | None = None,
     resample: Resample = "lanczos",
     on_error: OnError = "stop",
+    white_back: bool = False,
     limit: int | None = None,
     length: int = 8000,
     seed: int = 0,
@@ -167,6 +173,7 @@ def open_source(
         crop: instead of the layout's own, see `transforms.crop_box`.
         resample: see `transforms.load_image`.
         on_error: see `ImageSource`; folders that cannot be listed count as bad files.
+        white_back: whether transparent pictures stand on white; else on black.
         limit: use the first so many images.
         length: number of different heads.
         seed: of the heads.
@@ -191,6 +198,6 @@ def open_source(
         raise DataError(f"{files.where(files.unreadable[0])}: folder cannot be listed; check its permissions")
     found = chosen.select(files, split)[:limit]
     if not found:
-        raise NoSplit(f"data.root={files.root} has no {split!r} images in the layout of data={name}")
+        raise NoSplit(f"data.root={printable(files.root)} has no {split!r} images in the layout of data={name}")
     crop = chosen.crop if crop is None else crop
-    return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error)
+    return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error, white_back=white_back)

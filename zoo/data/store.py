@@ -1,31 +1,56 @@
-"""Where picture bytes come from: a folder or a zip, listed once, in an order that every machine shares."""
+"""Where picture bytes come from: a folder or a zip, listed once, in an order that every machine shares.
 
-import io
+Everything that lists pictures lists them here: training, benchmarks, runs, `zoo data check`. What looks like a picture
+but is passed over is counted, with the reason.
+"""
+
+import logging
 import os
+import stat
 import zipfile
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ..errors import DataError
-from .transforms import BadImage
+from ..runtime.files import printable
+from .pictures import CONVERT, SUFFIXES, BadImage
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 512 * 1024 * 1024
+# Suffixes of pictures that are not read: they are counted, so that nobody trains on half of a folder unawares.
+_OTHER_PICTURES = {
+    *(".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".svg"),
+    *(".ppm", ".pgm", ".pnm", ".pbm", ".tga", ".exr", ".hdr", ".ico", ".dib", ".pcx", ".sgi"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+} - set(SUFFIXES)
+# Folders that systems put beside pictures, with shadows, thumbnails or deleted files in them.
+_SHADOWS = ("__macosx", "@eadir", "$recycle.bin", "#recycle")
+HIDDEN, UNREAD, TWICE, LINK = "hidden or shadow file", "format not read", "same name twice", "link inside the zip"
 
 
 class Files(Protocol):
-    """Picture files with names that are paths relative to the root, `/` between the parts."""
+    """Picture files with names that are paths relative to the root, `/` between the parts.
+
+    Attributes:
+        root: the folder or zip.
+        names: sorted.
+        unreadable: folders that cannot be listed.
+        skipped: reason -> names of pictures that were passed over.
+    """
 
     root: Path
     names: list[str]
     unreadable: list[str]
+    skipped: dict[str, list[str]]
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; raises BadImage with its path."""
         ...
 
     def where(self, name: str) -> str:
-        """The path that messages show."""
+        """The path that messages show, with escapes for what cannot be shown."""
         ...
 
     def text(self, name: str) -> str | None:
@@ -40,28 +65,60 @@ def open_files(root: str | os.PathLike[str]) -> Files:
         DataError: nothing there, not a folder or zip, or no pictures inside.
     """
     path = Path(root).expanduser()
+    shown = printable(path)
     if not path.exists():
-        raise DataError(f"data.root={path} does not exist: give a folder of images or a .zip")
+        raise DataError(f"{shown} does not exist: give a folder of images or a .zip")
     files: Files
     if path.is_dir():
         files = Folder(path)
     elif zipfile.is_zipfile(path):
         files = Zip(path)
     else:
-        raise DataError(f"data.root={path} is neither a folder nor a complete zip file")
+        raise DataError(f"{shown} is neither a folder nor a complete zip file")
+    unread = Counter(PurePosixPath(name).suffix.lower() for name in files.skipped.get(UNREAD, []))
+    left_out = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(unread.items()))
+    advice = f"passed over, because their format is not read: {left_out}; {CONVERT}"
     if not files.names and not files.unreadable:
-        raise DataError(f"data.root={path} holds no images ({' '.join(SUFFIXES)})")
+        raise DataError(f"{shown} holds no images ({' '.join(SUFFIXES)})" + (f"; {advice}" if unread else ""))
+    if unread:
+        log.warning("%s: %s", shown, advice)
     return files
 
 
-def _wanted(name: str) -> bool:
+def topmost(files: Files) -> list[str]:
+    """The pictures of the folder itself; where it has none, those of the level below, and so on."""
+    depth = min((name.count("/") for name in files.names), default=0)
+    return [name for name in files.names if name.count("/") == depth]
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture file. Raises BadImage: missing, not a plain file, larger than `MAX_BYTES`."""
+    shown = printable(path)
+    try:
+        if not path.is_file():
+            # A pipe named like a picture would block for ever; a dead link lands here as well.
+            raise BadImage(shown, "unreadable", "no such file, or not a plain one")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadImage(shown, "too large", f"more than {MAX_BYTES:,} bytes; shrink it")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage(shown, "unreadable", f"{error.strerror or error}; check its permissions") from error
+
+
+def _reason(name: str) -> str | None:
+    """Why a file is passed over; "" for files to read, None for those that are no pictures."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(map(_hidden, path.parts))
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES and suffix not in _OTHER_PICTURES:
+        return None
+    if any(map(_hidden, path.parts)):
+        return HIDDEN
+    return "" if suffix in SUFFIXES else UNREAD
 
 
 def _hidden(part: str) -> bool:
     # macOS puts a "._name.jpg" or "__MACOSX/" shadow beside every file; they are no pictures.
-    return part.startswith(".") or part == "__MACOSX"
+    return part.startswith(".") or part.lower() in _SHADOWS
 
 
 class Folder:
@@ -70,6 +127,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.unreadable: list[str] = []
+        self.skipped: dict[str, list[str]] = {}
         self.names = sorted(self._walk())
 
     def _walk(self) -> list[str]:
@@ -83,30 +141,27 @@ class Folder:
                 if (status.st_dev, status.st_ino) in seen:
                     continue
                 seen.add((status.st_dev, status.st_ino))
-                entries = [e for e in os.scandir(self.root / prefix) if not _hidden(e.name)]
+                entries = list(os.scandir(self.root / prefix))
             except OSError:
                 self.unreadable.append(prefix or ".")
                 continue
             entries.sort(key=lambda entry: entry.name, reverse=True)
-            stack.extend(prefix + e.name + "/" for e in entries if _is_folder(e))
-            found.extend(prefix + e.name for e in entries if not _is_folder(e) and _wanted(e.name))
+            for entry in entries:
+                name = prefix + entry.name
+                if _is_folder(entry):
+                    if not _hidden(entry.name):
+                        stack.append(name + "/")
+                elif (reason := _reason(entry.name)) == "":
+                    found.append(name)
+                elif reason:
+                    self.skipped.setdefault(reason, []).append(name)
         return found
 
     def read(self, name: str) -> bytes:
-        path = self.root / name
-        try:
-            if not path.is_file():
-                # A pipe named like a picture would block for ever; a dead link lands here as well.
-                raise BadImage(str(path), "unreadable", "no such file, or not a plain one")
-            if path.stat().st_size > MAX_BYTES:
-                raise BadImage(str(path), "too large", f"more than {MAX_BYTES:,} bytes; shrink it")
-            return path.read_bytes()
-        except OSError as error:
-            detail = f"{error.strerror or error}; check its permissions"
-            raise BadImage(str(path), "unreadable", detail) from error
+        return read_file(self.root / name)
 
     def where(self, name: str) -> str:
-        return str(self.root / name)
+        return printable(self.root / name)
 
     def text(self, name: str) -> str | None:
         path = self.root / name
@@ -123,6 +178,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class Zip:
     """Pictures inside a zip, read straight into memory; nothing is ever unpacked to disk.
 
+    Names have `/` between their parts, also where the zip has the `\\` of Windows. Of two entries with one name
+    the last counts, as it would after unpacking.
+
     Every process opens the file for itself: a handle shared across a fork shares its read position, and two
     workers would then get each other's bytes.
     """
@@ -130,11 +188,27 @@ class Zip:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.unreadable: list[str] = []
+        self.skipped: dict[str, list[str]] = {}
         self._open: tuple[int, zipfile.ZipFile] | None = None
         try:
-            self.names = sorted(n for n in self._archive().namelist() if _wanted(n))
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise DataError(f"data.root={root}: not a readable zip ({error}); copy it again") from error
+            entries = self._archive().infolist()
+        except Exception as error:  # zipfile raises all sorts on damaged directories and names
+            raise DataError(f"{printable(root)}: not a readable zip ({error}); copy it again") from error
+        self._entries: dict[str, int] = {}
+        for number, entry in enumerate(entries):
+            if entry.filename.endswith(("/", "\\")):
+                continue
+            name = str(PurePosixPath(entry.filename.replace("\\", "/")))
+            reason = _reason(name)
+            if reason == "" and stat.S_ISLNK(entry.external_attr >> 16):
+                reason = LINK
+            elif reason == "" and name in self._entries:
+                self.skipped.setdefault(TWICE, []).append(name)
+            if reason:
+                self.skipped.setdefault(reason, []).append(name)
+            else:
+                self._entries[name] = number
+        self.names = sorted(name for name in self._entries if _reason(name) == "")
 
     def _archive(self) -> zipfile.ZipFile:
         if self._open is None or self._open[0] != os.getpid():
@@ -146,7 +220,7 @@ class Zip:
 
     def read(self, name: str) -> bytes:
         try:
-            member = self._archive().getinfo(name)
+            member = self._archive().infolist()[self._entries[name]]
             if member.file_size > MAX_BYTES:
                 raise BadImage(self.where(name), "too large", f"more than {MAX_BYTES:,} bytes unpacked")
             with self._archive().open(member) as file:
@@ -159,11 +233,9 @@ class Zip:
             raise BadImage(self.where(name), "damaged", f"{error}; copy the zip again") from error
 
     def where(self, name: str) -> str:
-        return f"{self.root}:{name}"
+        return printable(f"{self.root}:{name}")
 
     def text(self, name: str) -> str | None:
-        try:
-            with self._archive().open(name) as file:
-                return io.TextIOWrapper(file, "utf-8", errors="replace").read()
-        except KeyError:
+        if name not in self._entries:
             return None
+        return self.read(name).decode("utf-8", errors="replace")

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +29,10 @@ from ..heads.dataset import Rendering, render_heads
 from ..heads.model import HeadModel
 from ..heads.sampling import SPLITS, sample_heads, sample_lights, sample_poses
 from ..runtime.progress import track
+from .layouts import synface
+from .pictures import BadImage, decode
+from .store import open_files
+from .transforms import crop_box
 
 NEAR, FAR = 0.9, 1.1
 CROP, NATIVE = 170, 256
@@ -100,55 +106,83 @@ def _write_images(folder: Path, indices: np.ndarray, rendered: Rendering) -> Non
         Image.fromarray(depth).save(folder / "depth" / f"{index:06}_depth.png")
 
 
-class SynfaceDataset(Dataset):
-    """Images with true depth from a folder in the layout above, in the order of their names.
+class SynfaceDataset(Dataset[dict[str, Tensor]]):
+    """Images with true depth from a folder or zip in the layout above, in the order of their names.
 
-    root: folder that holds the splits. size: pixels per side after cut and resize.
+    root: folder or zip that holds the splits. size: pixels per side after cut and resize.
     crop: side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
+    on_error: "stop" raises at the first bad picture. "skip" lets `items` leave it out.
     An item is a dict: image (3, S, S) in [-1, 1]; depth (1, S, S) in [0.9, 1.1]; mask (1, S, S), 1 where depth < 1.1.
+    skipped: paths that `items` has left out.
     Raises DataError for a missing split, an empty one, or a picture without its depth.
     """
 
-    def __init__(self, root: str | Path, split: str = "test", size: int = 64, crop: int | None = None) -> None:
-        folder = Path(root) / split / "image"
-        if not folder.is_dir():
-            raise DataError(f"SynfaceDataset: {folder} does not exist; root must hold <split>/image and <split>/depth")
-        self.images = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "test",
+        size: int = 64,
+        crop: int | None = None,
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        self.files = open_files(root)
+        self.images = synface(self.files, split)
         if not self.images:
-            raise DataError(f"SynfaceDataset: {folder} holds no .png or .jpg pictures")
-        self.size, self.crop = size, crop
-        missing = [p for p in map(_depth_path, self.images) if not p.is_file()]
+            raise DataError(f"SynfaceDataset: {self.files.where(f'{split}/image')} does not exist or holds no pictures")
+        self.size, self.crop, self.on_error = size, crop, on_error
+        self.skipped: list[str] = []
+        depths = {_key(name): name for name in self.files.names}
+        self.depths = [depths.get(_key(_depth_name(name)), "") for name in self.images]
+        missing = [name for name, depth in zip(self.images, self.depths, strict=True) if not depth]
         if missing:
-            raise DataError(
-                f"SynfaceDataset: {missing[0]} is missing, and {len(missing) - 1} more; each image needs its depth"
-            )
+            wanted = self.files.where(_depth_name(missing[0]))
+            more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(f"SynfaceDataset: {wanted} is missing{more}; each image needs its depth")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        path = self.images[index]
-        image = self._read(path, "RGB")
+        image = self._read(self.images[index], colour=True)
         # Published depth pictures are RGB in some copies; every channel holds the same value.
-        depth = decode_depth(self._read(_depth_path(path), "RGB")[:1])
+        depth = decode_depth(self._read(self.depths[index], colour=False)[:1])
         return {"image": image * 2 - 1, "depth": depth, "mask": (depth < FAR).float()}
 
-    def _read(self, path: Path, mode: str) -> Tensor:
+    def items(self, indices: Iterable[int]) -> list[dict[str, Tensor]]:
+        """The items of `indices`; under "skip" without those that cannot be read, which none other replaces.
+
+        Raises:
+            DataError: a bad picture under "stop"; no good one under "skip".
+        """
+        found = []
+        for index in indices:
+            try:
+                found.append(self[index])
+            except BadImage as error:
+                if self.on_error == "stop":
+                    raise DataError(f"{error} (on_error=skip leaves it out and says so)") from error
+                self.skipped.append(self.files.where(self.images[index]))
+        if not found and self.skipped:
+            raise DataError(f"SynfaceDataset: no image can be read; `zoo data check {self.files.root}` says why")
+        return found
+
+    def _read(self, name: str, *, colour: bool) -> Tensor:
         """(3, S, S) in [0, 1]: centre cut, then PIL's bilinear resize, as the benchmark reads."""
-        try:
-            with Image.open(path) as file:
-                picture = file.convert(mode)
-        except OSError as error:
-            raise DataError(f"SynfaceDataset: {path} cannot be read ({error}); remove it or fetch it again") from error
-        width, height = picture.size
-        side = self.crop or round(min(width, height) * CROP / NATIVE)
-        left, top = round((width - side) / 2), round((height - side) / 2)
-        picture = picture.crop((left, top, left + side, top + side)).resize(
+        where = self.files.where(name)
+        picture = decode(self.files.read(name), where, colour=colour).on(white=False)
+        side = self.crop or round(min(picture.size) * CROP / NATIVE)
+        cut = picture.crop(crop_box(*picture.size, side, self.size, where)).resize(
             (self.size, self.size), Image.Resampling.BILINEAR
         )
-        return torch.from_numpy(np.array(picture, np.float32) / 255).permute(2, 0, 1)
+        return torch.from_numpy(np.array(cut, np.float32) / 255).permute(2, 0, 1)
 
 
-def _depth_path(image: Path) -> Path:
+def _depth_name(image: str) -> str:
     """The depth picture that belongs to an image: "image" becomes "depth" in the folder and in the name."""
-    return image.parent.with_name("depth") / image.name.replace("image", "depth")
+    path = PurePosixPath(image)
+    return str(path.parent.with_name("depth") / re.sub("image", "depth", path.name, flags=re.IGNORECASE))
+
+
+def _key(name: str) -> str:
+    """What an image and its depth share: the place without the suffix, in lower case."""
+    return str(PurePosixPath(name).with_suffix("")).lower()

@@ -1,92 +1,19 @@
-"""One picture: bytes -> RGB -> crop -> one resize -> tensor; and the mirror, a function of the position."""
+"""One picture: crop -> one resize -> tensor; and the mirror, a function of the position."""
 
-import io
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError, unknown
+from .pictures import MAX_PIXELS, BadImage, decode
 
 Resample = Literal["lanczos", "nearest"]
 
-Image.init()  # some readers register late, and asking for them by name would fail
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that its warning about decompression bombs stays quiet
 MIN_SIDE = 16
 CROPS = ("square", "celeba", "full")
-
-
-class BadImage(DataError):
-    """A picture that cannot be used.
-
-    Args:
-        where: its path.
-        kind: the problem in a word or two, the same for all pictures that share it (`zoo data check` counts
-            these).
-        detail: what exactly, and what to do.
-    """
-
-    def __init__(self, where: str, kind: str, detail: str) -> None:
-        super().__init__(where, kind, detail)
-        self.kind = kind
-
-    def __str__(self) -> str:
-        return ": ".join(self.args)
-
-
-def decode(data: bytes, where: str, *, draft: int | None = None) -> Image.Image:
-    """Decode the first frame of a picture as upright 8-bit RGB.
-
-    Grey, palette and CMYK pictures are converted, transparency is composited on black, 16-bit grey is scaled
-    to 8 bits, and the EXIF rotation is applied.
-
-    Args:
-        data: the file's bytes.
-        where: path for the error messages.
-        draft: a JPEG may be decoded smaller, as long as its sides stay at least this many pixels (much
-            faster).
-
-    Raises:
-        BadImage: empty, damaged or cut short, more than `MAX_PIXELS`, or a format that is not in `FORMATS`.
-    """
-    if not data:
-        raise BadImage(where, "empty file", "0 bytes; delete it or copy it again")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadImage(where, "too large", f"more than {MAX_PIXELS:,} pixels; shrink it") from error
-    except Exception as error:  # Pillow's parsers raise all sorts on hostile headers
-        raise BadImage(where, "not an image", f"no {', '.join(FORMATS)} header; delete it") from error
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise BadImage(where, "too large", f"{size} is more than {MAX_PIXELS:,} pixels; shrink it")
-    try:
-        if draft:
-            image.draft(None, (draft, draft))
-        image.load()
-        return _rgb(ImageOps.exif_transpose(image), where)
-    except BadImage:
-        raise
-    except Exception as error:
-        raise BadImage(where, "damaged", f"{error}; delete it or copy it again") from error
-
-
-def _rgb(image: Image.Image, where: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit greys at 255 when converting. Mode "I" was its container for the same 16 bits.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadImage(where, "unsupported depth", "32-bit grey values; save it with 8 or 16 bits")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise BadImage(where, "unsupported depth", "floating-point values; save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 def crop_box(width: int, height: int, crop: str | int, size: int, where: str) -> tuple[float, float, float, float]:
@@ -128,7 +55,13 @@ def crop_box(width: int, height: int, crop: str | int, size: int, where: str) ->
 
 
 def load_image(
-    data: bytes, where: str, size: int, crop: str | int = "square", resample: Resample = "lanczos"
+    data: bytes,
+    where: str,
+    size: int,
+    crop: str | int = "square",
+    resample: Resample = "lanczos",
+    *,
+    white_back: bool = False,
 ) -> Tensor:
     """Bytes of a picture file -> (3, size, size) uint8, RGB.
 
@@ -136,20 +69,25 @@ def load_image(
         resample: "lanczos": crop and resize at once, antialiased. "nearest": what the pi-GAN,
             ShadeGAN and GOF code does (shorter side to 320 and centre crop 256 for "celeba", then every n-th
             pixel); it aliases, and is here to repeat their numbers.
+        white_back: whether transparent pictures stand on white; else on black.
 
     Raises:
-        BadImage: see `decode` and `crop_box`.
+        BadImage: see `pictures.decode` and `crop_box`.
     """
     # The draft keeps the region at twice the final size or more; crops counted in pixels need the true size.
     relative = resample == "lanczos" and crop in CROPS
-    image = decode(data, where, draft=3 * size if relative else None)
+    image = decode(data, where, draft=3 * size if relative else None).on(white_back)
     box = crop_box(image.width, image.height, crop, size, where)
     if resample == "lanczos":
         array = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box))
     elif resample == "nearest":
         if crop == "celeba":
             scale = 320 / min(image.size)
-            image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
+            width, height = int(image.width * scale), int(image.height * scale)
+            if width * height > MAX_PIXELS:
+                detail = f"{image.width} x {image.height} is too long a strip for data.resample=nearest; crop it"
+                raise BadImage(where, "too large", detail)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
             box = crop_box(image.width, image.height, 256, size, where)
         left, top, right, bottom = (round(edge) for edge in box)
         # torch's rule, floor(i * scale); Pillow's nearest would take the middle of each cell instead.

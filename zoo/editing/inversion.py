@@ -208,8 +208,7 @@ def encode(generator: Unsup3D, photo: Photo, size: int) -> Reconstruction:
     pose = torch.zeros(1, 2, device=generator.device)
     for _ in range(2):
         image, known, mask = photo.cut(frame_points(generator, pose, size), size)
-        shown = image if mask is None else (image + 1) * mask - 1
-        latents = generator.encode(shown)
+        latents = generator.encode(image)
         seen = latents.z.unflatten(1, (3, generator.config.size, generator.config.size))
         camera = generator.map_camera.world_camera(generator.viewpoint(generator.netV(seen)), size)
         pose = camera.pose

@@ -1,6 +1,5 @@
 """Photographs: reading them, finding the face, and cutting them the way a generator's training images were cut."""
 
-import io
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -10,16 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from ..data.transforms import MIN_SIDE, BadImage, decode, to_float, to_uint8
+from ..data.pictures import BadImage, Picture, decode
+from ..data.store import read_file
+from ..data.transforms import MIN_SIDE, to_float, to_uint8
 from ..errors import DataError
 from ..generators.base import Generator
 from ..images import resize
 from ..metrics.identity import LANDMARKS, dlib_file, import_dlib
+from ..runtime.files import printable
 
-Source = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+Source = str | os.PathLike[str] | Picture | Image.Image | np.ndarray | Tensor
 
 # Eyes (the middle of each, the one on the left of the picture first) and the base of the nose, as dlib's five-point
 # predictor finds them.
@@ -44,7 +46,8 @@ class Photo:
     """A photograph, ready to be cut.
 
     Attributes:
-        canvas: (1, 3, C, C) in [-1, 1].
+        canvas: (1, 3, C, C) in [-1, 1]. It stands on the generator's backdrop already: colours have been multiplied by
+            the mask, once.
         known: (1, 1, C, C) in [0, 1], 0 where the canvas is wider than the photograph.
         mask: (1, 1, C, C) in [0, 1] of the object, if it was given.
         points: (3, 2) eyes and nose on the canvas, -1..1, x right and y down; None if the canvas is the frame.
@@ -114,23 +117,27 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
     """A photograph as a generator wants it.
 
     Args:
-        source: path, PIL image, (H, W, 3|4) uint8 array, or (3, H, W) or (1, 3, H, W) tensor in [-1, 1].
+        source: path, PIL image, `Picture`, (H, W, 3|4) uint8 array, or (3, H, W) or (1, 3, H, W) tensor in [-1, 1].
         generator: whose framing is wanted, see `frame_points`.
         align: find the face (extra `identity`); False takes the largest square in the middle as the frame.
-        mask: picture of the same size, white where the object is; by default the alpha channel, if there is one.
+        mask: picture of the same size, white where the object is; by default the alpha channel, if there is one. What
+            it leaves out becomes the generator's backdrop.
 
     Raises:
         DataError: not a picture, of an unusable size or kind, no face in it, or a mask of another size.
         ZooError: `align` without the packages it needs.
     """
-    image, alpha, where = _open(source)
+    picture, white = _open(source), generator.scene.white_back
+    image, alpha, where = picture.on(white), picture.alpha, picture.where
+    seen = image
     if mask is not None:
-        alpha = _open(mask)[0].convert("L")
+        alpha = _open(mask, colour=False).on(white=False).convert("L")
         if alpha.size != image.size:
             raise DataError(f"{where}: {image.size} px, its mask {alpha.size} px; give a mask of the same size")
+        seen = Picture(image, alpha, where).on(white)
     if min(image.size) < MIN_SIDE:
         raise BadImage(where, "too small", f"{image.width} x {image.height} px; at least {MIN_SIDE} are needed")
-    layers = [image, Image.new("L", image.size, 255), *([] if alpha is None else [alpha])]
+    layers = [seen, Image.new("L", image.size, 255), *([] if alpha is None else [alpha])]
     if not align:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -152,7 +159,8 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
     corner = (round(half - centre.real.item() * scale), round(half - centre.imag.item() * scale))
     parts = []
     for layer in layers:
-        canvas = Image.new(layer.mode, (round(2 * half), round(2 * half)))
+        colour = "white" if white and layer is seen else "black"
+        canvas = Image.new(layer.mode, (round(2 * half), round(2 * half)), colour)
         canvas.paste(layer.resize(size, Image.Resampling.LANCZOS), corner)
         parts.append(canvas)
     on_canvas = (found + 0.5) * scale + torch.tensor(corner) - 0.5
@@ -171,30 +179,18 @@ def _turn(wanted: Tensor, found: Tensor) -> Tensor:
     return (q * p.conj()).sum(-1) / p.abs().square().sum(-1)
 
 
-def _open(source: Source) -> tuple[Image.Image, Image.Image | None, str]:
-    """8-bit RGB, the alpha channel if there is one, and what messages call it."""
+def _open(source: Source, *, colour: bool = True) -> Picture:
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, Tensor):
-        return _from_tensor(source), None, "the tensor"
+        return Picture(_from_tensor(source), None, "the tensor")
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (3, 4) or 0 in source.shape:
             raise DataError(f"array {source.shape} of {source.dtype}: give (H, W, 3) or (H, W, 4) of uint8")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        where, buffer = getattr(source, "filename", "") or "the picture", io.BytesIO()
-        try:
-            ImageOps.exif_transpose(source).save(buffer, "TIFF")
-        except Exception as error:  # Pillow's writers raise all sorts, too
-            raise BadImage(where, "not an image", f"{error}; convert it to RGB") from None
-        data = buffer.getvalue()
-    else:
-        where, path = str(source), Path(source)
-        if not path.is_file():
-            raise DataError(f"{where}: no such file; give a photograph")
-        data = path.read_bytes()
-    image = decode(data, where)
-    raw = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    alpha = raw.convert("RGBA").getchannel("A") if raw.has_transparency_data else None
-    return image, alpha, where
+        return Picture.of(source, printable(getattr(source, "filename", "") or "the picture"), colour=colour)
+    return decode(read_file(Path(source)), printable(source), colour=colour)
 
 
 def _from_tensor(value: Tensor) -> Image.Image:
@@ -215,7 +211,8 @@ def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
     """
     detector, predictor = _detector()
     scale = max(1.0, max(image.size) / _SEARCH)
-    small = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BILINEAR)
+    sides = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))  # a strip keeps one pixel
+    small = image.resize(sides, Image.Resampling.BILINEAR)
     pixels = np.asarray(small)
     faces = detector(pixels, 1)
     if not faces:

@@ -106,10 +106,7 @@ class Problem:
     def losses(self, guess: Guess, size: int, sampling: Any = None) -> tuple[Tensor, Tensor]:
         """(B,) what is minimised, and the distance from the photograph in it."""
         render = self.render(guess, size, sampling)
-        image, known, mask = self.target(guess, size)
-        if mask is not None:
-            backdrop = 1.0 if self.generator.scene.white_back else -1.0
-            image = backdrop + mask * (image - backdrop)
+        image, known, _ = self.target(guess, size)
         weight = self.weigh(render, known)
         share = weight.mean((1, 2, 3)).clamp_min(1e-3)
         error = (render.rgb - image) * weight

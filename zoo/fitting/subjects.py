@@ -1,15 +1,16 @@
 """What GAN2Shape starts from: photographs, their latents in the GAN, foregrounds and initial shapes."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
 from ..config.schemas import InstanceConfig
-from ..data.transforms import FORMATS
+from ..data.pictures import Picture, decode
+from ..data.store import open_files, read_file, topmost
 from ..editing.photo import frame_points, read_photo
 from ..errors import ConfigError, DataError
 from ..generators.base import Generator
@@ -18,11 +19,11 @@ from ..heads.dataset import HeadDataset
 from ..losses import photometric_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
+from ..runtime.files import printable
 from .steps import Subject
 
 SHAPES = ("ellipsoid", "flat", "asymmetric")
 MASKS = ("ellipse", "alpha", "all")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass
@@ -70,18 +71,28 @@ def photographs(source: str, gan: Generator, size: int, *, align: bool = False, 
     path = Path(source).expanduser()
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3 or seed:0-3")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
-    if not files:
-        raise DataError(f"{source}: no pictures; they are {', '.join(FORMATS)} files")
     side = gan.config.size
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []
-    for file in files:
-        image, known, alpha = read_photo(file, gan, align=align).cut(front, side)
-        out.append(Photograph(file.stem, image, known, alpha=alpha))
-    if len({p.name for p in out}) < len(out):
-        raise DataError(f"{source}: two pictures of one name, which differ only in their endings; rename one")
+    for name, picture in _pictures(path):
+        image, known, alpha = read_photo(picture, gan, align=align).cut(front, side)
+        out.append(Photograph(name, image, known, alpha=alpha))
     return out
+
+
+def _pictures(path: Path, only: str | None = None, *, colour: bool = True) -> Iterator[tuple[str, Picture]]:
+    """The picture at a path, or those of the topmost level of a folder or zip, or one name of them; under the names
+    that results are written by."""
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        yield printable(path.stem), decode(read_file(path), printable(path), colour=colour)
+        return
+    files = open_files(path)
+    named = [(printable(PurePosixPath(file).stem), file) for file in topmost(files)]
+    chosen = [(name, file) for name, file in named if only in (None, name)]
+    if len({name for name, _ in chosen}) < len(chosen):
+        raise DataError(f"{printable(path)}: two pictures of one name, which differ only in their endings; rename one")
+    for name, file in chosen:
+        yield name, decode(files.read(file), files.where(file), colour=colour)
 
 
 def _numbers(source: str, text: str) -> list[int]:
@@ -193,11 +204,12 @@ def foreground(photo: Photograph, gan: Generator, model: GAN2Shape, kind: str) -
     path = Path(kind).expanduser()
     if not path.exists():
         raise ConfigError(f"system.mask={kind}: no such file; or use one of {', '.join(MASKS)}")
-    found = sorted(path.glob(f"{photo.name}.*")) if path.is_dir() else [path]
+    found = [picture for _, picture in _pictures(path, photo.name if path.is_dir() else None, colour=False)]
     if not found:
         raise DataError(f"{path}: no mask {photo.name}.png")
-    seen, _, _ = read_photo(found[0], gan, align=False).cut(None, gan.config.size)
-    return model.as_seen(seen.mean(1, keepdim=True) / 2 + 0.5)
+    _, _, mask = read_photo(found[0], gan, align=False, mask=found[0]).cut(None, gan.config.size)
+    assert mask is not None
+    return model.as_seen(mask)
 
 
 def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,7 +134,7 @@ def png(image: "Image", notes: Mapping[str, Any]) -> bytes:
 
     chunks = PngInfo()
     for key, value in notes.items():
-        chunks.add_itxt(key, str(value))
+        chunks.add_itxt(key, printable(value))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()

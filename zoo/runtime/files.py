@@ -1,6 +1,7 @@
 """Writing files so that nobody ever reads half of one."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 
@@ -11,7 +12,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
 
     Args:
         path: target; missing parent folders are made. An existing file is replaced.
-        data: the content; text is written as UTF-8.
+        data: the content; text is written as UTF-8, what cannot be as escapes.
 
     Returns:
         The path.
@@ -30,7 +31,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
             umask = os.umask(0)
             os.umask(umask)
             os.fchmod(file.fileno(), 0o666 & ~umask)
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -43,3 +44,19 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
     finally:
         os.close(folder)
     return path
+
+
+def printable(text: object) -> str:
+    """Text as it may be shown and stored: control characters, marks that turn the direction of writing, and bytes of
+    a file name that are not UTF-8 appear as escapes such as `\\x1b`."""
+    return "".join(_escaped(character) for character in str(text))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    turns = 0x200E <= code <= 0x200F or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    if turns or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape", "surrogatepass").decode()
+    return character

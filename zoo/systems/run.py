@@ -171,7 +171,7 @@ def _describe(run: RunConfig, folder: Path, command: str) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
     atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
     atomic_write(folder / "environment.json", json.dumps({**versions, "device": device}, indent=2))
-    with (folder / "command.txt").open("a", encoding="utf-8") as file:
+    with (folder / "command.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(command + "\n")
 
 
