@@ -189,12 +189,6 @@ def test_switches_that_are_off_draw_nothing() -> None:
     assert not {"path_mean", "augment_p"} & set(s.state_dict())
 
 
-def test_one_code_for_all_layers_cannot_be_mixed() -> None:
-    run = load_run("pigan", ["generator.hidden_dim=16", "generator.layers=2", "system.mixing=0.5"])
-    with pytest.raises(ConfigError, match=r"system\.mixing=0\.5: this method has one code"):
-        AdversarialSystem(run)
-
-
 # ---------------------------------------------------------------- what D is shown
 
 
