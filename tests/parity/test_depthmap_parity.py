@@ -142,12 +142,17 @@ def test_every_recorded_array_of_the_geometry_is_compared(parity_file: Callable[
     assert_covered(Recorded(parity_file("g2s_geometry_32.npz")), [pattern for pattern, _ in GEOMETRY])
 
 
-def swapped_corners(points: Tensor, image: Tensor, camera: dm.MapCamera) -> Tensor:
-    """`render_rgb` as published: inside each quad the colours of two corners change places."""
-    upper, lower = grid_faces(camera.size).chunk(2)
+def coloured(points: Tensor, image: Tensor, camera: dm.MapCamera, corners: Tensor | None = None) -> Tensor:
+    """A surface (B,S,S,3) drawn with the colours (B,3,S,S) of its vertices, the mean of 2x2 samples, on white."""
     seen = dm.see(points, camera)
-    colours = interpolate(image.flatten(2).mT, seen, torch.cat([upper[:, [0, 2, 1]], lower[:, [1, 0, 2]]]))
+    colours = interpolate(image.flatten(2).mT, seen, grid_faces(camera.size) if corners is None else corners)
     return F.avg_pool2d(torch.where((seen.face >= 0)[:, None], colours, 1.0), dm.SAMPLES).clamp(-1, 1)
+
+
+def swapped_corners(points: Tensor, image: Tensor, camera: dm.MapCamera) -> Tensor:
+    """The same as published: inside each quad the colours of two corners change places."""
+    upper, lower = grid_faces(camera.size).chunk(2)
+    return coloured(points, image, camera, torch.cat([upper[:, [0, 2, 1]], lower[:, [1, 0, 2]]]))
 
 
 def check_pictures(c: Comparison, name: str, ours: Tensor, on_edges: int = 0) -> None:
@@ -178,7 +183,7 @@ def pictures(recorded: Recorded, c: Comparison) -> None:
         return dm.sample(image, dm.lookup_grid(warped, view, camera))
 
     yaws = turned(1, 60, 3)
-    for prefix, draw in (("FIXED_", dm.render_rgb), ("", swapped_corners)):
+    for prefix, draw in (("FIXED_", coloured), ("", swapped_corners)):
         given = draw(camera.to_view(points, view), image, camera)
         c.check(f"{prefix}render_given_view_mesh", given, atol=IMAGE)
         turning = [draw(camera.to_view(points, yaw), image, camera) for yaw in yaws]

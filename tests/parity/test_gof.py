@@ -28,7 +28,16 @@ from torch import Tensor
 from zoo.evaluation.surface import weighted_variance
 from zoo.generators import gof
 from zoo.generators.base import Latents
-from zoo.generators.gof import GOF, GOFConfig, growing_weight, normal_prior, opacity_prior, shrinking_interval, unit
+from zoo.generators.gof import (
+    GOF,
+    GOFConfig,
+    GOFSampling,
+    growing_weight,
+    normal_prior,
+    opacity_prior,
+    shrinking_interval,
+    unit,
+)
 from zoo.geometry import Camera
 from zoo.renderers.fields.surface import Crossing, find_surface, surface_distances
 from zoo.renderers.fields.volume import RayMaps, Sampling, composite_weights, ray_distances
@@ -91,6 +100,18 @@ def compositing(recorded: Recorded, c: Comparison) -> None:
         c.check(f"comp_{case}_weights", weights, atol=EXACT_ATOL)
 
 
+def bisected(logits: Tensor, z: Tensor, evaluate: Callable[[Tensor], Tensor], steps: int, otherwise: float) -> Crossing:
+    """`find_surface` by the published code's other rule, which halves the bracket; its slow twin."""
+    found = find_surface(logits, z, evaluate, 0, otherwise).found
+    first = (logits[..., :-1, 0] * logits[..., 1:, 0] < 0).int().argmax(-1, keepdim=True)
+    low, high = z.gather(-1, first), z.gather(-1, first + 1)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        outside = evaluate(torch.where(found, middle, otherwise)).reshape_as(middle) < 0
+        low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
+    return Crossing(torch.where(found, (low + high) / 2, otherwise), found)
+
+
 def root_finding(recorded: Recorded, c: Comparison) -> None:
     generator = build(recorded)
     code = generator.code(Latents(recorded.tensor("in/z")))
@@ -105,20 +126,21 @@ def root_finding(recorded: Recorded, c: Comparison) -> None:
     c.check("march_ray_directions", directions, atol=EXACT_ATOL)
     c.check("march_z_vals", z[..., None], atol=EXACT_ATOL)
 
-    def search(tau: float, method: str, steps: int) -> Crossing:
+    def search(tau: float, rule: Callable[..., Crossing], steps: int) -> Crossing:
         level = math.log(tau / (1 - tau))
 
         def evaluate(distance: Tensor) -> Tensor:
             return generator.siren.sigma(origins + distance * directions, code) - level
 
-        return find_surface(coarse[..., 3:] - level, z, evaluate, steps, otherwise=1.0, method=method)
+        return rule(coarse[..., 3:] - level, z, evaluate, steps, otherwise=1.0)
 
     for name in recorded.outputs("march_.*_depth"):
         case = name.removesuffix("_depth")
         named = re.fullmatch(r"march_(secant|bisection)(\d+)", case)
-        method, steps = (named[1], int(named[2])) if named else ("secant", REFINE)
+        rule = bisected if named and named[1] == "bisection" else find_surface
+        steps = int(named[2]) if named else REFINE
         tau, interval = (0.3, 0.10) if "tau03_interval010" in case else (0.5, INTERVAL)
-        crossing = search(tau, method, steps)
+        crossing = search(tau, rule, steps)
         c.check(name, crossing.distance[..., 0], atol=ROOT_ATOL)
         if f"{case}_surface_z" in recorded.outputs():
             count = recorded.arrays[f"out/{case}_surface_z"].shape[2]
@@ -202,7 +224,7 @@ def training(recorded: Recorded) -> tuple[GOF, Any, RayMaps, Tensor]:
         pairs.append(normals)
         return normal_prior(normals, compat)
 
-    sampling = replace(sampling_of("mid"), opacity_weight=0.05)
+    sampling = replace(GOFSampling.of(sampling_of("mid")), opacity_weight=0.05)
     with (
         given("zoo.generators.field", draws(recorded, "fwd")) as kept,
         mock.patch.object(gof, "random_directions", return_value=directions),

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from zoo.generators.base import Latents
 from zoo.generators.field import FieldConfig, FieldGenerator
 from zoo.generators.pigan import PiGAN
-from zoo.generators.shadegan import ShadeGAN, ShadeGANConfig, light_ratio, tracking_window
+from zoo.generators.shadegan import ShadeGAN, ShadeGANConfig, ShadeSampling, light_ratio, tracking_window
 from zoo.geometry import Camera, Light
 from zoo.images import resize
 from zoo.renderers.fields.volume import Sampling, ray_distances
@@ -126,7 +126,7 @@ def renders(recorded: Recorded, c: Comparison) -> None:
         assert match is not None
         case = match["case"]
         ratio = re.search(r"lratio(\d)(\d)", case)
-        sampling = Sampling(
+        sampling = ShadeSampling(
             k,
             fine_steps=k if case.startswith(("hier", "forward")) else 0,
             last_back="lastback" in case,

@@ -174,16 +174,6 @@ def test_light_from_the_right_brightens_what_faces_right() -> None:
     assert dm.map_shading(normal, Light.of(0.2, 0.8, y=1.0))[0, 0, 5, 3] < shading[8]
 
 
-def test_pictures_are_white_around_the_surface() -> None:
-    camera = dm.MapCamera(SIZE)
-    points = camera.lift(torch.ones(1, 1, SIZE, SIZE))
-    picture = dm.render_rgb(
-        camera.to_view(points, torch.tensor([[0.0, 1.0, 0.0]])), torch.zeros(1, 3, SIZE, SIZE), camera
-    )
-    assert (picture[..., 0] == 1).all()
-    assert (picture[..., 4:7, 5] == 0).all()
-
-
 def test_the_ellipsoid_is_nearest_in_the_middle_of_its_mask() -> None:
     mask = torch.zeros(32, 32)
     mask[8:24, 10:22] = 1

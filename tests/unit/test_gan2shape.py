@@ -24,6 +24,7 @@ from zoo.fitting.subjects import foreground, initial_shape, photographs, prepare
 from zoo.fitting.views import Fitted
 from zoo.generators.base import Generator
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
+from zoo.generators.unsup3d_terms import pose_loss
 from zoo.networks.stylegan2 import StyleDiscriminator
 from zoo.priors import ViewPrior
 from zoo.systems.run import train
@@ -126,7 +127,7 @@ def test_many_photographs_have_the_spread_of_the_scene(
 
     (_, without), (system, told) = joint(0.0, subjects), joint(0.5, subjects)
     g = system.generator
-    spread = g.pose_loss(g.viewpoint(g.netV(torch.cat([s.image for s in subjects]))))
+    spread = pose_loss(g, g.viewpoint(g.netV(torch.cat([s.image for s in subjects]))))
     assert spread > 0.1
     torch.testing.assert_close(told - without, 0.5 * spread)
     assert torch.equal(joint(0.0, subjects[:1])[1], joint(0.5, subjects[:1])[1])  # fewer than a batch: no spread
@@ -406,3 +407,11 @@ def test_a_2d_gan_is_needed(tmp_path: Path) -> None:
 def test_other_regimes_are_refused(stored: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not fitted to single pictures"):
         instances.open_job("pigan", [], stored, tmp_path, {})
+
+
+def test_every_parameter_learns_in_some_step() -> None:
+    model = GAN2Shape(GAN2Shape.tiny()).train()
+    photos = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    loss = model.joint_loss(photos[:1], photos, torch.ones_like(photos[:, :1]), True, None)
+    (loss + model.netEnc(photos).square().mean()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.errors import ConfigError
-from zoo.generators.graf import GRAF, GRAFConfig
+from zoo.generators.graf import GRAF, GRAFConfig, Patch, PatchSampling
 from zoo.networks.discriminators import build_discriminator
 from zoo.networks.nerf_mlp import NeRFMLP, positional_encoding
-from zoo.renderers.fields.patch import Patch
 from zoo.renderers.fields.volume import Sampling
 
 
@@ -147,7 +146,7 @@ def test_a_patch_of_the_whole_image_is_the_image(monkeypatch: pytest.MonkeyPatch
     latents, camera = g.latents(2), g.cameras(2, size=size)
     full = g(latents, camera)
     monkeypatch.setattr(Patch, "draw", lambda n, size, least, device: whole_patch(size))
-    part = g(latents, camera, sampling=Sampling(g.config.steps, patch=size))
+    part = g(latents, camera, sampling=PatchSampling(g.config.steps, patch=size))
     assert full.rgb.std() > 0.01
     assert torch.allclose(part.rgb, full.rgb, atol=1e-5)
     assert part.depth is not None
@@ -164,7 +163,7 @@ def test_a_patch_on_pixels_shows_these_pixels(pixels: str, monkeypatch: pytest.M
     latents, camera = g.latents(1), replace(g.camera(0.2, 0.1, size), pixel_centres=pixels)  # type: ignore[arg-type]
     patch = Patch(5, torch.tensor([0.5]), torch.tensor([[0.5, 0.5]]))
     monkeypatch.setattr(Patch, "draw", lambda *_: patch)
-    sampling = Sampling(g.config.steps, patch=5)
+    sampling = PatchSampling(g.config.steps, patch=5)
     full, part = g(latents, camera), g(latents, camera, sampling=sampling)
     assert torch.allclose(part.rgb, full.rgb[..., 8::2, 8::2], atol=1e-5)
     assert torch.allclose(patch.cut(full.rgb), full.rgb[..., 8::2, 8::2], atol=1e-5)

@@ -268,7 +268,7 @@ def _latent(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], obje
         ("run.json", lambda p: p.write_text("[]"), r"run\.json: does not name the GAN"),
         ("run.json", lambda p: p.write_text('{"gan": "hf:a/b"}'), "its GAN is hf:a/b"),
         ("run.json", lambda p: p.write_text('{"gan": "file:gone"}'), "gone does not exist"),
-        ("run.json", lambda p: p.write_text('{"gan": "pigan.heads32"}'), "is no latent of pigan.heads32"),
+        ("run.json", lambda p: p.write_text('{"gan": "pigan.heads32"}'), "pigan.heads32, which is no 2D GAN"),
         ("head0000/result.json", lambda p: p.write_text("[" * 100_000), r"result\.json: cannot be read"),
         ("head0000/result.json", lambda p: p.write_text('{"records": [{"SIDE": 1}]}'), "is no result of zoo run"),
         ("head0000/result.json", lambda p: p.write_text('{"records": [], "seconds": NaN}'), "not finite"),

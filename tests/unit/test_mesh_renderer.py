@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch3d_cameras import to_pytorch3d_camera
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -13,7 +14,7 @@ from zoo.geometry import Camera
 from zoo.renderers.meshes import antialias
 from zoo.renderers.meshes.render import MODES, MeshRenderConfig, render_mesh
 from zoo.renderers.meshes.topology import Topology, octa_sphere, signed_volume
-from zoo.renderers.p3d import native, pytorch3d, to_pytorch3d_camera
+from zoo.renderers.p3d import native, pytorch3d
 
 SIZE = 32
 UNIT = math.tan(math.radians(12) / 2)  # world units in an object unit, for Camera's defaults

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
+from pytorch3d_cameras import to_pytorch3d_camera
 
 from zoo.geometry import Camera
-from zoo.renderers.p3d import native, pytorch3d, to_pytorch3d_camera
+from zoo.renderers.p3d import native, pytorch3d
 
 WITHOUT_NATIVE = """
 import sys

@@ -162,6 +162,21 @@ def test_mixing_cuts_codes_in_two() -> None:
         assert (row[first:] == row[-1]).all()
 
 
+def test_fields_mix_layer_by_layer_and_methods_with_one_code_do_not() -> None:
+    tiny = ["generator.z_dim=8", "system.stages=[{size: 16, batch: 4}]", "data.size=32", "system.latent_weight=0"]
+    field = ["generator.hidden_dim=16", "generator.layers=2", "generator.mapping_dim=16"]
+    torch.manual_seed(0)
+    g = (s := AdversarialSystem(load_run("pigan", [*tiny, *field, "system.mixing=1"]))).generator
+    z = torch.randn(50, 8)
+    code = s._coded(Latents(z)).code
+    assert code is not None
+    own = (g.split_code(code) == g.split_code(g.mapping(z))).flatten(2).all(-1)
+    assert set(own.sum(1).tolist()) == {1, 2}  # of three layers
+    assert own[:, 0].all()
+    with pytest.raises(ConfigError, match="one code for all its layers; use 0"):
+        AdversarialSystem(load_run("meshgan", [*tiny, "system.mixing=1", "generator.channel_max=8"]))
+
+
 def test_switches_that_are_off_draw_nothing() -> None:
     """The random numbers of recipes without them stay what they were."""
     s = system()
@@ -172,12 +187,6 @@ def test_switches_that_are_off_draw_nothing() -> None:
     assert s._augmented(images) is images
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not {"path_mean", "augment_p"} & set(s.state_dict())
-
-
-def test_one_code_for_all_layers_cannot_be_mixed() -> None:
-    run = load_run("pigan", ["generator.hidden_dim=16", "generator.layers=2", "system.mixing=0.5"])
-    with pytest.raises(ConfigError, match=r"system\.mixing=0\.5: this method has one code"):
-        AdversarialSystem(run)
 
 
 # ---------------------------------------------------------------- what D is shown

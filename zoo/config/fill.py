@@ -41,6 +41,11 @@ def generator_config(name: str, values: Mapping[str, Any]) -> Any:
     return structured(registry.resolve(name).Config, values, "generator")
 
 
+def without_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a method's Config from a mapping that also says which method it is."""
+    return {key: value for key, value in values.items() if key != "name"}
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over`, mappings inside mappings alike; neither is changed."""
     out = dict(base)

@@ -11,7 +11,7 @@ from typing import Any
 from .. import registry, resources
 from ..errors import ConfigError, unknown
 from .checks import validate
-from .fill import generator_config, merge, structured, to_dict
+from .fill import generator_config, merge, structured, to_dict, without_name
 from .prior_files import read_prior
 from .schemas import SYSTEMS, RunConfig, SceneConfig
 
@@ -129,9 +129,8 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     run = structured(RunConfig, merged, "", RunConfig(system=SYSTEMS[regime]()))
     if "name" not in run.generator:
         raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
-    own = {k: v for k, v in run.generator.items() if k != "name"}
-    own.setdefault("scene", to_dict(run.data.scene))
-    run.generator = {"name": run.generator["name"], **to_dict(generator_config(run.generator["name"], own))}
+    name, own = run.generator["name"], {"scene": to_dict(run.data.scene), **without_name(run.generator)}
+    run.generator = {"name": name, **to_dict(generator_config(name, own))}
     validate(run, structured(SceneConfig, group_file("data", "heads")["scene"], "data.scene"))
     return run
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import Generator, Latents
-from ..generators.field import FieldGenerator
 
 _DIRECTIONS = 256
 _DRAWS = 10_000
@@ -68,18 +67,13 @@ def truncate(generator: Generator, latents: Latents, psi: float) -> Latents:
 
 def layer_count(generator: Generator) -> int:
     """How many layers of a generator have a code of their own. Raises ConfigError if none has."""
-    count = generator.config.layers + 1 if isinstance(generator, FieldGenerator) else generator.code_layers
-    if not count:
-        name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} has no code of its own for each layer, so styles cannot be mixed; use interpolate")
-    return count
+    generator.need_layers()
+    return generator.code_layers
 
 
 def mix(generator: Generator, first: Latents, second: Latents, layers: int) -> Latents:
     """Objects whose first `layers` layers are those of `first` and the rest those of `second` (style mixing, Karras
     et al. 2019).
-
-    The code of a SIREN is one frequency and one phase for each unit of each layer; the last layer is that of colour.
 
     Raises:
         ConfigError: a method that feeds one code to all layers, or a number of layers that it does not have.
@@ -87,12 +81,8 @@ def mix(generator: Generator, first: Latents, second: Latents, layers: int) -> L
     count = layer_count(generator)
     if not 0 <= layers <= count:
         raise ConfigError(f"layers={layers}: {generator.name} has {count}; use 0 to {count}")
-    codes = [generator.code(x) for x in (first, second)]
-    if isinstance(generator, FieldGenerator):
-        one, other = (code.unflatten(-1, (2, count, generator.config.hidden_dim)) for code in codes)
-        return at(generator, torch.cat([one[:, :, :layers], other[:, :, layers:]], 2).flatten(1))
-    one, other = (code if code.ndim == 3 else code[:, None].expand(-1, count, -1) for code in codes)
-    return at(generator, torch.cat([one[:, :layers], other[:, layers:]], 1))
+    one, other = (generator.split_code(generator.code(latents)) for latents in (first, second))
+    return at(generator, generator.join_code(torch.cat([one[:, :layers], other[:, layers:]], 1)))
 
 
 def between(generator: Generator, objects: Latents, frames: int) -> Latents:

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ZooError
-from ..generators.base import Latents
-from ..generators.stylegan2 import StyleGAN2
+from ..generators.base import Latents, PictureGAN
 from .codes import CodeSpace
 
 LAYERS = 4  # of the first layers move: 4 and 8 px and the step to 16 px, which hold the pose
@@ -47,22 +46,20 @@ class Turn:
         return w
 
 
-def sefa(gan: StyleGAN2, layers: int = LAYERS) -> Tensor:
+def sefa(gan: PictureGAN, layers: int = LAYERS) -> Tensor:
     """(D, D) orthonormal rows, the most amplified first: eigenvectors of A^T A, where A holds the modulation weights of
     the first `layers` convolutions, rows scaled to length 1."""
-    convs = [gan.network.conv1, *gan.network.convs][:layers]
-    weights = torch.cat([conv.conv.modulation.weight for conv in convs])  # type: ignore[union-attr]
-    rows = F.normalize(weights.detach().double(), dim=1)
+    rows = F.normalize(gan.style_weights(layers).detach().double(), dim=1)
     return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1).T.float()
 
 
-def ganspace(gan: StyleGAN2) -> Tensor:
+def ganspace(gan: PictureGAN) -> Tensor:
     """(K, D) orthonormal rows: the principal axes of 10,000 codes, the widest first."""
     return CodeSpace.of(gan).axes
 
 
 @torch.no_grad()
-def find_turn(gan: StyleGAN2, directions: Tensor, pose: Pose, *, n: int = 32, seed: int = 0, psi: float = 0.7) -> Turn:
+def find_turn(gan: PictureGAN, directions: Tensor, pose: Pose, *, n: int = 32, seed: int = 0, psi: float = 0.7) -> Turn:
     """The one of the first ten `directions` (K, D) along which two steps to each side turn heads most.
 
     Args:
@@ -75,7 +72,7 @@ def find_turn(gan: StyleGAN2, directions: Tensor, pose: Pose, *, n: int = 32, se
         ZooError: no direction changes the pose that is estimated.
     """
     w, directions = _codes(gan, gan.latents(n, seed, psi)), directions[:CANDIDATES].to(gan.device)
-    codes = gan.mapping(gan.latents(4096, seed).z)
+    codes = gan.code(gan.latents(4096, seed))
     steps = directions * ((codes - codes.mean(0)) @ directions.T).std(0)[:, None]
     turns = []
     for step in steps:
@@ -89,13 +86,13 @@ def find_turn(gan: StyleGAN2, directions: Tensor, pose: Pose, *, n: int = 32, se
     return Turn(steps[best] * (1 if slope > 0 else -1), abs(slope))
 
 
-def rotate(gan: StyleGAN2, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> Tensor:
+def rotate(gan: PictureGAN, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> Tensor:
     """Pictures (B, V, 3, S, S) in [-1, 1] of B heads at V yaws in radians, as far as the line goes; see `turned`."""
     return torch.stack([_drawn(gan, w) for w in turned(gan, latents, yaws, turn, pose)], 1)
 
 
 @torch.no_grad()
-def turned(gan: StyleGAN2, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> list[Tensor]:
+def turned(gan: PictureGAN, latents: Latents, yaws: Sequence[float], turn: Turn, pose: Pose) -> list[Tensor]:
     """Codes (B, L, D) of B heads for each of the yaws in radians.
 
     The yaws along the line, five steps to each side, are estimated first; of the places where a wanted yaw is passed
@@ -116,14 +113,14 @@ def passing(steps: Tensor, off: Tensor) -> Tensor:
     return torch.where(crosses.any(1), places.gather(1, nearest)[:, 0], steps[off.abs().argmin(1)])
 
 
-def _codes(gan: StyleGAN2, latents: Latents) -> Tensor:
-    return gan.network.per_layer(gan.code(latents))
+def _codes(gan: PictureGAN, latents: Latents) -> Tensor:
+    return gan.split_code(gan.code(latents))
 
 
 @torch.no_grad()
-def _drawn(gan: StyleGAN2, w: Tensor) -> Tensor:
+def _drawn(gan: PictureGAN, w: Tensor) -> Tensor:
     return torch.cat([gan.synthesise(part) for part in w.split(_CHUNK)])
 
 
-def _yaws(gan: StyleGAN2, w: Tensor, pose: Pose) -> Tensor:
+def _yaws(gan: PictureGAN, w: Tensor, pose: Pose) -> Tensor:
     return torch.cat([pose(gan.synthesise(part))[:, 1] for part in w.split(_CHUNK)])

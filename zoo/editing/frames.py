@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..generators.base import Generator, Latents
-from ..generators.stylegan2 import StyleGAN2
+from ..generators.base import Generator, Latents, PictureGAN
 from ..geometry import Camera, Light, Render
 from ..probes.pose import train_pose_probe
 from . import directions
 from .codes import at, between
 
-LINES: dict[str, Callable[[StyleGAN2], Tensor]] = {"sefa": directions.sefa, "ganspace": directions.ganspace}
+LINES: dict[str, Callable[[PictureGAN], Tensor]] = {"sefa": directions.sefa, "ganspace": directions.ganspace}
 
 
 def light_path(frames: int, reach: float = 1.2, ambient: float = 0.25, diffuse: float = 0.75) -> Light:
@@ -66,7 +65,7 @@ def rotate_along(
     """B heads of a 2D GAN from one angle after the other, radians, as far as a line in its code turns them.
 
     Args:
-        generator: a StyleGAN2 of heads framed like the embedded ones, which the pose probe knows.
+        generator: a `PictureGAN` of heads framed like the embedded ones, which the pose probe knows.
         latents: of the heads.
         yaws: as the pose probe sees them.
         line: how the line is found, one of `LINES`.
@@ -79,9 +78,9 @@ def rotate_along(
     """
     if line not in LINES:
         raise ConfigError(f"unknown line {line!r}; use {' or '.join(LINES)}")
-    if not isinstance(generator, StyleGAN2):
+    if not isinstance(generator, PictureGAN):
         name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} has no code along whose lines heads turn; use a StyleGAN2")
+        raise ConfigError(f"{name} has no code along whose lines heads turn; use a 2D GAN, e.g. stylegan2")
     probe = train_pose_probe(advance=advance).to(generator.device)
     turn = directions.find_turn(generator, LINES[line](generator), probe)
     codes, camera = directions.turned(generator, latents, yaws, turn, probe), generator.camera(size=size)

@@ -8,9 +8,8 @@ reach code, pose and light alike, through the renderer and through the cut of th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -18,9 +17,7 @@ from torch import Tensor, nn
 
 from ..config.recipes import load_run, names
 from ..errors import ConfigError, ZooError
-from ..generators.base import Generator
-from ..generators.field import FieldGenerator
-from ..generators.unsup3d import Unsup3D
+from ..generators.base import Explainer, Explanation, Generator
 from ..runtime.memory import keep_memory
 from .codes import at
 from .photo import Photo, Source, frame_points, read_photo
@@ -50,8 +47,8 @@ def invert(
 ) -> Reconstruction:
     """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
 
-    A method with an encoder (Unsup3D) reads them off at once. Ctrl-C ends the search with the best so far, as does a
-    loss that is no longer a number.
+    A method with an encoder, an `Explainer`, reads them off at once. Ctrl-C ends the search with the best so far, as
+    does a loss that is no longer a number.
 
     Args:
         generator: any, from `zoo.load`.
@@ -78,8 +75,8 @@ def invert(
     photo = read_photo(image, generator, align=align, mask=mask)
     keep_memory()
     with undisturbed(generator):
-        if isinstance(generator, Unsup3D):
-            return encode(generator, photo, size)
+        if isinstance(generator, Explainer):
+            return read_off(generator, generator.explain, photo, size)
         problem = Problem(generator, photo, perceptual, prior)
         with _bar(steps, progress) as show:
             guess, stopped, used = _search(problem, steps, size, torch.Generator().manual_seed(seed), show)
@@ -87,10 +84,9 @@ def invert(
 
 
 def natural_size(generator: Generator) -> int:
-    """Side of the images that a generator learnt from: what its Config says, or the recipe on its card, or 64."""
-    for key in ("image_size", "size"):
-        if isinstance(side := getattr(generator.config, key, None), int):
-            return side
+    """Side of the images that a generator learnt from: its own, or that of the recipe on its card, or 64."""
+    if generator.picture_size is not None:
+        return generator.picture_size
     recipe = generator.card.recipe if generator.card is not None else ""
     return load_run(recipe).system.stages[-1].size if recipe in names() else 64
 
@@ -110,7 +106,7 @@ def undisturbed(generator: nn.Module) -> Iterator[None]:
 
 def _search(problem: Problem, steps: int, size: int, source: torch.Generator, show: "_Show") -> tuple[Guess, str, int]:
     """The best guess, why the search ended, and the steps it took."""
-    sampling = _sampling(problem.generator)
+    sampling = problem.generator.search_sampling()
     best = problem.draw(DRAWS, source)
     try:
         with torch.no_grad():
@@ -162,13 +158,6 @@ def _refine(
     return best, "", step
 
 
-def _sampling(generator: Generator) -> Any:
-    """As many samples as in training: enough for a search, and less work than those of final pictures."""
-    if not isinstance(generator, FieldGenerator):
-        return None
-    return replace(generator.inference(), steps=generator.config.steps)
-
-
 def _reconstruction(problem: Problem, guess: Guess, size: int, stopped: str, steps: int) -> Reconstruction:
     with torch.no_grad():
         pose = problem.pose(guess)
@@ -201,18 +190,17 @@ def measure(rgb: Tensor, image: Tensor, weight: Tensor, **rest: Any) -> Fit:
 
 
 @torch.no_grad()
-def encode(generator: Unsup3D, photo: Photo, size: int) -> Reconstruction:
-    """What Unsup3D's networks see in a photograph. Eyes and nose move with the pose that they find, so the photograph
+def read_off(
+    generator: Generator, explain: Callable[[Tensor, int], Explanation], photo: Photo, size: int
+) -> Reconstruction:
+    """What a method's encoder sees in a photograph. Eyes and nose move with the pose that it finds, so the photograph
     is cut twice."""
     photo = photo.to(generator.device)
     pose = torch.zeros(1, 2, device=generator.device)
     for _ in range(2):
         image, known, mask = photo.cut(frame_points(generator, pose, size), size)
-        latents = generator.encode(image)
-        seen = latents.z.unflatten(1, (3, generator.config.size, generator.config.size))
-        camera = generator.map_camera.world_camera(generator.viewpoint(generator.netV(seen)), size)
+        latents, camera, light = explain(image, size)
         pose = camera.pose
-    light = generator.light(generator.netL(seen))
     latents = at(generator, generator.code(latents))
     render = generator(latents, camera, light)
     assert render.mask is not None

@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 
 from ..data.synface import SynfaceDataset
 from ..errors import ConfigError
-from ..generators.base import Generator
+from ..generators.base import DepthPredictor, Generator
 from ..generators.field import VolumeGenerator
 from ..geometry import Camera, depth_to_normal
 from ..heads.dataset import HeadDataset
@@ -226,9 +226,8 @@ class Benchmark:
         if not isinstance(subject, Generator):
             return subject
         subject.need_3d("depth to score")
-        own = getattr(subject, "predict_depth", None)
-        if own is not None:
-            return own
+        if isinstance(subject, DepthPredictor):
+            return subject.predict_depth
         rules = self.protocol
         with steps.task("rendering pairs", rules.n_pairs) as advance:
             pairs = render_pairs(subject, rules.n_pairs, size=rules.size, seed=self.seed, advance=advance)

@@ -6,16 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import hub
 from ..editing import directions
 from ..errors import ConfigError, WeightsError
-from ..fitting.job import WEIGHTS
-from ..fitting.runs import LATENT, SETTINGS, Finished, FinishedRun
-from ..fitting.steps import Subject
+from ..fitting.runs import LATENT, FinishedRun
 from ..fitting.views import Fitted
-from ..generators.base import Generator, Latents
-from ..generators.gan2shape import GAN2Shape
-from ..generators.stylegan2 import StyleGAN2
+from ..generators.base import Generator, Latents, PictureGAN
 from ..heads.dataset import render_heads
 from ..heads.model import HeadModel
 from ..heads.sampling import LIGHT_PRIOR, sample_heads
@@ -32,10 +27,10 @@ def turners_of(name: str, generator: Generator, latents: Latents, size: int, pro
     """
     if generator.uses_camera:
         return {name: lambda yaws: _by_camera(generator, latents, yaws, size)}
-    if not isinstance(generator, StyleGAN2):
+    if not isinstance(generator, PictureGAN):
         raise ConfigError(f"{name}: has neither a camera nor a code whose lines turn faces; leave it out")
 
-    def along(find: Callable[[StyleGAN2], Tensor]) -> Turner:
+    def along(find: Callable[[PictureGAN], Tensor]) -> Turner:
         def turner(yaws: Sequence[float]) -> Tensor:
             probe.to(generator.device)
             turn = directions.find_turn(generator, find(generator), probe)
@@ -93,33 +88,21 @@ def turners_of_run(run: FinishedRun, most: int) -> dict[str, Turner]:
         most: faces that are taken, the first ones.
 
     Raises:
-        ConfigError: a single picture; a GAN that is not on this disk.
+        ConfigError: a single picture; a GAN that is not on this disk, or that is none.
         WeightsError: files that are damaged or do not belong together.
     """
     if len(run.pictures) < 2:
         raise ConfigError(f"{run.folder}: one picture; faces are compared with others, so run two or more")
-    name = run.settings["gan"]
-    if name.startswith("hf:"):  # a file must not choose what is downloaded
-        raise ConfigError(f"{run.folder / SETTINGS}: its GAN is {name}; download it, and write its folder there")
-    gan, pictures = hub.load(name), run.pictures[:most]
+    gan, pictures = run.gan(), run.pictures[:most]
     subjects = [picture.subject() for picture in pictures]
     shapes = [(1, gan.config.z_dim), (1, gan.code_layers, gan.config.z_dim)]
     for picture, subject in zip(pictures, subjects, strict=True):
-        if not hasattr(gan, "synthesise") or subject.w.shape not in shapes:
+        if subject.w.shape not in shapes:
+            name = run.settings["gan"]
             raise WeightsError(f"{picture.folder / LATENT}: is no latent of {name}; run it again with that GAN")
 
     def fits() -> Iterator[Fitted]:
         for picture, subject in zip(pictures, subjects, strict=True):
-            yield Fitted(_networks(picture, subject, gan), gan, subject)
+            yield Fitted(picture.networks(gan, subject.image.shape[-1]), gan, subject)
 
     return {how: fitted_faces(fits, drawn=how == "GAN") for how in ("render", "GAN")}
-
-
-def _networks(picture: Finished, subject: Subject, gan: Generator) -> GAN2Shape:
-    place = picture.folder / WEIGHTS
-    model = hub.load(f"file:{place}", device=str(gan.device))
-    if not isinstance(model, GAN2Shape) or model.config.offset_dim != gan.config.z_dim:
-        raise WeightsError(f"{place}: are no networks of GAN2Shape for this GAN; delete {picture.folder}, run it again")
-    if model.config.size != subject.image.shape[-1]:
-        raise WeightsError(f"{place}: made for another size than {LATENT}; delete {picture.folder} and run it again")
-    return model

@@ -22,7 +22,7 @@ from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import InstanceConfig, RunConfig
 from ..errors import ConfigError
-from ..generators.base import Generator, Latents
+from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
 from ..output.films import film
 from ..output.meshes import export
@@ -33,12 +33,12 @@ from ..runtime.memory import keep_memory
 from ..systems.start import matching, pair
 from .fit import Progress, fit
 from .gallery import write_index, write_object
-from .runs import DEPTHS, LATENT, RESULT, SETTINGS, read_subject
+from .runs import DEPTHS, LATENT, RESULT, SETTINGS, WEIGHTS, read_subject
 from .steps import InstanceSystem, Step, Subject
 from .subjects import SHAPES, Photograph, photographs, prepare
 from .views import Fitted, sheets
 
-STATE, WEIGHTS = "state.pt", "weights"
+STATE = "state.pt"
 JOINT = "joint"  # folder of what several pictures share
 FRAMES, FPS = 60, 20
 
@@ -59,7 +59,7 @@ class Job:
     """
 
     run: RunConfig
-    gan: Generator
+    gan: PictureGAN
     discriminator: dict[str, Tensor] | None
     out: Path
     device: torch.device
@@ -95,7 +95,7 @@ def open_job(
         WeightsError: see `hub.load`; `init` names weights of another architecture.
     """
     network, discriminator = pair(gan)
-    if not hasattr(network, "synthesise"):
+    if not isinstance(network, PictureGAN):
         raise ConfigError(f"gan={gan}: a 2D GAN is needed, e.g. stylegan2.heads64")
     tagged = f"{recipe}_{network.name.partition('.')[2]}"
     run = recipes.load_run(tagged if recipe in registry.names() and tagged in recipes.names() else recipe, overrides)
@@ -206,8 +206,8 @@ def _subject(
 ) -> Subject:
     photo.w = _known(photo, folder) if photo.w is None else photo.w
     shape = job.cfg.shape
-    other = None if shape in SHAPES else getattr(hub.load(shape, device=str(job.device)), "predict_depth", None)
-    if shape not in SHAPES and other is None:
+    other = None if shape in SHAPES else hub.load(shape, device=str(job.device))
+    if other is not None and not isinstance(other, DepthPredictor):
         raise ConfigError(f"system.shape={shape}: has no depth network; use unsup3d weights, or {', '.join(SHAPES)}")
     counted = iter(range(1, job.cfg.inversion_steps + 1))
     subject = prepare(
@@ -216,7 +216,7 @@ def _subject(
         job.gan,
         job.cfg,
         system.frozen.features,
-        other,
+        None if other is None else other.predict_depth,
         lambda: advance(f"inversion, {next(counted)}/{job.cfg.inversion_steps}", 0.0),
     )
     file = io.BytesIO()

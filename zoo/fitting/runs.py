@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import hub
 from ..errors import ConfigError, WeightsError
+from ..generators.base import PictureGAN
+from ..generators.gan2shape import GAN2Shape
 from .steps import Subject
 
 RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
+WEIGHTS = "weights"  # folder of the networks that were fitted
 _MAPS = {"image": 3, "mask": 1, "shape": 1, "depth": 1, "inside": 1}  # channels
 
 
@@ -42,6 +46,24 @@ class Finished:
     def subject(self) -> Subject:
         """What the networks were fitted to. Raises WeightsError if it cannot be read."""
         return read_subject(self.folder / LATENT)[0]
+
+    def networks(self, gan: PictureGAN, size: int) -> GAN2Shape:
+        """The networks that were fitted to it, beside its GAN.
+
+        Args:
+            gan: the GAN of the run; they go to its device.
+            size: side of the image that they were fitted to.
+
+        Raises:
+            WeightsError: missing or damaged, of another method, for another GAN or another size.
+        """
+        place, again = self.folder / WEIGHTS, f"delete {self.folder} and run it again"
+        model = hub.load(f"file:{place}", device=str(gan.device))
+        if not isinstance(model, GAN2Shape) or model.config.offset_dim != gan.config.z_dim:
+            raise WeightsError(f"{place}: these networks were not fitted with this GAN; {again}")
+        if model.config.size != size:
+            raise WeightsError(f"{place}: made for another size than {LATENT}; {again}")
+        return model
 
     def depths(self, size: int) -> Tensor:
         """(stages + 1,1,size,size) after each stage, the initial shape first, in the view of the photograph.
@@ -74,6 +96,21 @@ class FinishedRun:
     folder: Path
     settings: dict[str, Any]
     pictures: list[Finished]
+
+    def gan(self) -> PictureGAN:
+        """The GAN that its pictures were fitted with, loaded anew.
+
+        Raises:
+            ConfigError: it is not on this disk, or it is no 2D GAN.
+            WeightsError: damaged weights.
+        """
+        name = self.settings["gan"]
+        if name.startswith("hf:"):  # a file must not choose what is downloaded
+            raise ConfigError(f"{self.folder / SETTINGS}: its GAN is {name}; download it, and write its folder there")
+        gan = hub.load(name)
+        if not isinstance(gan, PictureGAN):
+            raise ConfigError(f"{self.folder / SETTINGS}: its GAN is {name}, which is no 2D GAN; write another there")
+        return gan
 
 
 def is_run(name: str) -> bool:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.fill import generator_config
+from ..config.fill import generator_config, without_name
 from ..config.schemas import InstanceConfig, InstanceStageConfig, RunConfig
 from ..errors import WeightsError, ZooError
-from ..generators.base import Generator
+from ..generators.base import Generator, PictureGAN
 from ..generators.gan2shape import GAN2Shape, Geometry, Perceptual, with_mirror
+from ..generators.unsup3d_terms import pose_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..networks.perceptual import LPIPS
 
@@ -69,7 +70,7 @@ class Drawings:
 class Frozen:
     """Networks that never change, and therefore stay out of what is saved."""
 
-    gan: Generator | None = None
+    gan: PictureGAN | None = None
     features: DiscriminatorLoss | None = None
     lpips: LPIPS | None = None
 
@@ -85,7 +86,7 @@ class InstanceSystem(L.LightningModule):
 
     Args:
         run: the configuration.
-        gan: a trained 2D generator with `mapping` and `synthesise`. Building alone needs none.
+        gan: trained. Building alone needs none.
         discriminator: state of the one that was trained beside it.
         initial: fitted networks to start from; they need no initial shape.
 
@@ -98,7 +99,7 @@ class InstanceSystem(L.LightningModule):
     def __init__(
         self,
         run: RunConfig,
-        gan: Generator | None = None,
+        gan: PictureGAN | None = None,
         discriminator: dict[str, Tensor] | None = None,
         initial: Generator | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class InstanceSystem(L.LightningModule):
         self.run, self.cfg = run, run.system
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            own = {k: v for k, v in run.generator.items() if k != "name"}
+            own = without_name(run.generator)
             self.generator = GAN2Shape(generator_config(run.generator["name"], own))
         self.shaped = initial is not None
         if initial is not None:
@@ -123,7 +124,7 @@ class InstanceSystem(L.LightningModule):
         self._objects: list[tuple[Geometry, Tensor]] = []
         self.last_loss = torch.zeros(())
 
-    def _freeze(self, gan: Generator, discriminator: dict[str, Tensor] | None) -> None:
+    def _freeze(self, gan: PictureGAN, discriminator: dict[str, Tensor] | None) -> None:
         gan.eval().requires_grad_(False)
         blocks = self.cfg.feature_blocks
         if discriminator is not None:
@@ -139,7 +140,7 @@ class InstanceSystem(L.LightningModule):
             self.frozen.lpips = LPIPS.from_files(self.cfg.vgg, self.cfg.lpips)
 
     @property
-    def gan(self) -> Generator:
+    def gan(self) -> PictureGAN:
         """The frozen 2D GAN."""
         assert self.frozen.gan is not None
         return self.frozen.gan
@@ -244,7 +245,7 @@ class InstanceSystem(L.LightningModule):
         # Many photographs have the scene's spread of poses; drawings turn less than they were asked to.
         some = torch.randperm(len(self.subjects), generator=self.source)[: 2 * self.cfg.batch].tolist()
         photographs = torch.cat([self.subjects[i].image for i in some]).to(self.device)
-        return loss + g.config.pose_weight * g.pose_loss(g.viewpoint(g.netV(photographs)))
+        return loss + g.config.pose_weight * pose_loss(g, g.viewpoint(g.netV(photographs)))
 
     @torch.no_grad()
     def on_train_end(self) -> None:

@@ -13,7 +13,7 @@ from ..data.pictures import Picture, decode
 from ..data.store import open_files, read_file, topmost
 from ..editing.photo import frame_points, read_photo
 from ..errors import ConfigError, DataError
-from ..generators.base import Generator
+from ..generators.base import Latents, PictureGAN
 from ..generators.gan2shape import GAN2Shape
 from ..heads.dataset import HeadDataset
 from ..losses import photometric_loss
@@ -48,7 +48,7 @@ class Photograph:
     inside: Tensor | None = None
 
 
-def photographs(source: str, gan: Generator, size: int, *, align: bool = False, psi: float = 0.7) -> list[Photograph]:
+def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False, psi: float = 0.7) -> list[Photograph]:
     """The pictures of a source.
 
     Args:
@@ -103,7 +103,7 @@ def _numbers(source: str, text: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-def _heads(numbers: list[int], gan: Generator, size: int) -> list[Photograph]:
+def _heads(numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
     large, small = HeadDataset("test", size=gan.config.size), HeadDataset("test", size=size)
     if numbers[-1] >= len(large):
         raise ConfigError(f"heads:{numbers[-1]} does not exist; the test split has 0 to {len(large) - 1}")
@@ -113,18 +113,18 @@ def _heads(numbers: list[int], gan: Generator, size: int) -> list[Photograph]:
 
 
 @torch.no_grad()
-def _drawn(numbers: list[int], gan: Generator, psi: float) -> list[Photograph]:
+def _drawn(numbers: list[int], gan: PictureGAN, psi: float) -> list[Photograph]:
     out = []
     for seed in numbers:
         w = gan.code(gan.latents(1, seed=seed, psi=psi))
-        out.append(Photograph(f"seed{seed:04d}", gan.synthesise(w).cpu(), w=w.cpu()))  # type: ignore[operator]
+        out.append(Photograph(f"seed{seed:04d}", gan.synthesise(w).cpu(), w=w.cpu()))
     return out
 
 
 def prepare(
     photo: Photograph,
     model: GAN2Shape,
-    gan: Generator,
+    gan: PictureGAN,
     cfg: InstanceConfig,
     features: DiscriminatorLoss | None = None,
     depth_of: Callable[[Tensor], Tensor] | None = None,
@@ -153,7 +153,7 @@ def prepare(
 
 def invert(
     image: Tensor,
-    gan: Generator,
+    gan: PictureGAN,
     cfg: InstanceConfig,
     features: DiscriminatorLoss | None = None,
     advance: Callable[[], None] = lambda: None,
@@ -166,12 +166,12 @@ def invert(
     """
     target, average = image.to(gan.device), gan.average_code()
     inside = None if known is None else known.to(target)
-    w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)  # type: ignore[arg-type]
+    w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)
     spread = spread_of(gan)
     optimizer = torch.optim.Adam([w], lr=cfg.inversion_lr * spread)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(cfg.inversion_steps, 1))
     for _ in range(cfg.inversion_steps):
-        drawn = gan.synthesise(w)  # type: ignore[operator]
+        drawn = gan.synthesise(w)
         loss = photometric_loss(drawn, target, inside) + 1e-3 * ((w - average) / spread).square().mean()
         if features is not None:
             loss = loss + features(drawn, target, inside)
@@ -184,13 +184,13 @@ def invert(
 
 
 @torch.no_grad()
-def spread_of(gan: Generator) -> float:
+def spread_of(gan: PictureGAN) -> float:
     """Standard deviation of the numbers in w."""
-    z = torch.randn(1000, gan.config.z_dim, generator=torch.Generator().manual_seed(0)).to(gan.device)
-    return float(gan.mapping(z).std(0).mean())
+    z = torch.randn(1000, gan.config.z_dim, generator=torch.Generator().manual_seed(0))
+    return float(gan.code(Latents(z)).std(0).mean())
 
 
-def foreground(photo: Photograph, gan: Generator, model: GAN2Shape, kind: str) -> Tensor:
+def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) -> Tensor:
     """(1,1,S,S) in [0,1]. kind: ellipse, alpha, all, a mask file, or a folder with masks of the photographs' names."""
     size = model.config.size
     if kind == "all":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..generators.base import Generator, Latents
+from ..generators.base import Latents, PictureGAN
 from ..generators.gan2shape import GAN2Shape, Geometry, relit
 from ..geometry import Light
 from ..output.colours import show_depth, show_image, show_normal
@@ -28,7 +28,7 @@ class Fitted:
     """A subject with the networks that were fitted to it and the GAN they learnt from, on one device."""
 
     model: GAN2Shape
-    gan: Generator
+    gan: PictureGAN
     subject: Subject
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
     from ..config.schemas import Card
+    from ..networks.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,6 +54,46 @@ class DepthPredictor(Protocol):
         ...
 
 
+class Explanation(NamedTuple):
+    """What a method reads off B photographs: the objects, where they were taken from, and their light."""
+
+    latents: Latents
+    camera: Camera
+    light: Light | None
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """A method with an encoder: it reads objects off photographs, so that nothing needs to be searched for."""
+
+    def explain(self, images: Tensor, size: int) -> Explanation:
+        """What square photographs (B, 3, H, H) in [-1, 1] show; the cameras take pictures of `size` pixels."""
+        ...
+
+
+@runtime_checkable
+class SelfTaught(Explainer, Protocol):
+    """A method that learns from photographs without an opponent: what it makes of them is compared with them."""
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Named tensors that training remembers from step to step, as they are at first. They travel in checkpoints,
+        not with the weights."""
+        ...
+
+    def training_loss(
+        self, images: Tensor, kimg: float, state: dict[str, Tensor], perceptual: "PerceptualLoss | None" = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What training minimises, a scalar, and its named terms before they are weighted.
+
+        Args:
+            images: (B, 3, S, S) in [-1, 1] of the size that the method takes.
+            kimg: thousands of images seen so far.
+            state: what `training_state` has named; changed in place.
+            perceptual: a loss on image features, if the run has one.
+        """
+        ...
+
+
 class Generator(nn.Module):
     """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
 
@@ -70,7 +111,7 @@ class Generator(nn.Module):
     uses_light: bool = False
     interpolates: ClassVar[bool] = True  # objects between two codes are objects, too
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
-    code_layers: int = 0  # codes may be (B, code_layers, ...), one for each layer; 0: one code for all
+    code_layers: int = 0  # how many layers have a part of the code of their own, see `split_code`; 0: none has
     card: "Card | None" = None
     name: str = ""
 
@@ -140,8 +181,18 @@ class Generator(nn.Module):
         if not self.uses_camera:
             raise ConfigError(f"{type(self).__name__} makes pictures, without a camera: it has no {what}")
 
+    def need_layers(self) -> None:
+        """Refuse a method that feeds one code to all its layers. Raises ConfigError."""
+        if not self.code_layers:
+            name = self.name or type(self).__name__
+            fix = "so styles cannot be mixed; use interpolate"
+            raise ConfigError(f"{name} has no code of its own for each layer, {fix}")
+
     def initialise(self) -> None:
         """What a fresh network needs before training beyond random weights; not called for weights that are loaded."""
+
+    def need_batch(self, n: int) -> None:
+        """Refuse batches of `n` images that the method cannot learn from. Raises ConfigError."""
 
     def compile_field(self) -> None:
         """Compile what training spends its time in, if the method has such a part."""
@@ -149,6 +200,10 @@ class Generator(nn.Module):
     def schedule(self, kimg: float) -> Any:
         """Training-time sampling after `kimg` thousand images; a pure function."""
         raise NotImplementedError
+
+    def search_sampling(self) -> Any:
+        """Deterministic sampling that is good enough to search by, and cheaper than that of final pictures, if any."""
+        return None
 
     def real_view(self, images: Tensor, sampling: Any) -> Tensor:
         """Real images (B, 3, S, S) the way `forward` shows generated ones with this `sampling`: whole, or in part."""
@@ -177,6 +232,19 @@ class Generator(nn.Module):
         average = self.average_code()
         return average + latents.psi * (raw - average)
 
+    def split_code(self, code: Tensor) -> Tensor:
+        """A code as (B, L, ...), a part for each of the L = `code_layers` layers.
+
+        Raises:
+            ConfigError: the method feeds one code to all its layers.
+        """
+        self.need_layers()
+        return code if code.ndim == 3 else code[:, None].expand(-1, self.code_layers, -1)
+
+    def join_code(self, parts: Tensor) -> Tensor:
+        """The code whose layers have the parts (B, L, ...): what `split_code` undoes."""
+        return parts
+
     def average_code(self) -> Tensor:
         """(1, ...) mean code of 10,000 fixed latents; kept until the mapping network changes."""
         version = sum(p._version for p in self.mapping.parameters())
@@ -186,6 +254,11 @@ class Generator(nn.Module):
                 codes = self.mapping(z.to(self.device))
             self._average = (version, codes.mean(0, keepdim=True))
         return self._average[1]
+
+    @property
+    def picture_size(self) -> int | None:
+        """Side in pixels of the images that the networks themselves make or take; None: any."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -219,3 +292,28 @@ class Generator(nn.Module):
         """Draw `n` lights from the prior of the training data."""
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
         return Light(light_prior(self.scene.light).sample(n, source).to(self.device))
+
+
+class PictureGAN(Generator):
+    """A 2D GAN that others can learn from: z becomes a style w (B, z_dim), w becomes a picture.
+
+    Code = w, or one for each layer, (B, code_layers, z_dim). A sub-class implements `synthesise` and `style_weights`
+    and sets `code_layers`. Camera and light are accepted, so that methods can be swapped; of the camera only the image
+    size counts.
+    """
+
+    is_3d = False
+    uses_camera = False
+
+    def synthesise(self, w: Tensor) -> Tensor:
+        """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim); always the same ones."""
+        raise NotImplementedError
+
+    def style_weights(self, layers: int) -> Tensor:
+        """(K, z_dim) the weights through which w enters the first `layers` convolutions, one row for each channel."""
+        raise NotImplementedError
+
+    @property
+    def picture_size(self) -> int:
+        size: int = self.config.size
+        return size

@@ -5,7 +5,7 @@ The methods are in their own files.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -179,7 +179,10 @@ class VolumeGenerator(Generator):
 
 
 class FieldGenerator(VolumeGenerator):
-    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width)."""
+    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width).
+
+    Each layer has one frequency and one phase for each of its units; the last layer is that of colour.
+    """
 
     Config = FieldConfig
 
@@ -188,6 +191,7 @@ class FieldGenerator(VolumeGenerator):
         self.siren = FiLMSiren(
             config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
         )
+        self.code_layers = config.layers + 1
         self._query = self.siren.forward
         self._sigma = self.siren.sigma
 
@@ -204,6 +208,16 @@ class FieldGenerator(VolumeGenerator):
             return self._query(points, code, directions if self.config.view_condition else None, extra, with_gradient)
 
         return query
+
+    def split_code(self, code: Tensor) -> Tensor:
+        return code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)
+
+    def join_code(self, parts: Tensor) -> Tensor:
+        return parts.transpose(1, 2).flatten(1)
+
+    def search_sampling(self) -> Sampling:
+        """As many samples as in training."""
+        return replace(self.inference(), steps=self.config.steps)
 
     def inference(self) -> Sampling:
         """Deterministic sampling used when `forward` is given none."""

@@ -32,8 +32,9 @@ from ..networks.encoders import ResEncoder
 from ..networks.feature_loss import DiscriminatorLoss
 from ..priors import ViewPrior, pose_prior, view_prior
 from ..renderers.depthmaps import depthmap as dm
-from .base import Generator
-from .unsup3d import MARGIN, OVER_VIEWS, Unsup3D, Unsup3DConfig
+from .base import PictureGAN
+from .unsup3d import MARGIN, Unsup3D, Unsup3DConfig
+from .unsup3d_terms import OVER_VIEWS
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]  # two batches of images to a distance
 
@@ -239,11 +240,11 @@ class GAN2Shape(Unsup3D):
         masks = dm.sample(inside.expand(len(view), -1, -1, -1), there.grid, "nearest")
         return self.compose(albedo[:1], there), masks
 
-    def project(self, gan: Generator, image: Tensor, w: Tensor, gan_image: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, gan: PictureGAN, image: Tensor, w: Tensor, gan_image: Tensor) -> tuple[Tensor, Tensor]:
         """What a GAN draws nearest to images (n,3,S,S): its drawings (n,3,S,S) and the changes (n,D) of its w.
 
         Args:
-            gan: has `synthesise(w)` and a `mapping` network whose first module is a norm.
+            gan: its `mapping` network is a sequence of modules, the first of them a norm.
             w: (1,D) or (1,L,D) latent of the photograph.
             gan_image: (1,3,S,S) what the GAN draws for it.
         """
@@ -253,9 +254,9 @@ class GAN2Shape(Unsup3D):
         change = mapped(gan.mapping, offset, self.config.mapping_tail)
         return self.gan_image(gan, w + (change if w.ndim == 2 else change[:, None])), change
 
-    def gan_image(self, gan: Generator, w: Tensor) -> Tensor:
+    def gan_image(self, gan: PictureGAN, w: Tensor) -> Tensor:
         """What a GAN draws for w, as these networks see it: (n,3,S,S) in [-1,1]."""
-        return self.as_seen(gan.synthesise(w).clamp(-1, 1))  # type: ignore[operator]
+        return self.as_seen(gan.synthesise(w).clamp(-1, 1))
 
     def as_seen(self, image: Tensor) -> Tensor:
         """Of images (n,C,H,H) framed as the GAN's are, what these networks see: (n,C,S,S)."""

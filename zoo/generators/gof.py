@@ -23,9 +23,16 @@ from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert
 from .base import Latents
 from .field import camera_normals, to_image
-from .shadegan import ShadeGAN, ShadeGANConfig
+from .shadegan import ShadeGAN, ShadeGANConfig, ShadeSampling
 
 _POINTS = 2**15  # surface points in one query
+
+
+@dataclass(frozen=True)
+class GOFSampling(ShadeSampling):
+    """The weight of the opacity prior as well, `opacity_weight`."""
+
+    opacity_weight: float = 0.0
 
 
 @dataclass
@@ -87,7 +94,7 @@ class GOF(ShadeGAN):
         """Volume-render the interval around the surface. `aux` has the surface alone as well: its distance along the
         ray `surface_distance`, the rays that meet it `found` and, at inference, its colour `surface_rgb`."""
         camera, light = self.set_scene(len(latents), camera, light)
-        sampling = sampling or self.inference()
+        sampling = GOFSampling.of(sampling or self.inference())
         code = self.code(latents)
         maps, tracked = self.trace(code, camera, light, sampling, with_gradient=self.config.shading)
         render = self.paint(maps, camera, light, sampling)
@@ -111,7 +118,7 @@ class GOF(ShadeGAN):
     # ---------------------------------------------------------------- the surface alone
 
     def paint_surface(
-        self, code: Tensor, camera: Camera, light: Light, maps: RayMaps, sampling: Sampling
+        self, code: Tensor, camera: Camera, light: Light, maps: RayMaps, sampling: GOFSampling
     ) -> tuple[Tensor, Tensor]:
         """Colour (B, N, 3) in [0, 1] and unit normal (B, N, 3) of each ray's first surface point.
 
@@ -134,23 +141,22 @@ class GOF(ShadeGAN):
 
     # ---------------------------------------------------------------- training
 
-    def inference(self) -> Sampling:
+    def inference(self) -> GOFSampling:
         c = self.config
-        return replace(
-            super().inference(), surface_steps=c.surface_steps, refine=c.refine_steps, interval=c.interval_min
-        )
+        sampling = GOFSampling.of(super().inference())
+        return replace(sampling, surface_steps=c.surface_steps, refine=c.refine_steps, interval=c.interval_min)
 
-    def schedule(self, kimg: float) -> Sampling:
+    def schedule(self, kimg: float) -> GOFSampling:
         c = self.config
         return replace(
-            super().schedule(kimg),
+            GOFSampling.of(super().schedule(kimg)),
             surface_steps=c.surface_steps,
             refine=c.refine_steps,
             interval=shrinking_interval(kimg, c.interval_max, c.interval_min, c.interval_decay),
             opacity_weight=growing_weight(kimg, c.opacity_weight, c.opacity_growth),
         )
 
-    def priors(self, code: Tensor, camera: Camera, maps: RayMaps, sampling: Sampling) -> dict[str, Tensor]:
+    def priors(self, code: Tensor, camera: Camera, maps: RayMaps, sampling: GOFSampling) -> dict[str, Tensor]:
         """The weighted losses of a training batch: the opacity prior and the smoothness of normals."""
         assert maps.samples is not None
         compat = self.config.official_compat

@@ -9,17 +9,62 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.nerf_mlp import NeRFMLP
-from ..renderers.fields.patch import Patch
 from ..renderers.fields.volume import Field, FieldOut, Sampling
 from ..renderers.shading import unit_normals
 from .base import Latents
 from .field import VolumeGenerator, camera_normals, check_density, outward_init_, to_image
+
+
+@dataclass(frozen=True)
+class PatchSampling(Sampling):
+    """Which part of an image is rendered, too: what the discriminator sees of it (section 3.2).
+
+    Attributes:
+        patch: side in pixels of a random patch rendered in place of the whole image, see `Patch`; 0 = the whole image.
+        patch_scale: least part of the image's side that a patch spans.
+    """
+
+    patch: int = 0
+    patch_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A grid of `size` x `size` places on each of B images, near together or far apart.
+
+    Attributes:
+        size: side of the grid.
+        scale: (B,) part of the image's side that it spans, above 0 and up to 1.
+        shift: (B, 2) its centre, x right and y down, where the image is [-1, 1].
+    """
+
+    size: int
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def draw(cls, n: int, size: int, least: float, device: torch.device | str = "cpu") -> "Patch":
+        """`n` patches of uniform scale in [least, 1], anywhere inside the image."""
+        scale = least + (1 - least) * torch.rand(n, device=device)
+        return cls(size, scale, (torch.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None]))
+
+    def places(self) -> Tensor:
+        """(B, size * size, 2) x and y, row-major; -1 and 1 are the centres of the image's outermost pixels."""
+        axis = torch.linspace(-1, 1, self.size, device=self.scale.device)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        return torch.stack([x, y], -1).reshape(1, -1, 2) * self.scale[:, None, None] + self.shift[:, None]
+
+    def cut(self, images: Tensor) -> Tensor:
+        """(B, C, size, size) the patches of images (B, C, S, S), bilinear."""
+        grid = self.places().reshape(-1, self.size, self.size, 2)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 @dataclass
@@ -111,7 +156,7 @@ class GRAF(VolumeGenerator):
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
     ) -> Render:
         camera = camera.to(self.device).expand(len(latents))
-        sampling = sampling or Sampling(self.config.inference_steps or self.config.steps)
+        sampling = PatchSampling.of(sampling or Sampling(self.config.inference_steps or self.config.steps))
         maps = self.march(self.code(latents), camera, sampling, with_gradient=not self.training)
         rgb = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
         size = sampling.patch or camera.size
@@ -128,7 +173,7 @@ class GRAF(VolumeGenerator):
     def rays(self, camera: Camera, sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Rays of one unit along the optical axis, not of unit length, as in the published code: near and far are two
         planes, and distances are depths. Through all pixels, or through a random patch for each image."""
-        at = None
+        at, sampling = None, PatchSampling.of(sampling)
         if sampling.patch:
             at = Patch.draw(len(camera), sampling.patch, sampling.patch_scale, self.device).places()
         origins, directions, cosine = camera.rays(at)
@@ -144,11 +189,11 @@ class GRAF(VolumeGenerator):
 
         return query
 
-    def schedule(self, kimg: float) -> Sampling:
+    def schedule(self, kimg: float) -> PatchSampling:
         c = self.config
         noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
         least = max(c.patch_least, min(0.9, math.exp(-c.patch_decay * kimg)))
-        return Sampling(c.steps, random=True, noise_std=noise, patch=c.patch_size, patch_scale=least)
+        return PatchSampling(c.steps, random=True, noise_std=noise, patch=c.patch_size, patch_scale=least)
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         """The weighted mean opacity."""
@@ -158,6 +203,7 @@ class GRAF(VolumeGenerator):
 
     def real_view(self, images: Tensor, sampling: Sampling) -> Tensor:
         """A random patch of each image, drawn like those that are rendered."""
+        sampling = PatchSampling.of(sampling)
         if not sampling.patch:
             return images
         return Patch.draw(len(images), sampling.patch, sampling.patch_scale, images.device).cut(images)

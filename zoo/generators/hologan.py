@@ -89,6 +89,10 @@ class HoloGAN(Generator):
             rgb = F.interpolate(rgb, size=(camera.size, camera.size), mode="bilinear", antialias=True)
         return Render(rgb=rgb)
 
+    @property
+    def picture_size(self) -> int:
+        return self.config.size
+
     def rotation(self, camera: Camera) -> Tensor:
         """(B, 3, 3) from camera to world axes. A volume mirrored in depth that turns the other way looks the same, so
         training settles for either; `reverse` brings a mirrored one to the convention."""

@@ -182,6 +182,10 @@ class MeshGAN(Generator):
 
     # ---------------------------------------------------------------- the contract
 
+    @property
+    def picture_size(self) -> int:
+        return self.config.image_size
+
     def forward(
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: MeshSampling | None = None
     ) -> Render:

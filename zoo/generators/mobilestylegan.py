@@ -7,6 +7,7 @@ FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `z
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.mobilestylegan import BANDS, MobileSynthesis
 from ..networks.stylegan2 import mapping_network
-from .base import Generator, Latents
+from .base import Latents, PictureGAN
 
 
 @dataclass
@@ -46,16 +47,11 @@ class MobileStyleGANConfig:
         return [min(self.channel_base // side, self.channel_max) for side in sides]
 
 
-class MobileStyleGAN(Generator):
-    """Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim).
-
-    Camera and light are accepted, so that methods can be swapped; of the camera only the image size counts.
-    """
+class MobileStyleGAN(PictureGAN):
+    """MobileStyleGAN's generator. Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
 
     Config = MobileStyleGANConfig
     config: MobileStyleGANConfig
-    is_3d = False
-    uses_camera = False
 
     def __init__(self, config: MobileStyleGANConfig) -> None:
         super().__init__(config)
@@ -71,6 +67,9 @@ class MobileStyleGAN(Generator):
     def synthesise(self, w: Tensor) -> Tensor:
         """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim)."""
         return self.network(w).clamp(-1, 1)
+
+    def style_weights(self, layers: int) -> Tensor:
+        return torch.cat([scale.style.weight for scale in self.network.modulations()[:layers]])
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
         """`rgb` alone."""

@@ -21,6 +21,13 @@ from .base import Latents
 from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
 
+@dataclass(frozen=True)
+class ShadeSampling(Sampling):
+    """How much of the shading is on as well, `light_ratio`: 0 = none, 1 = all."""
+
+    light_ratio: float = 1.0
+
+
 @dataclass
 class ShadeGANConfig(FieldConfig):
     """pi-GAN's numbers plus light and surface tracking. Times are in thousands of images."""
@@ -68,7 +75,7 @@ class ShadeGAN(FieldGenerator):
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
     ) -> Render:
         camera, light = self.set_scene(len(latents), camera, light)
-        sampling = sampling or self.inference()
+        sampling = ShadeSampling.of(sampling or self.inference())
         maps, surface = self.trace(self.code(latents), camera, light, sampling, with_gradient=True)
         render = self.paint(maps, camera, light, sampling)
         return render if surface is None else replace(render, aux=render.aux | {"surface": surface})
@@ -91,7 +98,7 @@ class ShadeGAN(FieldGenerator):
         maps = self.march(code, camera, sampling, extra=condition, with_gradient=with_gradient, centre=centre)
         return maps, surface
 
-    def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: Sampling) -> Render:
+    def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: ShadeSampling) -> Render:
         """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples. What is
         behind it, if white, no light reaches."""
         size = camera.size
@@ -111,7 +118,7 @@ class ShadeGAN(FieldGenerator):
             albedo=None if shading is None else to_image(albedo * 2 - 1, size),
             shading=None if shading is None else to_image(shading, size),
             aux={
-                "ray_depth": to_image(maps.depth, size),
+                "ray_distance": to_image(maps.depth, size),
                 "depth_std": to_image(maps.depth_std, size),
                 **({} if normal is None else {"world_normal": to_image(normal, size)}),
             },
@@ -125,11 +132,10 @@ class ShadeGAN(FieldGenerator):
         unit = self.surfacenet(*surface_inputs(frequencies, phases, camera.pose + math.pi / 2))[:, :1]
         return near + unit * (far - near)
 
-    def inference(self) -> Sampling:
-        c = self.config
-        return replace(super().inference(), window=c.window)
+    def inference(self) -> ShadeSampling:
+        return replace(ShadeSampling.of(super().inference()), window=self.config.window)
 
-    def schedule(self, kimg: float) -> Sampling:
+    def schedule(self, kimg: float) -> ShadeSampling:
         c = self.config
         window, steps = 0.0, c.steps
         if c.surface_tracking:
@@ -137,13 +143,13 @@ class ShadeGAN(FieldGenerator):
                 kimg, c.tracking_start, c.tracking_decay, (c.window_max, c.window_min), (c.steps, c.steps_min)
             )
         ratio = light_ratio(kimg, c.light_start, c.light_ramp)
-        return replace(super().schedule(kimg), steps=steps, window=window, light_ratio=ratio)
+        return replace(ShadeSampling.of(super().schedule(kimg)), steps=steps, window=window, light_ratio=ratio)
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         if "surface" not in render.aux:
             return {}
         return {
-            "surface": surface_loss(render.aux["surface"], render.aux["ray_depth"], self.scene.near, self.scene.far)
+            "surface": surface_loss(render.aux["surface"], render.aux["ray_distance"], self.scene.near, self.scene.far)
         }
 
     def colour_condition(self, n: int) -> Tensor | None:
@@ -171,8 +177,8 @@ def tracking_window(
     return width, round((steps[0] - steps[1]) * rest + steps[1])
 
 
-def surface_loss(surface: Tensor, ray_depth: Tensor, near: float, far: float) -> Tensor:
+def surface_loss(surface: Tensor, ray_distance: Tensor, near: float, far: float) -> Tensor:
     """L1 between the tracked surface and the (detached) volume-rendered distance, both at the tracker's size and scaled
     to [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG weights are not ours to ship."""
-    target = resize(ray_depth.detach(), surface.shape[-1])
+    target = resize(ray_distance.detach(), surface.shape[-1])
     return (surface - target).abs().mean() * 2 / (far - near)

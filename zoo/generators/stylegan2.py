@@ -18,7 +18,7 @@ from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..networks.stylegan2_generator import StyleGAN2Generator
-from .base import Generator, Latents
+from .base import Latents, PictureGAN
 
 
 @dataclass
@@ -43,16 +43,11 @@ class StyleGAN2Config:
             raise ConfigError(f"generator.channel_base={self.channel_base}: use at least size={self.size}")
 
 
-class StyleGAN2(Generator):
-    """StyleGAN2's generator. Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim).
-
-    Camera and light are accepted, so that methods can be swapped; of the camera only the image size counts.
-    """
+class StyleGAN2(PictureGAN):
+    """StyleGAN2's generator. Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
 
     Config = StyleGAN2Config
     config: StyleGAN2Config
-    is_3d = False
-    uses_camera = False
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__(config)
@@ -83,6 +78,13 @@ class StyleGAN2(Generator):
     def synthesise(self, w: Tensor) -> Tensor:
         """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim), with the stored noise."""
         return self.network(w).clamp(-1, 1)
+
+    def split_code(self, code: Tensor) -> Tensor:
+        return self.network.per_layer(code)
+
+    def style_weights(self, layers: int) -> Tensor:
+        convs = [self.network.conv1, *self.network.convs][:layers]
+        return torch.cat([conv.conv.modulation.weight for conv in convs])  # type: ignore[union-attr]
 
     def forward(
         self,

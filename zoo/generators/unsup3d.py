@@ -6,6 +6,8 @@ reconstruction is asked for, also with depth and albedo mirrored: that the objec
 the parts come apart. A fifth network says where it is not.
 
 Here an object is a photograph: `Latents.z` holds its pixels, `Latents.code` the canonical depth and albedo.
+
+What training asks for beyond the paper, all of it off by default, is in `unsup3d_terms.py`.
 """
 
 import math
@@ -20,27 +22,38 @@ from torch import Tensor
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
-from ..heads.dataset import HeadDataset
 from ..images import resize
 from ..losses import photometric_loss, step_loss
 from ..networks.confnet import ConfNet
 from ..networks.encoders import EDDeconv, Encoder
 from ..networks.perceptual import PerceptualLoss
-from ..priors import pose_prior
 from ..renderers.depthmaps import depthmap as dm
+from ..renderers.depthmaps.gridmesh import grid_faces, interpolate, rasterize_grid
 from ..renderers.p3d import pytorch3d
-from .base import Generator, Latents
+from .base import Explanation, Generator, Latents
+from .unsup3d_terms import TermsConfig, ellipsoid_prior, own_terms, pose_moments
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
 MARGIN = 0.1  # the depth of another view may leave the range of canonical depth by this much
-OVER_VIEWS = ("rigid_weight", "cycle_weight")  # of terms that compare views
 BORDER = 2  # columns on the left and on the right that lie in the background
+
+Photographs = Callable[[int, int, torch.Generator], Tensor]  # how many, side S and source to (n,3,S,S) in [-1,1]
+
+
+def head_photographs(n: int, size: int, source: torch.Generator) -> Tensor:
+    """`n` photographs (n,3,S,S) of the test split of the embedded heads, drawn one after the other."""
+    from ..heads.dataset import HeadDataset  # only here: the method needs no data set of its own
+
+    heads = HeadDataset("test", size=size)
+    drawn = [torch.randint(len(heads), (), generator=source, device=source.device) for _ in range(n)]
+    images: Tensor = heads.batch(torch.stack(drawn).cpu())["image"]
+    return images
 
 
 @dataclass
-class Unsup3DConfig:
+class Unsup3DConfig(TermsConfig):
     """Published numbers for faces (CelebA, synface). Depths and translations in world units, from the camera."""
 
     size: int = 64  # of photographs and maps, a power of two
@@ -52,7 +65,6 @@ class Unsup3DConfig:
     conf_zdim: int = 128  # its bottleneck
     min_depth: float = 0.9
     max_depth: float = 1.1
-    depth_prior: str = "none"  # none | ellipsoid: what the depth network's output is added to, so that faces stand out
     centred: bool = True  # the mean of the depth network's output is taken away
     border_depth: float = 1.04  # of the outermost columns; 0.7 * max_depth + 0.3 * min_depth
     rotation_range: float = 60.0  # degrees to each side, about each axis
@@ -64,30 +76,20 @@ class Unsup3DConfig:
     flip_weight: float = 0.5  # of the mirrored reconstruction
     perceptual_weight: float = 1.0  # of the perceptual loss, where one is given
     smooth_weight: float = 0.0  # of differences between neighbouring depths
-    pose_weight: float = 0.0  # of the distance from the poses that the scene's prior expects
-    rigid_weight: float = 0.0  # of canonical depth and albedo that change with the viewpoint
-    cycle_weight: float = 0.0  # of taking apart its own renders, whose parts are known
-    rigid_kimg: float = 0.0  # these two count from here on
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
 
     def __post_init__(self) -> None:
         if not 0 < self.min_depth < self.max_depth:
             depths = f"min_depth={self.min_depth}, max_depth={self.max_depth}"
             raise ConfigError(f"generator.{depths}: use 0 < min_depth < max_depth")
-        if self.depth_prior not in ("none", "ellipsoid"):
-            raise ConfigError(f"generator.depth_prior={self.depth_prior}: use none or ellipsoid")
         if self.size < 32 or self.size.bit_count() != 1:
             raise ConfigError(f"generator.size={self.size}: use a power of two, 32 or more")
         if min(self.nf, self.zdim, self.groups, self.encoder_nf) < 1 or self.nf % self.groups:
             raise ConfigError(f"generator.nf={self.nf}: use a multiple of generator.groups={self.groups}, above 0")
-        for name in ("flip_weight", "perceptual_weight", "smooth_weight", "pose_weight", *OVER_VIEWS, "rigid_kimg"):
+        for name in ("flip_weight", "perceptual_weight", "smooth_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"generator.{name}={getattr(self, name)}: use 0 or more")
-        pose = self.scene.pose
-        still = pose.distribution == "fixed" or min(pose.pitch_std, pose.yaw_std) <= 0
-        for name in ("pose_weight", "rigid_weight"):
-            if still and (weight := getattr(self, name)) > 0:
-                raise ConfigError(f"generator.{name}={weight}: data.scene.pose does not spread; use 0")
+        self.check_terms(self.scene.pose)
         for name in ("ambient", "diffuse"):
             ends = getattr(self, name)
             if len(ends) != 2 or not 0 <= ends[0] < ends[1]:
@@ -159,8 +161,8 @@ class Unsup3D(Generator):
         self.map_camera = dm.MapCamera(c.size, c.scene.fov, c.scene.radius, c.aligned)
         prior = ellipsoid_prior(c.size) if c.depth_prior == "ellipsoid" else torch.zeros(1, 1, 1, 1)
         self.register_buffer("prior", prior, persistent=False)
-        poses = pose_prior(c.scene.pose).sample(10_000, torch.Generator().manual_seed(0))
-        self.register_buffer("pose_moments", torch.stack([poses.mean(0), poses.std(0)]), persistent=False)
+        self.register_buffer("pose_moments", pose_moments(c.scene.pose), persistent=False)
+        self.photographs: Photographs = head_photographs
 
     @classmethod
     def tiny(cls) -> Unsup3DConfig:
@@ -188,7 +190,7 @@ class Unsup3D(Generator):
         normal = dm.map_normals(depth, self.map_camera)
         shading = dm.map_shading(normal, light)
         canonical = dm.shaded(albedo, shading)
-        seen, valid, grid = self._seen(depth, view)
+        seen, valid, grid = self.seen(depth, view)
         mask = valid.unflatten(0, (-1, len(image))).all(0).repeat(len(valid) // len(image), 1, 1, 1)
         recon = dm.sample(canonical, grid) * mask
         sigma = self.netC(image) if self.netC is not None else None
@@ -196,7 +198,7 @@ class Unsup3D(Generator):
             depth, free, albedo, light, view, normal, shading, canonical, seen, valid, grid, mask, recon, sigma
         )
 
-    def _seen(self, depth: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def seen(self, depth: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Canonical depth (B,1,S,S) in other views (B,6): `depth`, `valid` and `grid` of a `Prediction`."""
         c = self.config
         seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
@@ -214,8 +216,7 @@ class Unsup3D(Generator):
         Args:
             image: (B,3,S,S) in [-1,1].
             perceptual: the published loss on VGG features; without one, its terms are left out.
-            kimg: thousands of images seen so far.
-            average: of `rigid_loss`.
+            kimg, average: of `own_terms`.
         """
         c, n = self.config, len(image)
         p = self.predict(image, flip=True)
@@ -227,16 +228,9 @@ class Unsup3D(Generator):
             "smooth": step_loss(p.free_depth) / (c.max_depth - c.min_depth),
         }
         total = terms["l1"] + c.flip_weight * terms["l1_flip"] + c.smooth_weight * terms["smooth"]
-        if c.pose_weight > 0:
-            terms["pose"] = self.pose_loss(p.view[:n])
-            total = total + c.pose_weight * terms["pose"]
-        with torch.autocast(image.device.type, enabled=False):  # as in `predict`
-            if c.rigid_weight > 0 and kimg >= c.rigid_kimg:
-                terms["rigid"] = self.rigid_loss(p.canonical_depth[:n], p.albedo[:n], p.view[:n], average)
-                total = total + c.rigid_weight * terms["rigid"]
-            if c.cycle_weight > 0 and kimg >= c.rigid_kimg:
-                terms["cycle"] = self.cycle_loss(p, n)
-                total = total + c.cycle_weight * terms["cycle"]
+        for name, weight, term in own_terms(self, p, n, kimg, average):
+            terms[name] = term
+            total = total + weight * term
         if perceptual is not None:
             sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
             terms["perceptual"] = perceptual(p.recon[:n], image, mask, sigma[0])
@@ -245,73 +239,20 @@ class Unsup3D(Generator):
             total = total + c.perceptual_weight * both
         return total, terms
 
-    def pose_loss(self, view: Tensor) -> Tensor:
-        """How far the spread of pitch and yaw in a batch of viewpoints (B,6) is from the scene's prior; roll is none.
+    def training_state(self) -> dict[str, Tensor]:
+        """The covariances of `rigid_loss`, (2,2,S,S)."""
+        return {"covariances": torch.zeros(2, 2, self.config.size, self.config.size)}
 
-        A flatter object that turns further looks nearly the same (the bas-relief ambiguity), so reconstruction alone
-        leaves the scale of the relief open. Not in the paper; the adversarial methods know the same prior.
-        """
-        # Turns about x and y, right-handed in the paper's frame, are zoo's pitch and yaw the other way round.
-        mean, std = -self.pose_moments[0], self.pose_moments[1]
-        turns, roll = (view[:, :2] - mean) / std, view[:, 2] / std[0]
-        spread = (turns.var(0, correction=0) - 1).square() + turns.mean(0).square()
-        return spread.sum() + roll.square().mean()
+    def training_loss(
+        self, images: Tensor, kimg: float, state: dict[str, Tensor], perceptual: PerceptualLoss | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # An average over about a hundred batches; from 0 on, so that the first ones, mostly noise, weigh little.
+        return self.losses(images, perceptual, kimg, lambda batch: state["covariances"].lerp_(batch, 0.01))
 
-    def rigid_loss(
-        self, depth: Tensor, albedo: Tensor, view: Tensor, average: Callable[[Tensor], Tensor] = lambda batch: batch
-    ) -> Tensor:
-        """How much canonical depth (B,1,S,S) and albedo (B,3,S,S) go along with the pitch and yaw of viewpoints (B,6).
-
-        The squared covariance over many photographs: depth in units of its range, the mean of albedo's channels, angles
-        in deviations of the scene's prior. One photograph leaves open how much of what it shows is the object's and how
-        much the viewpoint's; over many, objects know nothing of the camera. Depth gives way where it follows the
-        viewpoint, and the viewpoint where it follows the albedo: a head with a low chin is not one that nods.
-
-        Args:
-            depth, albedo, view: of a batch.
-            average: takes the batch's covariances (2,2,S,S) in, and gives those over many batches. By default the batch
-                stands alone; by chance its covariances are far from 0.
-
-        Raises:
-            ConfigError: fewer than 2 photographs.
-        """
-        self.check_batch(len(depth))
-        c = self.config
-        depth, bright = depth / (c.max_depth - c.min_depth), albedo.mean(1, keepdim=True)
-        turns = view[:, :2] / self.pose_moments[1]
-        batch = torch.stack([covariance(turns.detach(), depth), covariance(turns, bright.detach())])
-        known = average(batch.detach())
-        # The second part is 0. Its slope is that of a square at `known`, as if all batches changed with this one.
-        return (known.square() + 2 * known * (batch - batch.detach())).mean((2, 3)).sum()
-
-    def check_batch(self, n: int) -> None:
-        """Raise a ConfigError if batches of `n` photographs are too small for `rigid_loss`."""
-        if n < 2:
+    def need_batch(self, n: int) -> None:
+        if self.config.rigid_weight > 0 and n < 2:
             fix = f"a batch of {n} has no covariance; use batches of 2 or more, or 0"
             raise ConfigError(f"generator.rigid_weight={self.config.rigid_weight}: {fix}")
-
-    def cycle_loss(self, p: Prediction, n: int) -> Tensor:
-        """How well the first `n` objects of a prediction are found again when each is shown under the light and from
-        the viewpoint of its neighbour in the batch: mean absolute differences of depth, albedo, light and viewpoint,
-        in units of their ranges, summed. Gradients reach the second look alone, whose answers are known.
-
-        Reconstruction never sees one object twice, so it does not notice when relief is flatter, or leans the other
-        way, in another view. Not in the paper; GAN2Shape's joint step does the same with a GAN's drawings.
-        """
-        c = self.config
-        depth, albedo = p.canonical_depth[:n].detach(), p.albedo[:n].detach()
-        light, view = p.light.params[:n].detach().roll(1, 0), p.view[:n].detach().roll(1, 0)
-        with torch.no_grad():
-            canonical = dm.shaded(albedo, dm.map_shading(p.normal[:n], Light(light)))
-            _, valid, grid = self._seen(depth, view)
-            shown = torch.where(valid, dm.sample(canonical, grid).clamp(-1, 1), -1.0)
-        again = self.light(self.netL(shown)).params, self.viewpoint(self.netV(shown))
-        return (
-            (self.canonical_depth(shown) - depth).abs().mean() / (c.max_depth - c.min_depth)
-            + (self.netA(shown) - albedo).abs().mean() / 2
-            + (again[0] - light).abs().mean() / 2
-            + (again[1] - view)[:, :3].abs().mean() / math.radians(c.rotation_range)
-        )
 
     @torch.no_grad()
     def predict_depth(self, images: Tensor, batch_size: int = 64) -> Tensor:
@@ -370,15 +311,17 @@ class Unsup3D(Generator):
 
     # ---------------------------------------------------------------- the contract
 
+    @property
+    def picture_size(self) -> int:
+        return self.config.size
+
     def latents(self, n: int, seed: int | torch.Generator = 0, psi: float = 1.0) -> Latents:
-        """Draw `n` photographs from the test split of the embedded heads. `psi` changes nothing: there is no average
-        photograph to go to."""
+        """Draw `n` objects from the attribute `photographs`, by default the test split of the embedded heads. `psi`
+        changes nothing: there is no average photograph to go to."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-        heads = HeadDataset("test", size=self.config.size)
-        drawn = [torch.randint(len(heads), (), generator=source, device=source.device) for _ in range(n)]
-        return self.encode(heads.batch(torch.stack(drawn).cpu())["image"])
+        return self.encode(self.photographs(n, self.config.size, source))
 
     def encode(self, image: Tensor) -> Latents:
         """The objects on square photographs (B,3,H,H) in [-1,1], resized to the network's size.
@@ -387,12 +330,21 @@ class Unsup3D(Generator):
         """
         return Latents(resize(image, self.config.size).flatten(1).to(self.device))
 
+    def explain(self, images: Tensor, size: int) -> Explanation:
+        latents = self.encode(images)
+        photo = self._photographs(latents)
+        camera = self.map_camera.world_camera(self.viewpoint(self.netV(photo)), size)
+        return Explanation(latents, camera, self.light(self.netL(photo)))
+
+    def _photographs(self, latents: Latents) -> Tensor:
+        return latents.z.unflatten(1, (3, self.config.size, self.config.size))
+
     def code(self, latents: Latents) -> Tensor:
         """(B,4,S,S) canonical depth and albedo."""
         latents = latents.to(self.device)
         if latents.code is not None:
             return latents.code
-        image = latents.z.unflatten(1, (3, self.config.size, self.config.size))
+        image = self._photographs(latents)
         return torch.cat([self.canonical_depth(image), self.netA(image)], 1)
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: None = None) -> Render:
@@ -405,9 +357,9 @@ class Unsup3D(Generator):
         depth, albedo = self.code(latents).split([1, 3], 1)
         points = self.map_camera.lift(depth)
         pixels, z = camera.project(self.map_camera.to_world(points).flatten(1, 2))
-        visible = dm.rasterize_grid(pixels.view_as(points[..., :2]), z.view_as(points[..., 2]), camera.size)
+        visible = rasterize_grid(pixels.view_as(points[..., :2]), z.view_as(points[..., 2]), camera.size)
         values = torch.cat([albedo, dm.map_normals(depth, self.map_camera)], 1).flatten(2).mT
-        albedo, normal = dm.interpolate(values, visible, dm.grid_faces(self.config.size)).split(3, 1)
+        albedo, normal = interpolate(values, visible, grid_faces(self.config.size)).split(3, 1)
 
         seen = (visible.face >= 0)[:, None]
         normal = F.normalize(normal, dim=1)
@@ -430,18 +382,13 @@ class Unsup3D(Generator):
         `resolution` and `level` change nothing."""
         depth, albedo = self.code(latents).split([1, 3], 1)
         verts = self.map_camera.to_world(self.map_camera.lift(depth)).flatten(1, 2)
-        faces = dm.grid_faces(self.config.size).to(verts.device)
+        faces = grid_faces(self.config.size).to(verts.device)
         p3d = pytorch3d()
         textures = p3d.renderer.TexturesVertex((albedo.flatten(2).mT + 1) / 2)
         return p3d.structures.Meshes(verts, faces.expand(len(verts), -1, -1), textures)
 
     def schedule(self, kimg: float) -> None:
         """Nothing changes during training."""
-
-
-def covariance(numbers: Tensor, maps: Tensor) -> Tensor:
-    """(K,S,S) of K numbers (B,K) with each pixel of maps (B,1,S,S), over a batch of 2 or more."""
-    return torch.einsum("bk,byx->kyx", numbers - numbers.mean(0), maps[:, 0]) / (len(maps) - 1)
 
 
 def continued(depth: Tensor, valid: Tensor) -> Tensor:
@@ -456,20 +403,3 @@ def continued(depth: Tensor, valid: Tensor) -> Tensor:
         depth = torch.where(ring, total / near.clamp_min(1e-9), depth)
         weight = torch.where(ring, 1.0, weight)
     return torch.where(weight > 0, depth, 1.0)
-
-
-def ellipsoid_prior(size: int, width: float = 0.65, height: float = 0.9, bulge: float = 1.1) -> Tensor:
-    """(1, 1, size, size) what a depth network's output 0 is shifted by to show half an ellipsoid before a plane.
-
-    A flat start lets faces be pressed inwards as easily as stand out, and a flat surface looks the same from both
-    sides, so viewpoints cannot be told apart either. GAN2Shape starts from an ellipsoid for the same reason.
-
-    Args:
-        size: side in pixels.
-        width, height: half axes, in halves of the map.
-        bulge: how far it stands out, in halves of the depth range.
-    """
-    axis = torch.linspace(-1, 1, size)
-    y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")
-    unit = 0.4 - bulge * (1 - x.square() - y.square()).clamp_min(0).sqrt()
-    return unit.atanh()[None, None]

@@ -116,6 +116,14 @@ class MobileSynthesis(nn.Module):
         self.levels = nn.ModuleList(Level(a, b, w_dim, 8 << i) for i, (a, b) in enumerate(pairs))
         self.to_picture = ToPicture(widths[-1], w_dim)
 
+    def modulations(self) -> list[Modulation]:
+        """Where w enters the convolutions, from the first to the last."""
+        out = [self.conv1.modulation]
+        for level in self.levels:
+            assert isinstance(level, Level)
+            out += [level.up, level.conv1.modulation, level.conv2.modulation]
+        return out
+
     def features(self, w: Tensor, levels: int | None = None) -> Tensor:
         """What the first so many levels, by default all, make of w (B, n_latent, w_dim): (B, width, side, side)."""
         x = self.conv1(self.input.expand(len(w), -1, -1, -1), w[:, 0])

@@ -111,15 +111,16 @@ class AdversarialSystem(TrainingSystem):
         if mixing == 0 and self.cfg.path_length == 0:
             return latents
         code = g.code(latents)
-        if g.code_layers:
-            code = code[:, None].expand(-1, g.code_layers, *code.shape[1:])
+        if not g.code_layers:
+            return replace(latents, code=code)
+        parts = g.split_code(code)
         if mixing > 0:
             n, layers = len(latents), g.code_layers
-            other = g.code(Latents(torch.randn(n, g.config.z_dim).to(self.device)))[:, None]
+            other = g.split_code(g.code(Latents(torch.randn(n, g.config.z_dim).to(self.device))))
             cut = torch.where(torch.rand(n) < mixing, torch.randint(1, layers, (n,)), layers)
             own = torch.arange(layers) < cut[:, None]
-            code = torch.where(own.to(self.device).reshape(n, layers, *[1] * (code.ndim - 2)), code, other)
-        return replace(latents, code=code)
+            parts = torch.where(own.to(self.device).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
+        return replace(latents, code=g.join_code(parts))
 
     def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())

@@ -1,6 +1,6 @@
 """What every training regime shares: a count of images, a curriculum over it, an average, reproducible steps."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import registry
-from ..config.fill import generator_config, to_dict
+from ..config.fill import generator_config, to_dict, without_name
 from ..config.schemas import RunConfig, StageConfig
 from ..errors import ZooError
 from ..generators.base import Generator, Latents
@@ -25,6 +25,7 @@ class TrainingSystem(L.LightningModule):
     """
 
     images_seen: Tensor
+    alike_advice: ClassVar[str] = "lower learning rates"  # what to change where all objects get one shape
 
     def __init__(self, run: RunConfig, initial: Generator | None = None, fresh: bool = True) -> None:
         super().__init__()
@@ -32,10 +33,9 @@ class TrainingSystem(L.LightningModule):
         self.run = run
         self.cfg = run.system
         name = run.generator["name"]
-        config = generator_config(name, {k: v for k, v in run.generator.items() if k != "name"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            self.generator: Generator = registry.resolve(name)(config)
+            self.generator: Generator = registry.resolve(name)(generator_config(name, without_name(run.generator)))
             self.build()
             if initial is not None:
                 self.generator.load_state_dict(initial.state_dict())

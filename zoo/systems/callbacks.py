@@ -213,11 +213,9 @@ class Samples(L.Callback):
             )  # fmt: skip
         self.alike = self.alike + 1 if variety < ALIKE else 0
         if self.alike == self.patience:
-            decays = "system.weight_decay=0 or " if hasattr(system.cfg, "weight_decay") else ""
             log.warning(
-                "all objects have had one shape in %d samples running (variety %.4f at %.1f kimg): restart with "
-                "%slower learning rates",
-                self.alike, variety, system.kimg, decays,
+                "all objects have had one shape in %d samples running (variety %.4f at %.1f kimg): restart with %s",
+                self.alike, variety, system.kimg, system.alike_advice,
             )  # fmt: skip
 
     @torch.no_grad()

@@ -7,8 +7,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from ..config.schemas import PhotometricConfig, StageConfig
-from ..generators.base import Latents
-from ..generators.unsup3d import Unsup3D
+from ..errors import ConfigError
+from ..generators.base import Generator, Latents, SelfTaught
 from ..networks.perceptual import PerceptualLoss
 from .base import TrainingSystem
 
@@ -16,22 +16,24 @@ SHOWN = 8
 
 
 class PhotometricSystem(TrainingSystem):
-    """Unsup3d's training (Wu et al. 2020): one Adam for all networks, no discriminator.
+    """Training without an opponent (Wu et al. 2020): one Adam for all networks of a `SelfTaught` method.
 
-    The pictures show the first images of the training stream.
+    The pictures show the first images of the training stream. What the method remembers from step to step is kept here,
+    under its own names, so that it travels in checkpoints and not with the weights.
     """
 
     cfg: PhotometricConfig
-    generator: Unsup3D
+    alike_advice = "system.weight_decay=0 or lower learning rates"
     examples: Tensor
-    covariances: Tensor
 
     def build(self) -> None:
-        if self.generator.config.rigid_weight > 0:
-            self.generator.check_batch(min(stage.batch for stage in self.cfg.stages))
-        size = self.generator.config.size
+        self.generator.need_batch(min(stage.batch for stage in self.cfg.stages))
+        size = self.cfg.stages[0].size
         self.register_buffer("examples", torch.zeros(SHOWN, 3, size, size))
-        self.register_buffer("covariances", torch.zeros(2, 2, size, size))
+        state = _taught(self.generator).training_state()
+        self._remembered = tuple(state)
+        for name, value in state.items():
+            self.register_buffer(name, value)
         vgg = self.cfg.perceptual
         # In a tuple, so that weights which never change stay out of the checkpoints.
         self._perceptual = () if vgg is None else (PerceptualLoss.from_file(vgg),)
@@ -49,21 +51,25 @@ class PhotometricSystem(TrainingSystem):
         if room > 0:
             self.examples[SHOWN - room :][: len(images)] = images[:room]
         perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
-        loss, parts = self.generator.losses(images, perceptual, self.kimg, self._average)
+        state = {name: self.get_buffer(name) for name in self._remembered}
+        loss, parts = _taught(self.generator).training_loss(images, self.kimg, state, perceptual)
         optimizer = cast(LightningOptimizer, self.optimizers())
         self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
         return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
 
-    def _average(self, batch: Tensor) -> Tensor:
-        """Covariances over about a hundred batches; from 0 on, so that the first ones, mostly noise, weigh little."""
-        return self.covariances.lerp_(batch, 0.01)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        checkpoint["state_dict"].setdefault("covariances", self.covariances)  # runs from before there were any
+        for name in self._remembered:  # runs from before a method remembered this start with what it is at first
+            checkpoint["state_dict"].setdefault(name, self.get_buffer(name))
 
     def shown(self, n: int) -> Latents | None:
         if self.images // self.trainer.world_size < n:
             return None
-        average = cast(Unsup3D, self.ema.average)
-        return average.encode(self.examples[:n])
+        examples = self.examples[:n]
+        return _taught(self.ema.average).explain(examples, examples.shape[-1]).latents
+
+
+def _taught(generator: Generator) -> SelfTaught:
+    if not isinstance(generator, SelfTaught):
+        raise ConfigError(f"{type(generator).__name__} needs an opponent to learn from; use system=adversarial")
+    return generator

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..config import recipes
-from ..config.fill import generator_config, merge
+from ..config.fill import generator_config, merge, without_name
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrid
 
 
 def construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "Generator":
-    own = {k: v for k, v in values.items() if k != "name"}
     name = str(values.get("name", ""))
-    model: Generator = registry.resolve(name)(generator_config(name, merge(own, overrides)))
+    model: Generator = registry.resolve(name)(generator_config(name, merge(without_name(values), overrides)))
     model.name = name
     return model
 

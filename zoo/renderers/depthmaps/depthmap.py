@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...geometry import Camera, Light
 from ..shading import lambert
-from .gridmesh import Visible, grid_faces, interpolate, rasterize_grid
+from .gridmesh import Visible, rasterize_grid
 
 SAMPLES = 2  # per pixel and direction, as the published renderer has it
 _EPS = 1e-7
@@ -196,21 +196,3 @@ def map_shading(normal: Tensor, light: Light) -> Tensor:
 def shaded(albedo: Tensor, shading: Tensor) -> Tensor:
     """Albedo (B,3,S,S) in [-1,1] under light (B,1,S,S); bright spots exceed 1."""
     return (albedo / 2 + 0.5) * shading * 2 - 1
-
-
-def render_rgb(points: Tensor, image: Tensor, camera: MapCamera) -> Tensor:
-    """Draw a coloured surface (not a look-up): for pictures from far-away viewpoints.
-
-    Args:
-        points: (B,S,S,3) vertices in the frame of the camera.
-        image: (B,3,S,S) their colours in [-1,1].
-        camera: its size must be that of the grid.
-
-    Returns:
-        (B,3,S,S) in [-1,1], the mean of 2x2 samples, on white. Vertex colours stay with their vertices; the published
-        code swaps two corners of every quad by mistake.
-    """
-    visible = see(points, camera)
-    colours = interpolate(image.flatten(2).mT, visible, grid_faces(camera.size))
-    drawn = torch.where((visible.face >= 0)[:, None], colours, 1.0)
-    return F.avg_pool2d(drawn, SAMPLES).clamp(-1, 1)

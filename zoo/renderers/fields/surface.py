@@ -24,7 +24,6 @@ def find_surface(
     evaluate: Callable[[Tensor], Tensor],
     steps: int,
     otherwise: float,
-    method: str = "secant",
 ) -> Crossing:
     """The first place where each ray goes from outside (negative) to inside (positive).
 
@@ -35,15 +34,9 @@ def find_surface(
         logits: (B, N, K, 1) field values at the coarse samples; the surface is where they are 0.
         z: (B, N, K) their distances, ascending.
         evaluate: field values (B, N, 1) at distances (B, N, 1).
-        steps: refinements.
+        steps: refinements, by the secant rule.
         otherwise: distance given where nothing is found.
-        method: "secant" or "bisection".
-
-    Raises:
-        ValueError: another method.
     """
-    if method not in ("secant", "bisection"):
-        raise ValueError(f"method must be 'secant' or 'bisection', got {method!r}")
     a = logits[..., 0]
     changes = a[..., :-1] * a[..., 1:] < 0
     first = changes.int().argmax(-1, keepdim=True)  # the first of equal values
@@ -52,8 +45,6 @@ def find_surface(
     found = changes.any(-1, keepdim=True) & (a_low < 0) & (a[..., :1] < 0)
 
     def guess() -> Tensor:
-        if method == "bisection":
-            return (z_low + z_high) / 2
         rise = torch.where(found, a_high - a_low, 1.0)
         return z_low - a_low * (z_high - z_low) / rise
 

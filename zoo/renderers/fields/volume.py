@@ -6,7 +6,7 @@ cumulative products, which half precision does not survive.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ _CHUNK_ELEMENTS = 2**19  # points times field width per pass without gradients: 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How rays are sampled and composited.
+    """How rays are sampled and composited. A method that needs to know more has a sub-class in its own file.
 
     Attributes:
         steps: samples over the whole ray, or over the window around a tracked surface.
@@ -47,10 +47,6 @@ class Sampling:
             it: what is composited are these and the fine ones.
         interval: half width of the interval they cover, world units.
         refine: steps of root finding.
-        light_ratio: 0 = no shading, 1 = full shading (methods with a light).
-        opacity_weight: of the opacity prior (methods with occupancy).
-        patch: side in pixels of a random patch rendered in place of the whole image, see `Patch`; 0 = the whole image.
-        patch_scale: least part of the image's side that a patch spans.
 
     Raises:
         ValueError: `steps` below `least_steps`, or negative `fine_steps`.
@@ -65,10 +61,6 @@ class Sampling:
     surface_steps: int = 0
     interval: float = 0.0
     refine: int = 4
-    light_ratio: float = 1.0
-    opacity_weight: float = 0.0
-    patch: int = 0
-    patch_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.fine_steps < 0:
@@ -77,6 +69,11 @@ class Sampling:
             raise ValueError(f"surface_steps={self.surface_steps}, refine={self.refine}: use 2 or more, or 0")
         if self.steps < (least := least_steps(self.fine_steps)):
             raise ValueError(f"steps={self.steps} with fine_steps={self.fine_steps}: use steps of {least} or more")
+
+    @classmethod
+    def of(cls, sampling: "Sampling") -> Self:
+        """The same sampling as this class has it; what only this class knows has its defaults."""
+        return sampling if isinstance(sampling, cls) else cls(**vars(sampling))
 
 
 def least_steps(fine_steps: int) -> int:
