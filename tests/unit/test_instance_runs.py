@@ -177,7 +177,7 @@ def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
     last = np.array([[p.SIDE[-1] for p in run.pictures] for run in (base, flat)])
     np.testing.assert_allclose(first.SIDE, np.mean([p.SIDE for p in base.pictures], 0))
     np.testing.assert_allclose(second.MAD, np.mean([p.MAD for p in flat.pictures], 0))
-    assert [len(row.SIDE) for row in result.rows] == [1, 1, 2, 3]
+    assert [len(row.figures["SIDE"]) for row in result.rows] == [1, 1, 2, 3]
     assert second.SIDE_error == pytest.approx(last[1].std(ddof=1) / 2**0.5)
     assert second.SIDE_change == pytest.approx((last[1] - last[0]).mean())
     assert second.SIDE_change_error == pytest.approx((last[1] - last[0]).std(ddof=1) / 2**0.5)
@@ -254,7 +254,7 @@ def test_runs_that_do_not_compare(runs: Path, capsys: pytest.CaptureFixture[str]
         side_by_side([average])
     assert labels([base, FinishedRun(runs / "x" / "base", {}, [])]) == [str(runs / "base"), str(runs / "x" / "base")]
     folder = str(runs / "base")
-    assert "add --benchmark instances" in failed(capsys, "compare", folder)
+    assert "add --benchmark identity or instances" in failed(capsys, "compare", folder)
     assert "needs a folder that zoo run has written" in failed(capsys, "compare", "--benchmark", "instances")
     assert "the benchmark instances takes n_pairs=N" in failed(
         capsys, "compare", folder, "n_test=5", "--benchmark", "instances", code=2

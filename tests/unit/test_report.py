@@ -212,7 +212,9 @@ def test_shape_is_asked_for_once_for_each_row(monkeypatch: pytest.MonkeyPatch) -
 def test_without_names_pictures_without_shape_are_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(scores, "load", loaded.append)
-    monkeypatch.setattr(registry, "list_models", lambda **_: ["pigan.heads64", "stylegan2.heads64", "hologan.heads64"])
-    assert list(scores.named([], "heads")) == loaded == ["pigan.heads64"]
-    assert list(scores.named([], "identity")) == ["pigan.heads64", "stylegan2.heads64", "hologan.heads64"]
+    monkeypatch.setattr(
+        registry, "list_models", lambda **_: ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
+    )
+    assert list(scores.named([], "heads")) == loaded == ["gof_shaded.heads32"]
+    assert list(scores.named([], "identity")) == ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
     assert scores.named([], "instances") == {}

@@ -1,13 +1,16 @@
 """From names to what benchmarks measure, and the figures of one of them."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import registry
+from .. import registry, resources
 from ..errors import ConfigError
 from ..hub import load
+from ..weights.cards import CONFIG
 
 if TYPE_CHECKING:
+    from ..generators.base import Generator
     from .benchmark import Benchmark, Row, Subject
 
 
@@ -68,7 +71,7 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
     methods = [name for name in names if name not in folders]
     if not names:
         trained = registry.list_models(pretrained=True)
-        methods = [name for name in trained if kind.suits(registry.resolve(name.partition(".")[0]))]
+        methods = [name for name in trained if kind.suits(_method(name))]
     runs = [read_run(folder) for folder in folders]
     found: dict[str, Subject] = {name: load(name) for name in methods}
     for label, run in zip(labels(runs), runs, strict=True):
@@ -76,3 +79,9 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
             raise ConfigError(f"{label}: the name of two rows; rename the folder")
         found[label] = run
     return found
+
+
+def _method(weights: str) -> "type[Generator]":
+    """The class of shipped weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
+    config = json.loads((resources.checkpoints() / weights / CONFIG).read_text("utf-8"))
+    return registry.resolve(config["name"])
