@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import registry
 from .config import recipes
 from .config.schemas import RunConfig
 from .errors import ConfigError
@@ -70,20 +69,17 @@ def compare(names: Sequence[str] = (), benchmark: str = "heads", **options: Any)
     """Score methods and baselines under one protocol, with pictures; Ctrl-C keeps the rows that are finished.
 
     Args:
-        names: what `zoo.load` takes; by default all trained weights that have a shape.
-        benchmark: "heads" (embedded) or "bfm" (needs `data_root`).
+        names: what `zoo.load` takes, and folders of `zoo run`; by default all trained weights that suit the benchmark.
+        benchmark: for example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists them all.
         options: see `zoo.evaluation.comparison.compare`.
 
     Raises:
         ConfigError: unknown names or benchmark, a method that makes pictures only, `bfm` without a `data_root`.
     """
     from .evaluation.comparison import compare as run
-    from .hub import load
+    from .evaluation.scores import named
 
-    models = {name: load(name) for name in names or registry.list_models(pretrained=True)}
-    if not names:
-        models = {name: model for name, model in models.items() if model.is_3d}  # a picture has no depth to score
-    return run(models, benchmark, **options)
+    return run(named(names, benchmark), benchmark, **options)
 
 
 def sample(

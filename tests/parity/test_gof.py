@@ -25,7 +25,7 @@ from fields import (
 from recorded import Comparison, Part, Recorded, assert_covered, run_part
 from torch import Tensor
 
-from zoo.evaluation.surface import weighted_variance
+from zoo.evaluation.depth.surface import weighted_variance
 from zoo.generators import gof
 from zoo.generators.base import Latents
 from zoo.generators.gof import (

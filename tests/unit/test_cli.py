@@ -257,10 +257,11 @@ def test_seeds_that_are_none(text: str) -> None:
 
 
 def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from zoo.evaluation import depth as protocols
+    from zoo.evaluation.benchmarks.heads import Heads
+    from zoo.evaluation.depth.protocol import DepthProtocol
 
-    small = protocols.Protocol("heads-small", fov=12.0, size=64, n_test=2, n_pairs=2, steps=1, batch_size=2, width=16)
-    monkeypatch.setitem(protocols.PROTOCOLS, "heads", small)
+    small = DepthProtocol("heads-small", fov=12.0, n_test=2, n_pairs=2, steps=1, batch_size=2, n_surface=1)
+    monkeypatch.setattr(Heads, "standard", small)
     assert zoo_("compare", "shadegan", "--json", "--out", "report.html") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["constant", "average", "supervised", "shadegan"]
@@ -272,7 +273,7 @@ def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys
     def interrupted(*_: object, **__: object) -> list[object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zoo.evaluation.comparison.model_sheets", interrupted)
+    monkeypatch.setattr("zoo.evaluation.depth.benchmark.model_sheets", interrupted)
     assert zoo_("compare", "shadegan", "--json") == 130
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["constant", "average", "supervised"]
     # A flat map is wrong by about 2 % of the distance: SIDE in units of 1e-2.

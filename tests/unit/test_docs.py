@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from zoo.cli import evaluate as cli_eval
 from zoo.cli import main as cli
 from zoo.config import recipes
+from zoo.evaluation import benchmarks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,7 +91,8 @@ def test_settings_are_real(page: Path) -> None:
         elif words[0] == "finetune":
             recipes.load_run("shadegan_heads32", settings)
         elif words[0] in ("eval", "compare"):
-            cli_eval._settings(settings)
+            named = words[words.index("--benchmark") + 1] if "--benchmark" in words else "heads"
+            benchmarks.parse(named, settings)
 
 
 @pages
@@ -114,3 +115,11 @@ def test_the_index_names_every_page() -> None:
         (ROOT / "docs" / link.partition("#")[0]).resolve() for link in LINK.findall(prose(ROOT / "docs/README.md"))
     }
     assert {page.resolve() for page in PAGES[1:]} - {(ROOT / "docs/README.md").resolve()} <= named
+
+
+def test_every_benchmark_and_its_settings_are_documented() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    for name in benchmarks.names():
+        assert f"--benchmark {name}" in text, name
+        for form in benchmarks.settings(name):
+            assert form.partition("=")[0] + "=" in text, f"{name}: {form}"

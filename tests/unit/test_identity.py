@@ -2,7 +2,7 @@
 
 import json
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ import torch
 from zoo import registry
 from zoo.cli import main as cli
 from zoo.errors import ConfigError, ZooError
-from zoo.evaluation import identity
-from zoo.evaluation.identity import TRUE, compare_identity
-from zoo.evaluation.identity_report import identity_table, write_identity_report
+from zoo.evaluation.benchmarks import identity
+from zoo.evaluation.benchmarks.identity import TRUE, Identity
+from zoo.evaluation.comparison import compare, measure
+from zoo.evaluation.report import text_table, write_report
 from zoo.evaluation.turners import true_heads, turners_of
 from zoo.metrics import identity as metric
 from zoo.metrics.identity import embed_faces, similarity_losses
@@ -88,20 +89,22 @@ def test_dlib_knows_turned_heads() -> None:
 def test_comparison_tells_who_turns_and_who_stays_the_same(probe, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(identity, "train_pose_probe", lambda advance: probe)
     heads = true_heads(3, 64, seed=1)
-    result = compare_identity(
+    monkeypatch.setattr(Identity, "embed", staticmethod(colours))
+    result = compare(
         {
             "never <turns>": lambda yaws: heads([0.0] * len(yaws)),
             "turns half": lambda yaws: heads([yaw / 2 for yaw in yaws]),
             "is one face": lambda yaws: heads(yaws)[:1].expand(3, -1, -1, -1, -1),
         },
+        "identity",
         quick=True,
         progress=False,
         command="zoo compare",
-        embed=colours,
     )
-    true, never, half, one = result.rows
+    true = result.rows[0]
+    never, half, one = (SimpleNamespace(**row.as_dict()) for row in result.rows[1:])
     assert (true.name, true.kind, true.n, true.protocol) == (TRUE, "baseline", 8, "identity-v1/quick")
-    assert true.reached == pytest.approx(20, abs=4)
+    assert true.figures["reached"] == pytest.approx(20, abs=4)
     assert half.reached == pytest.approx(10, abs=3)
     assert never.mean == never.worst == pytest.approx(0, abs=1e-5)
     assert never.reached == pytest.approx(0, abs=0.01)
@@ -109,12 +112,12 @@ def test_comparison_tells_who_turns_and_who_stays_the_same(probe, monkeypatch: p
     assert 0 < half.mean < half.worst
     assert one.others == pytest.approx(0, abs=1e-3)
     assert half.others > 0.1
-    json.dumps([row.figures() for row in result.rows], allow_nan=False)
-    page = write_identity_report(result, tmp_path / "page.html").read_text("utf-8")
+    json.dumps([row.as_dict() for row in result.rows], allow_nan=False)
+    page = write_report(result, tmp_path / "page.html").read_text("utf-8")
     assert "never &lt;turns&gt;" in page
     assert "<script" not in page
     assert page.count("<img") == 4 * 5
-    assert len(identity_table(result.rows).rows) == 4
+    assert len(text_table(result.benchmark, result.rows).rows) == 4
 
 
 def test_every_method_has_a_way_to_turn(probe) -> None:
@@ -134,7 +137,11 @@ def test_every_method_has_a_way_to_turn(probe) -> None:
 
 def test_names_and_numbers_that_mislead_are_refused(probe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "train_pose_probe", lambda advance: probe)
-    with pytest.raises(ConfigError, match="the name of the baseline"):
-        compare_identity({TRUE: true_heads(2, 64)}, quick=True, progress=False, embed=colours)
+    monkeypatch.setattr(Identity, "embed", staticmethod(colours))
+    with pytest.raises(ConfigError, match="the name of a baseline"):
+        compare({TRUE: true_heads(2, 64)}, "identity", quick=True, progress=False)
     with pytest.raises(ValueError, match="1 faces in 5 views"):
-        compare_identity({"alone": true_heads(1, 64)}, quick=True, progress=False, embed=colours)
+        measure("alone", true_heads(1, 64), "identity", quick=True, progress=False)
+    cls = registry.resolve("stylegan2")
+    with pytest.raises(ConfigError, match=r"stylegan2 has the rows stylegan2 \(GANSpace\), .*; use zoo compare"):
+        measure("stylegan2", cls(cls.tiny()).eval(), "identity", quick=True, progress=False)

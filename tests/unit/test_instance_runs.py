@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ import zoo
 from zoo.cli import main as cli
 from zoo.editing import frames
 from zoo.errors import ConfigError, Interrupted, WeightsError
-from zoo.evaluation import identity
-from zoo.evaluation.instance_report import write_instance_report
-from zoo.evaluation.instances import changes, compare_instances
+from zoo.evaluation.benchmark import Row, Subject
+from zoo.evaluation.benchmarks import identity
+from zoo.evaluation.benchmarks.identity import Identity
+from zoo.evaluation.benchmarks.instances import changes
+from zoo.evaluation.comparison import Comparison, compare
+from zoo.evaluation.report import write_report
 from zoo.evaluation.turners import turners_of_run
 from zoo.fitting import job as instances
 from zoo.fitting import views as instance_views
@@ -75,6 +79,15 @@ def made(gan: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(made: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     return Path(shutil.copytree(made, tmp_path / "runs"))
+
+
+def side_by_side(runs: list[FinishedRun], models: dict[str, Subject] | None = None, **settings: int) -> Comparison:
+    subjects: dict[str, Subject] = {**dict(zip(labels(runs), runs, strict=True)), **(models or {})}
+    return compare(subjects, "instances", progress=False, **settings)  # type: ignore[arg-type]
+
+
+def plain(row: Row) -> Any:
+    return SimpleNamespace(**row.as_dict())
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
@@ -156,15 +169,15 @@ def test_an_interrupted_run_must_be_finished_first(
 def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
     base, flat = (read_run(made / name) for name in ("base", "flat"))
     flat_depth = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
-    result = compare_instances([base, flat], {"ones": flat_depth}, n_pairs=20, progress=False)  # type: ignore[dict-item]
-    average, ones, first, second = result.rows
+    result = side_by_side([base, flat], {"ones": flat_depth}, n_pairs=20)
+    average, ones, first, second = map(plain, result.rows)
     assert {row.protocol for row in result.rows} == {"instances-v1/n_pairs=20/size=32"}
     assert [row.kind for row in result.rows] == ["baseline", "model", "model", "model"]
     assert [row.n for row in result.rows] == [2] * 4
     last = np.array([[p.SIDE[-1] for p in run.pictures] for run in (base, flat)])
     np.testing.assert_allclose(first.SIDE, np.mean([p.SIDE for p in base.pictures], 0))
     np.testing.assert_allclose(second.MAD, np.mean([p.MAD for p in flat.pictures], 0))
-    assert [len(row.SIDE) for row in result.rows] == [1, 1, 2, 3]
+    assert [len(row.figures["SIDE"]) for row in result.rows] == [1, 1, 2, 3]
     assert second.SIDE_error == pytest.approx(last[1].std(ddof=1) / 2**0.5)
     assert second.SIDE_change == pytest.approx((last[1] - last[0]).mean())
     assert second.SIDE_change_error == pytest.approx((last[1] - last[0]).std(ddof=1) / 2**0.5)
@@ -181,7 +194,7 @@ def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
     assert pytest.approx([score(subjects, mean.expand(2, -1, -1, -1), 12.0)["MAD"]], rel=1e-5) == average.MAD
     assert ones.SIDE[0] > average.SIDE[0]
 
-    page = write_instance_report(result, tmp_path / "page.html").read_text("utf-8")
+    page = write_report(result, tmp_path / "page.html").read_text("utf-8")
     assert page.count("<img") == 6 + 6 + 7 + 7
     assert "len(system.stages)=2, system.shape=flat" in page
     assert "<script" not in page
@@ -205,7 +218,7 @@ def test_the_command_line_shows_and_writes_it(
 
 def test_one_picture_has_no_error_bars(runs: Path) -> None:
     shutil.rmtree(runs / "base" / "head0001")
-    (row,) = compare_instances([read_run(runs / "base")], n_pairs=5, progress=False).rows[1:]
+    (row,) = map(plain, side_by_side([read_run(runs / "base")], n_pairs=5).rows[1:])
     assert (row.n, row.SIDE_error, row.SIDE_change) == (1, None, None)
     with pytest.raises(ConfigError, match="one picture"):
         turners_of_run(read_run(runs / "base"), 8)
@@ -230,20 +243,22 @@ def test_what_has_changed_is_told_in_short() -> None:
 def test_runs_that_do_not_compare(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, own = read_run(runs / "base"), read_run(runs / "own")
     with pytest.raises(ConfigError, match="the true depth of seed0000 is not known"):
-        compare_instances([own], progress=False)
+        side_by_side([own])
     shutil.rmtree(runs / "flat" / "head0001")
     with pytest.raises(ConfigError, match="only one has head0001"):
-        compare_instances([base, read_run(runs / "flat")], progress=False)
+        side_by_side([base, read_run(runs / "flat")])
     with pytest.raises(ConfigError, match="given twice"):
-        compare_instances([base, base], progress=False)
+        side_by_side([base, base])
     average = FinishedRun(runs / "average", base.settings, base.pictures)
-    with pytest.raises(ConfigError, match="average: the name of two rows"):
-        compare_instances([average], progress=False)
+    with pytest.raises(ConfigError, match="average: the name of a baseline"):
+        side_by_side([average])
     assert labels([base, FinishedRun(runs / "x" / "base", {}, [])]) == [str(runs / "base"), str(runs / "x" / "base")]
     folder = str(runs / "base")
-    assert "add --benchmark instances" in failed(capsys, "compare", folder)
-    assert "needs a folder" in failed(capsys, "compare", str(runs), "--benchmark", "instances", code=2)
-    assert "n_pairs=N alone" in failed(capsys, "compare", folder, "n_test=5", "--benchmark", "instances", code=2)
+    assert "add --benchmark identity or instances" in failed(capsys, "compare", folder)
+    assert "needs a folder that zoo run has written" in failed(capsys, "compare", "--benchmark", "instances")
+    assert "the benchmark instances takes n_pairs=N" in failed(
+        capsys, "compare", folder, "n_test=5", "--benchmark", "instances", code=2
+    )
     assert str(runs) in failed(capsys, "compare", str(runs), "--benchmark", "identity")
 
 
@@ -314,8 +329,7 @@ def test_identity_of_a_run(
 ) -> None:
     monkeypatch.setattr(identity, "train_pose_probe", lambda advance: probe)
     colours = lambda images: torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)  # noqa: E731
-    defaults = identity.compare_identity.__kwdefaults__ | {"embed": colours}
-    monkeypatch.setattr(identity.compare_identity, "__kwdefaults__", defaults)
+    monkeypatch.setattr(Identity, "embed", staticmethod(colours))
     base, flat = str(made / "base"), str(made / "flat")
     assert cli._run(["compare", base, "--benchmark", "identity", "--quick", "--json"], debug=False) == 0
     rows = json.loads(capsys.readouterr().out)

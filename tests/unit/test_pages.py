@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from test_report import made
 
-from zoo.evaluation.identity import IdentityComparison, IdentityProtocol, IdentityRow
-from zoo.evaluation.identity_report import write_identity_report
+from zoo.evaluation.benchmark import Kind, Options, Row
+from zoo.evaluation.benchmarks.identity import Identity, IdentityProtocol
+from zoo.evaluation.comparison import Comparison
 from zoo.evaluation.report import write_report
 from zoo.fitting.gallery import write_index, write_object
 from zoo.output.strips import Sheet
+from zoo.probes.pose import PoseProbe
 
 EMPTY = {"meta", "img", "br", "hr", "input"}
 NAME = 'a "quoted" & <i>name</i> #1 50%'
@@ -32,10 +34,11 @@ def report(path: Path) -> Path:
 
 
 def identity(path: Path) -> Path:
-    rules = IdentityProtocol("identity-v1")
-    rows = [IdentityRow(name, 0.2, 0.3, 0.5, 19.0, 8, "identity-v1", kind, 3.0) for name, kind in
-            (("true heads", "baseline"), (NAME, "model"))]  # fmt: skip
-    return write_identity_report(IdentityComparison(rules, rows, {r.name: sheet() for r in rows}, f"zoo {NAME}"), path)
+    named: list[tuple[str, Kind]] = [("true heads", "baseline"), (NAME, "model")]
+    figures = {"mean": 0.2, "worst": 0.3, "others": 0.5, "reached": 19.0}
+    rows = [Row(name, kind, "identity-v1", 8, figures, 3.0) for name, kind in named]
+    benchmark = Identity(IdentityProtocol(), {}, Options(), PoseProbe())
+    return write_report(Comparison(benchmark, rows, {r.name: [sheet()] for r in rows}, f"zoo {NAME}"), path)
 
 
 RECORDS = [

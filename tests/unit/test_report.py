@@ -11,20 +11,32 @@ import pytest
 import torch
 from rich.console import Console
 
+from zoo import registry
 from zoo.errors import ConfigError
-from zoo.evaluation import comparison as comparing
-from zoo.evaluation.comparison import Comparison, compare
-from zoo.evaluation.depth import PROTOCOLS, Row
+from zoo.evaluation import scores
+from zoo.evaluation.benchmark import Kind, Options, Row
+from zoo.evaluation.benchmarks.bfm import BFM
+from zoo.evaluation.benchmarks.heads import Heads
+from zoo.evaluation.comparison import Comparison, compare, measure
 from zoo.evaluation.report import page, text_table, write_report
+from zoo.fitting.runs import FinishedRun
 from zoo.generators.shadegan import ShadeGAN
 from zoo.output.colours import ramp
 from zoo.output.strips import Sheet, show_error
 from zoo.runtime import files
 from zoo.runtime.files import atomic_write
 
+SMALL = replace(Heads.standard, n_test=4, n_pairs=4, steps=2, batch_size=2, n_surface=1)
+
+
+def row(name: str, kind: Kind, side: tuple[float, float], mad: tuple[float, float], *notes: str) -> Row:
+    figures = {"SIDE": side[0], "MAD": mad[0], "SIDE_std": side[1], "MAD_std": mad[1], "variance": None, "psnr": None}
+    return Row(name, kind, "heads-v1", 199, figures, 61.0, notes)
+
+
 ROWS = [
-    Row("constant", 0.0177, 40.8, 200, "heads-v1", "baseline", 0.002, 3.0, 0.1),
-    Row("<b>mine</b>", 0.00512, 12.34, 199, "heads-v1", "model", 0.001, 1.5, 61.0, "1 test images skipped"),
+    row("constant", "baseline", (1.77, 0.2), (40.8, 3.0)),
+    row("<b>mine</b>", "model", (0.512, 0.1), (12.34, 1.5), "1 test images skipped"),
 ]
 
 
@@ -51,7 +63,8 @@ class Page(HTMLParser):
 
 def made(benchmark: str = "heads") -> Comparison:
     sheet = Sheet("Samples", "Look & see.", [("image", torch.rand(3, 3, 8, 8)), ("depth", torch.rand(3, 3, 8, 8))])
-    return Comparison(PROTOCOLS[benchmark], ROWS, {"<b>mine</b>": [sheet]}, 'zoo compare "<x>"')
+    kind = {"heads": Heads, "bfm": BFM}[benchmark]
+    return Comparison(kind(kind.standard, {}, Options()), ROWS, {"<b>mine</b>": [sheet]}, 'zoo compare "<x>"')
 
 
 def test_the_page_needs_nothing_else_and_describes_its_pictures() -> None:
@@ -118,14 +131,16 @@ def test_written_files_have_ordinary_rights(tmp_path: Path) -> None:
 
 
 def test_rows_as_plain_values_and_as_text() -> None:
-    rows = [json.loads(json.dumps(row.figures())) for row in ROWS]
+    rows = [json.loads(json.dumps(row.as_dict())) for row in ROWS]
     assert rows[1]["SIDE"] == pytest.approx(0.512)
     assert {"name", "SIDE", "MAD", "n", "protocol", "kind"} <= set(rows[0])
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(text_table(ROWS))
+    console.print(text_table(made().benchmark, ROWS))
     text = console.export_text()
     assert "1.770 ± 0.200" in text
     assert "heads-v1" in text
+    assert "1 test images skipped" in text
+    assert "Variance" not in text  # no row has one
 
 
 def test_the_error_map_is_dark_where_only_a_common_scale_differs() -> None:
@@ -135,8 +150,7 @@ def test_the_error_map_is_dark_where_only_a_common_scale_differs() -> None:
 
 
 def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(PROTOCOLS["heads"], n_test=4, n_pairs=4, steps=2, batch_size=2)
-    monkeypatch.setattr(comparing, "protocol", lambda *_, **__: small)
+    monkeypatch.setattr(Heads, "standard", SMALL)
     torch.manual_seed(0)
     generator = ShadeGAN(ShadeGAN.tiny()).eval()
     comparison = compare({"tiny": generator}, progress=False, command="zoo compare tiny")
@@ -154,22 +168,53 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_ctrl_c_keeps_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(PROTOCOLS["heads"], n_test=4, n_pairs=4, steps=2, batch_size=2)
-    monkeypatch.setattr(comparing, "protocol", lambda *_, **__: small)
+    monkeypatch.setattr(Heads, "standard", SMALL)
 
     def interrupted(images: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt
 
     flat = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     models = {"flat": flat, "stuck": interrupted, "late": flat}
-    comparison = compare(models, baselines=["constant"], progress=False)
-    assert [row.name for row in comparison.rows] == list(comparison.sheets) == ["constant", "flat"]
+    comparison = compare(models, progress=False)
+    assert [row.name for row in comparison.rows] == list(comparison.sheets) == [*Heads.baselines, "flat"]
     assert not comparison.complete
-    assert compare({"flat": flat}, baselines=["constant"], progress=False).complete
+    assert compare({"flat": flat}, progress=False).complete
+    monkeypatch.setattr(Heads, "baselines", ())
     with pytest.raises(KeyboardInterrupt):
-        compare({"stuck": interrupted}, baselines=[], progress=False)
+        compare({"stuck": interrupted}, progress=False)
 
 
-def test_a_model_may_not_take_the_name_of_a_baseline() -> None:
+def test_subjects_that_mislead_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="average: the name of a baseline"):
         compare({"average": lambda images: images[:, :1]}, progress=False)
+    with pytest.raises(ConfigError, match="unknown baseline 'averge'"):
+        compare({"x": "averge"}, progress=False)
+    with pytest.raises(ConfigError, match="which the benchmark heads cannot score"):
+        compare({"x": FinishedRun(tmp_path, {}, [])}, progress=False)
+
+
+def test_one_row_draws_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heads, "standard", SMALL)
+    monkeypatch.setattr(Heads, "sheets", lambda *_: pytest.fail("pictures that nobody looks at"))
+    benchmark, found = measure("constant", "constant", progress=False)
+    assert (benchmark.protocol, found.name) == ("heads-v1", "constant")
+
+
+def test_shape_is_asked_for_once_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heads, "standard", SMALL)
+    asked: list[str] = []
+    monkeypatch.setattr(ShadeGAN, "need_3d", lambda self, what: asked.append(what))
+    torch.manual_seed(0)
+    measure("tiny", ShadeGAN(ShadeGAN.tiny()).eval(), progress=False)
+    assert asked == ["depth to score"]
+
+
+def test_without_names_pictures_without_shape_are_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(scores, "load", loaded.append)
+    monkeypatch.setattr(
+        registry, "list_models", lambda **_: ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
+    )
+    assert list(scores.named([], "heads")) == loaded == ["gof_shaded.heads32"]
+    assert list(scores.named([], "identity")) == ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
+    assert scores.named([], "instances") == {}

@@ -13,7 +13,7 @@ from zoo import losses
 from zoo.config.recipes import load_run
 from zoo.errors import ConfigError
 from zoo.evaluation.comparison import compare
-from zoo.evaluation.depth import evaluate
+from zoo.evaluation.scores import evaluate
 from zoo.generators.base import Generator, Latents
 from zoo.generators.pigan import PiGAN
 from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config

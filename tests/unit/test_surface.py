@@ -12,7 +12,7 @@ from torch import Tensor
 import zoo
 from zoo.config.schemas import SceneConfig
 from zoo.errors import ConfigError
-from zoo.evaluation.surface import surface_figures, weighted_variance
+from zoo.evaluation.depth.surface import surface_figures, weighted_variance
 from zoo.generators import gof
 from zoo.generators.base import Latents
 from zoo.generators.gof import GOF, GOFConfig, normal_prior, opacity_prior, shrinking_interval

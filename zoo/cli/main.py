@@ -119,8 +119,8 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-app.command("eval")(cli_eval.evaluate)
-app.command()(cli_eval.compare)
+app.command("eval", epilog=cli_eval.GUIDE)(cli_eval.evaluate)
+app.command(epilog=cli_eval.GUIDE)(cli_eval.compare)
 app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
 app.command()(cli_media.figure)

@@ -1,16 +1,19 @@
-"""Several methods under one protocol, with the pictures that go with the figures."""
+"""Several subjects under one protocol, with the pictures that go with the figures."""
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import ConfigError
-from ..generators.base import Generator
-from ..output.strips import Sheet, model_sheets, test_sheet
-from ..runtime.progress import keeping
-from .depth import BASELINES, Benchmark, Predictor, Protocol, Row, Subject, protocol
+from ..errors import ConfigError, unknown
+from ..fitting.runs import FinishedRun
+from ..output.strips import Sheet
+from ..runtime.memory import keep_memory
+from ..runtime.progress import Steps, keeping
+from . import benchmarks
+from .benchmark import Benchmark, Options, Row, Subject
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,14 @@ class Comparison:
     """What a report shows.
 
     Attributes:
-        protocol: the rules that all rows share.
-        rows: baselines first, then models, in the order given.
-        sheets: pictures of every row, by its name.
-        command: how to repeat it.
+        benchmark: The rules that all rows share, and how to show them.
+        rows: In the order of the benchmark's subjects: baselines first.
+        sheets: Pictures of every row, by its name.
+        command: How to repeat the comparison.
         complete: False after Ctrl-C, which keeps the rows that were finished.
     """
 
-    protocol: Protocol
+    benchmark: Benchmark
     rows: list[Row]
     sheets: dict[str, list[Sheet]]
     command: str
@@ -33,49 +36,76 @@ class Comparison:
 
 
 def compare(
-    models: Mapping[str, Generator | Predictor],
+    subjects: Mapping[str, Subject],
     benchmark: str = "heads",
     *,
-    baselines: Sequence[str] = BASELINES,
-    data_root: str | Path | None = None,
     quick: bool = False,
-    n_test: int | None = None,
-    n_pairs: int | None = None,
     seed: int = 0,
     progress: bool = True,
     command: str | None = None,
+    **settings: Any,
 ) -> Comparison:
-    """Score baselines and models on the same test images, and picture them. Ctrl-C keeps the rows that are finished.
+    """Measure baselines and subjects under one protocol, and picture them. Ctrl-C keeps the rows that are finished.
 
     Args:
-        models: row name -> generator or predictor.
-        benchmark, data_root, quick, n_test, n_pairs, seed, progress: see `evaluate`.
-        baselines: which of "constant", "average", "supervised" to add.
-        command: what the report calls the way to repeat it; by default this process's command line.
+        subjects: Row name to generator, function or folder of `zoo run`, as the benchmark takes them.
+        benchmark: A name of `benchmarks.names`.
+        quick: Take fewer images and steps; the protocol's name says so.
+        seed: Seed of latents and probes.
+        progress: Show progress bars with the time left.
+        command: What the report calls the way to repeat it; by default this process's command line.
+        settings: The benchmark's own, for example `data_root`.
 
     Raises:
-        ConfigError: unknown benchmark or baseline, a model named like a baseline or without depth, `bfm` without a
-            `data_root`.
+        ConfigError: The benchmark or a setting is unknown, or a subject is named like a baseline or cannot be measured.
     """
-    if taken := set(models) & set(BASELINES):
-        raise ConfigError(f"{', '.join(sorted(taken))}: the name of a baseline; give the model another")
-    for model in models.values():
-        if isinstance(model, Generator):
-            model.need_3d("depth to score")
-    rules = protocol(benchmark, quick=quick, n_test=n_test, n_pairs=n_pairs)
-    opened = Benchmark.open(rules, data_root=data_root, seed=seed)
-    subjects: dict[str, Subject] = {name: name for name in baselines} | dict(models)
+    kind = benchmarks.find(benchmark)
+    if taken := set(subjects) & set(kind.baselines):
+        raise ConfigError(f"{min(taken)}: the name of a baseline; give the other row another name")
+    given: dict[str, Subject] = {name: name for name in kind.baselines}
+    opened = _open(benchmark, given | dict(subjects), Options(quick, seed, progress, settings))
     rows: list[Row] = []
     sheets = {}
-    shown = opened.test[:8]
-    true_normals = opened.normals(shown.depth)
-    with keeping(rows, len(subjects)):
-        for name, subject in subjects.items():
-            row, depth = opened.row(name, subject, progress=progress)
-            pictures = [test_sheet(shown, depth[:8], true_normals, opened.normals(depth[:8]))]
-            if isinstance(subject, Generator):
-                pictures = model_sheets(subject, size=rules.size) + pictures
-            sheets[name] = pictures
+    with keeping(rows, len(opened.subjects)):
+        for name, subject in opened.subjects.items():
+            with Steps(name, enabled=progress) as steps:
+                row, pictures = opened.row(name, subject, steps)
+            sheets[name] = pictures()
             rows.append(row)
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return Comparison(rules, rows, sheets, command, complete=len(rows) == len(subjects))
+    return Comparison(opened, rows, sheets, command, complete=len(rows) == len(opened.subjects))
+
+
+def measure(
+    name: str,
+    subject: Subject,
+    benchmark: str = "heads",
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> tuple[Benchmark, Row]:
+    """The row of one subject, and the benchmark that knows how to show it; arguments are those of `compare`.
+
+    Raises:
+        ConfigError: As `compare`, or the subject has several rows.
+    """
+    opened = _open(benchmark, {name: subject}, Options(quick, seed, progress, settings))
+    if len(opened.subjects) > 1:
+        raise ConfigError(f"{name} has the rows {', '.join(opened.subjects)}; use zoo compare --benchmark {benchmark}")
+    ((name, only),) = opened.subjects.items()
+    with Steps(name, enabled=progress) as steps:
+        return opened, opened.row(name, only, steps)[0]
+
+
+def _open(benchmark: str, subjects: Mapping[str, Subject], options: Options) -> Benchmark:
+    kind = benchmarks.find(benchmark)
+    benchmarks.check(benchmark, options.settings)
+    for subject in subjects.values():
+        if isinstance(subject, str) and subject not in kind.baselines:
+            raise ConfigError(f"{unknown('baseline', subject, kind.baselines)}. Load a model before it is scored")
+        if isinstance(subject, FinishedRun) and not kind.takes_runs:
+            raise ConfigError(f"{subject.folder}: a folder of zoo run, which the benchmark {benchmark} cannot score")
+    keep_memory()
+    return kind.open(subjects, options)

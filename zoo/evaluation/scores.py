@@ -1,36 +1,87 @@
-"""One method under one named protocol, from its name."""
+"""From names to what benchmarks measure, and the figures of one of them."""
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import registry, resources
+from ..errors import ConfigError
 from ..hub import load
+from ..weights.cards import CONFIG
 
 if TYPE_CHECKING:
     from ..generators.base import Generator
-    from .depth import Predictor, Row
+    from .benchmark import Benchmark, Row, Subject
 
 
-def evaluate(model: "str | Generator | Predictor", benchmark: str = "heads", **options: Any) -> dict[str, Any]:
+def evaluate(model: "Subject", benchmark: str = "heads", *, name: str | None = None, **options: Any) -> dict[str, Any]:
     """Score one method under a named protocol.
 
     Args:
-        model: any name that `load` takes, a baseline (`constant`, `average`, `supervised`), a generator, or a function
-            from images (N, 3, S, S) in [-1, 1] to depth (N, 1, S, S).
-        benchmark: "heads" or "bfm".
-        options: see `zoo.evaluation.depth.evaluate`.
+        model: Any name that `load` takes, a baseline of the benchmark (`constant`, `average`, `supervised`), a
+            generator, or a function from images (N, 3, S, S) in [-1, 1] to depth (N, 1, S, S).
+        benchmark: For example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists them all.
+        name: What the row is called; by default the name of the model, its class or the function.
+        options: `quick`, `seed`, `progress` and the settings of the benchmark, as `zoo.evaluation.comparison.compare`
+            takes them.
 
     Returns:
         The row of the table: `SIDE` in units of 1e-2, `MAD` in degrees, `n`, `protocol` and the rest.
+
+    Raises:
+        ConfigError: The benchmark, a setting or the model is unknown, or the model cannot be measured by it.
     """
-    return score(model, benchmark, **options).figures()
+    return score(model, benchmark, name=name, **options)[1].as_dict()
 
 
-def score(model: "str | Generator | Predictor", benchmark: str = "heads", **options: Any) -> "Row":
-    """As `evaluate`, with the row itself."""
-    from .depth import BASELINES
-    from .depth import evaluate as run
+def score(
+    model: "Subject", benchmark: str = "heads", *, name: str | None = None, **options: Any
+) -> "tuple[Benchmark, Row]":
+    """As `evaluate`: the row itself, and the benchmark that knows how to show it."""
+    from . import benchmarks
+    from .comparison import measure
 
-    named = isinstance(model, str) and model not in BASELINES
-    subject = load(model) if named else model  # type: ignore[arg-type]
-    if isinstance(model, str):
-        options.setdefault("name", model)
-    return run(subject, benchmark, **options)
+    if isinstance(model, str) and model not in benchmarks.find(benchmark).baselines:
+        ((own, subject),) = named([model], benchmark).items()
+    else:
+        own, subject = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__), model
+    return measure(name or own, subject, benchmark, **options)
+
+
+def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
+    """What names stand for, by the name of its row.
+
+    Args:
+        names: What `load` takes, and folders of `zoo run` where the benchmark takes them; none at all stands for all
+            trained weights that suit the benchmark.
+        benchmark: A name of `benchmarks.names`.
+
+    Raises:
+        ConfigError: A name is unknown, or two rows have the same.
+        WeightsError: Files are damaged.
+    """
+    from ..fitting.runs import is_run, labels, read_run
+    from . import benchmarks
+
+    kind = benchmarks.find(benchmark)
+    folders = [name for name in names if is_run(name)]
+    if folders and not kind.takes_runs:
+        others = [other for other in benchmarks.names() if benchmarks.find(other).takes_runs]
+        raise ConfigError(f"{folders[0]}: a folder of zoo run; add --benchmark {' or '.join(others)}")
+    methods = [name for name in names if name not in folders]
+    if not names:
+        trained = registry.list_models(pretrained=True)
+        methods = [name for name in trained if kind.suits(_method(name))]
+    runs = [read_run(folder) for folder in folders]
+    found: dict[str, Subject] = {name: load(name) for name in methods}
+    for label, run in zip(labels(runs), runs, strict=True):
+        if label in found:
+            raise ConfigError(f"{label}: the name of two rows; rename the folder")
+        found[label] = run
+    return found
+
+
+def _method(weights: str) -> "type[Generator]":
+    """The class of shipped weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
+    config = json.loads((resources.checkpoints() / weights / CONFIG).read_text("utf-8"))
+    return registry.resolve(config["name"])

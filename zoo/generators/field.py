@@ -6,7 +6,7 @@ The methods are in their own files.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
-from ..geometry import Camera
+from ..geometry import Camera, Render
 from ..networks.siren import FiLMSiren
 from ..renderers.fields.volume import Field, FieldOut, RayMaps, Sampling, least_steps, render_rays
 from ..renderers.p3d import pytorch3d
@@ -69,6 +69,13 @@ def check_density(config: Any) -> None:
         raise ConfigError(f"generator.mesh_level={config.mesh_level}: use a finite number")
 
 
+class SurfaceView(NamedTuple):
+    """The surface alone: its colours (B, 3, H, W) in [-1, 1], and which rays meet it, (B, 1, H, W) bool."""
+
+    rgb: Tensor
+    met: Tensor
+
+
 class VolumeGenerator(Generator):
     """A generator whose object is a field in space: rendering along rays, marching cubes.
 
@@ -107,6 +114,10 @@ class VolumeGenerator(Generator):
 
     def colour_condition(self, n: int) -> Tensor | None:
         """What the colour layer is given beside features when a mesh is coloured; None if nothing."""
+        return None
+
+    def surface_view(self, render: Render) -> SurfaceView | None:
+        """The rendering of the surface alone that came with a render; None if the method makes none."""
         return None
 
     def activated(self, sigma: Tensor) -> Tensor:

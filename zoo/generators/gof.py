@@ -22,7 +22,7 @@ from ..renderers.fields.surface import Crossing
 from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert
 from .base import Latents
-from .field import camera_normals, to_image
+from .field import SurfaceView, camera_normals, to_image
 from .shadegan import ShadeGAN, ShadeGANConfig, ShadeSampling
 
 _POINTS = 2**15  # surface points in one query
@@ -108,6 +108,11 @@ class GOF(ShadeGAN):
         rgb, normal = self.paint_surface(code, camera, light, maps, sampling)
         aux |= {"surface_rgb": to_image(rgb * 2 - 1, size), "world_normal": to_image(normal, size)}
         return replace(render, normal=camera_normals(normal, camera, maps.opacity), aux=render.aux | aux)
+
+    def surface_view(self, render: Render) -> SurfaceView | None:
+        """The surface alone, which renders have at inference."""
+        aux = render.aux
+        return SurfaceView(aux["surface_rgb"], aux["found"] > 0) if "surface_rgb" in aux else None
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
         """Depth (B, 1, H, W) of the surface along the optical axis; of the weights where rays do not enter one."""

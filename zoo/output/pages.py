@@ -75,9 +75,43 @@ def results(caption: str, headings: Sequence[str], rows: Sequence[Line]) -> str:
         bar = f'<i class="bar {row.kind}" style="width:{100 * row.bar / longest:.1f}%"></i>'
         cells = "".join(f"<td>{_spread(number)}</td>" for number in numbers)
         lines.append(f'<tr{rule}><th scope="row">{name}{note}{bar}</th>{cells}</tr>')
-    heads = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+    return f"<h2>Results</h2>{_table(caption, headings, lines)}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of others, which never share a table with those measured here.
+
+    Attributes:
+        source: Where they come from, in a sentence.
+        caption: A few words above the table.
+        headings: One for each column, that of the names first.
+        rows: One text for each heading.
+    """
+
+    source: str
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def published(table: Published) -> str:
+    """The section with figures of others; all parts of `table` are text."""
+    lines = []
+    for row in table.rows:
+        name, *numbers = map(html.escape, row)
+        cells = "".join(f"<td>{_spread(number)}</td>" for number in numbers)
+        lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
-        f'<h2>Results</h2><div class="scroll"><table><caption>{html.escape(caption)}</caption>'
+        f"<h2>Published figures</h2><p>{html.escape(table.source)} They were not measured here, so they stand apart "
+        f"from the table above.</p>{_table(table.caption, table.headings, lines)}"
+    )
+
+
+def _table(caption: str, headings: Sequence[str], lines: Sequence[str]) -> str:
+    heads = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+    return (
+        f'<div class="scroll"><table><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

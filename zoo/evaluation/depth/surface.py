@@ -2,15 +2,45 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..generators.base import Latents
-from ..generators.field import VolumeGenerator
-from ..geometry import Camera
-from ..renderers.fields.surface import find_surface
-from ..renderers.fields.volume import Sampling, composite_weights, ray_distances
+from ...generators.base import Latents
+from ...generators.field import VolumeGenerator
+from ...geometry import Camera
+from ...renderers.fields.surface import find_surface
+from ...renderers.fields.volume import Sampling, composite_weights, ray_distances
+from ..benchmark import Column, Figure
+from .protocol import DepthProtocol, Scored
+
+
+class Surfaces:
+    """How surface-like fields are, see `surface_figures`; nothing for what is not a field."""
+
+    keys: ClassVar = ("variance", "psnr")
+    columns: ClassVar = (
+        Column("variance", "Variance", "×10⁻⁴", better="lower", form=".3g", scale=1e4),
+        Column("psnr", "Surface PSNR", "dB", better="higher", form=".1f"),
+    )
+
+    def words(self, rules: DepthProtocol) -> list[str]:
+        """What is examined, and how."""
+        return [
+            f"Fields are examined further on {rules.n_surface} objects (psi 0.7, {rules.size} px): variance is the "
+            "mean squared distance, in squared world units, of rendering weights from their mean along opaque rays "
+            "(288 even samples); PSNR compares the volume rendering with a rendering of the surface alone, where a "
+            "method makes both and rays meet a surface."
+        ]
+
+    def measure(self, scored: Scored) -> dict[str, Figure]:
+        """Variance in squared world units, PSNR in dB."""
+        if not isinstance(scored.subject, VolumeGenerator):
+            return {}
+        n = scored.rules.n_surface
+        with scored.steps.task("examining surfaces", n) as advance:
+            return {**surface_figures(scored.subject, n, scored.rules.size, scored.seed, advance)}
 
 
 @torch.no_grad()
@@ -72,8 +102,10 @@ def surface_figures(
         if not math.isnan(variance):
             found["variance"].append(variance)
         render = generator(one, camera)
-        if "surface_rgb" in render.aux and (met := render.aux["found"].expand_as(render.rgb) > 0).any():
-            error = (render.rgb - render.aux["surface_rgb"])[met].square().mean() / 4  # of a range of 2
+        surface = generator.surface_view(render)
+        if surface is not None and surface.met.any():
+            met = surface.met.expand_as(render.rgb)
+            error = (render.rgb - surface.rgb)[met].square().mean() / 4  # of a range of 2
             found["psnr"].append(-10 * math.log10(max(error.item(), 1e-10)))
         advance(1)
     return {name: sum(values) / len(values) for name, values in found.items() if values}

@@ -1,0 +1,175 @@
+"""What a benchmark is: test data under a protocol with a name, rows of figures, columns that show them, and words."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+from ..fitting.runs import FinishedRun
+from ..generators.base import Generator
+from ..output.pages import Published
+from ..output.strips import Sheet
+from ..runtime.progress import Steps
+
+Subject = str | Generator | FinishedRun | Callable[..., Any]  # what gets a row; a string is the name of a baseline
+Figure = float | Sequence[float] | Sequence[str] | None
+Kind = Literal["baseline", "model"]
+Pictures = Callable[[], list[Sheet]]  # draws the sheets of a row: only those who look at them pay for them
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: What the line is called.
+        kind: Whether it shows a baseline or a model.
+        protocol: Name of the protocol; figures of different protocols do not compare.
+        n: Number of test images, faces or pictures behind the figures.
+        figures: By name and in the units of their columns' documentation. SIDE is in units of 1e-2, angles are in
+            degrees. None stands for a figure that the subject does not have.
+        seconds: Wall time; None where it was not measured.
+        notes: What a reader must know, for example that images were skipped.
+    """
+
+    name: str
+    kind: Kind
+    protocol: str
+    n: int
+    figures: Mapping[str, Figure]
+    seconds: float | None = None
+    notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain values for JSON, figures beside the rest."""
+        own = {"name": self.name, "kind": self.kind, "protocol": self.protocol, "n": self.n}
+        return {**own, **self.figures, "seconds": self.seconds, "notes": "; ".join(self.notes)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a figure of every row is shown.
+
+    Attributes:
+        key: Name of the figure in `Row.as_dict`.
+        title: Heading without its unit.
+        unit: Stands behind the title.
+        better: Which way is better, if one is.
+        form: Format of each number.
+        scale: Factor between the figure and what is printed.
+        spread: Name of the figure that stands behind a plus-minus sign.
+    """
+
+    key: str
+    title: str
+    unit: str = ""
+    better: Literal["lower", "higher", ""] = ""
+    form: str = ".3f"
+    scale: float = 1
+    spread: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title, unit, and an arrow that points where figures are better."""
+        arrow = {"lower": "\N{NO-BREAK SPACE}↓", "higher": "\N{NO-BREAK SPACE}↑", "": ""}[self.better]
+        return f"{self.title} {self.unit}".strip() + arrow
+
+    def cell(self, values: Mapping[str, Any]) -> str:
+        """The text of one row's cell; stages are joined by arrows, what is missing is empty."""
+        value, spread = values.get(self.key), values.get(self.spread)
+        if value is None:
+            return ""
+        parts = value if isinstance(value, Sequence) else [value]
+        text = " → ".join(f"{self.scale * part:{self.form}}" for part in parts)
+        return text if spread is None else f"{text} ± {self.scale * spread:{self.form.lstrip('+')}}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a benchmark is opened.
+
+    Attributes:
+        quick: Take fewer images and steps for a look in seconds; the protocol's name says so.
+        seed: Seed of latents and of the networks that are trained on the way.
+        progress: Show progress bars.
+        settings: The benchmark's own, by Python keyword, as `benchmarks.parse` gives them.
+    """
+
+    quick: bool = False
+    seed: int = 0
+    progress: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Benchmark(ABC):
+    """A protocol, its data, and what is to be measured. One in `zoo/evaluation/benchmarks/` is known everywhere.
+
+    Attributes:
+        title: Headline of the page.
+        baselines: Names of the rows that stand in every comparison; `row` is given such a name as its subject.
+        takes_runs: Whether folders of `zoo run` can be subjects.
+        columns: What tables show, from left to right; columns without any figure are left out.
+        bar: Key of the column that bars show.
+        bar_caption: What the table's caption says of bars and figures.
+        published: Figures of others that are shown in a table of their own.
+        protocol: Name of the protocol, with every departure from it.
+        subjects: Row name to what is measured, in the order of the rows. One that was given may have become several.
+    """
+
+    title: ClassVar[str]
+    baselines: ClassVar[tuple[str, ...]] = ()
+    takes_runs: ClassVar[bool] = False
+    bar: ClassVar[str]
+    bar_caption: ClassVar[str]
+    published: ClassVar[Published | None] = None
+    subjects: Mapping[str, Subject]
+
+    @classmethod
+    @abstractmethod
+    def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
+        """Read the data, and refuse subjects that cannot be measured before any long work begins.
+
+        Args:
+            subjects: Row name to subject.
+            options: How to open the benchmark.
+
+        Raises:
+            ConfigError: A subject or a setting cannot be used.
+            DataError: Data is missing or unreadable.
+        """
+
+    @classmethod
+    def suits(cls, method: type[Generator]) -> bool:
+        """Whether trained weights of a method are compared when no names are given."""
+        return True
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[Column]: ...
+
+    @abstractmethod
+    def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        """Measure one of `subjects`, and offer pictures of it.
+
+        Args:
+            name: What the row is called.
+            subject: What is measured.
+            steps: Where progress is shown.
+        """
+
+    @abstractmethod
+    def words(self) -> list[str]:
+        """The protocol in sentences, for people."""
+
+    @abstractmethod
+    def lead(self, rows: Sequence[Row]) -> str:
+        """What the page says first, as HTML: names are escaped."""
+
+    def shown(self, rows: Sequence[Row]) -> list[Column]:
+        """The columns that have a figure in at least one of the rows."""
+        values = [row.as_dict() for row in rows]
+        return [column for column in self.columns if any(column.cell(each) for each in values)]

@@ -1,0 +1,107 @@
+"""The registry of benchmarks: every file of this folder is one, known by the file's name. Imports nothing heavy.
+
+A file has a docstring, whose first line the command line shows; a class derived from `Benchmark`; and, if it takes
+settings, a literal `SETTINGS` from `key=N` (a whole number) or `key=WORD` (a text) to what the setting does.
+"""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from ..benchmark import Benchmark
+
+
+def names() -> list[str]:
+    """All benchmarks, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> "type[Benchmark]":
+    """The class of a benchmark.
+
+    Raises:
+        ConfigError: The name is unknown; the message offers the nearest one.
+    """
+    from ..benchmark import Benchmark
+
+    _file(name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Benchmark) and value.__module__ == module.__name__:
+            return value
+    raise ConfigError(f"{module.__file__}: defines no Benchmark; see zoo/evaluation/benchmark.py")
+
+
+def summary(name: str) -> str:
+    """One line on what a benchmark measures. Raises ConfigError for an unknown name."""
+    return (ast.get_docstring(_source(_file(name))) or "").partition("\n")[0]
+
+
+def settings(name: str) -> dict[str, str]:
+    """What a benchmark can be told: `key=WORD` to what that does. Raises ConfigError for an unknown name."""
+    for node in _source(_file(name)).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["SETTINGS"]:
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def parse(name: str, given: Iterable[str]) -> dict[str, Any]:
+    """Settings as `key=value`, read as keywords of Python: `data.root=DIR` is `data_root`.
+
+    Raises:
+        ConfigError: The benchmark is unknown or does not take a setting, or a value is no whole number.
+    """
+    forms = dict(form.split("=") for form in settings(name))
+    found: dict[str, Any] = {}
+    for setting in given:
+        key, _, value = setting.partition("=")
+        if key not in forms:
+            raise ConfigError(f"unknown setting {setting!r}: the benchmark {name} takes {_taken(name)}")
+        try:
+            found[_keyword(key)] = int(value) if forms[key] == "N" else value
+        except ValueError:
+            raise ConfigError(f"{setting!r}: {value!r} is not a whole number") from None
+    return found
+
+
+def check(name: str, given: Iterable[str]) -> None:
+    """Refuse keywords of Python that are no settings of a benchmark. Raises ConfigError."""
+    known = {_keyword(form.partition("=")[0]) for form in settings(name)}
+    if extra := sorted(set(given) - known):
+        raise ConfigError(f"unknown setting {extra[0]!r}: the benchmark {name} takes {_taken(name)}")
+
+
+def guide() -> str:
+    """All benchmarks and their settings, for the help of the command line."""
+    lines = ["Benchmarks:"]
+    for name in names():
+        lines.append(f"  {name}: {summary(name)}")
+        lines += [f"    {form}: {what}" for form, what in settings(name).items()]
+    return "\n".join(lines)
+
+
+def _taken(name: str) -> str:
+    return ", ".join(settings(name)) or "none"
+
+
+def _keyword(key: str) -> str:
+    return key.replace(".", "_")
+
+
+def _file(name: str) -> Path:
+    for folder in __path__:
+        if name.isidentifier() and (path := Path(folder, f"{name}.py")).is_file() and name in names():
+            return path
+    raise ConfigError(unknown("benchmark", name, names()))
+
+
+@cache
+def _source(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))

@@ -1,0 +1,55 @@
+"""Depth against Unsup3d's synface images on your disk: SIDE and MAD."""
+
+from collections.abc import Mapping
+from typing import Self
+
+from ...data.synface import SynfaceDataset
+from ...errors import ConfigError
+from ...output.pages import Published
+from ...probes.depth import Pairs
+from ..benchmark import Options, Subject
+from ..depth.accuracy import Accuracy
+from ..depth.benchmark import DepthBenchmark, pairs_of, spread
+from ..depth.protocol import DepthProtocol
+
+SETTINGS = {
+    "data.root=DIR": "folder in the layout of synface; needed",
+    "n_test=N": "number of test images",
+    "n_pairs=N": "number of training pairs",
+    "on_error=WORD": "stop at an image that cannot be read, or skip it, which the row says; default stop",
+}
+
+
+class BFM(DepthBenchmark):
+    """The test of Unsup3d (Wu et al. 2020) on its own images."""
+
+    standard = DepthProtocol("bfm-v1", fov=10.0)
+    published = Published(
+        "Wu et al. 2020, table 2: mean and standard deviation over test images, trained and tested by its authors.",
+        "BFM, as published",
+        ("Method", *(column.heading for column in Accuracy.columns)),
+        (
+            ("supervised", "0.410 ± 0.103", "10.78 ± 1.01"),
+            ("constant depth", "2.723 ± 0.371", "43.34 ± 2.25"),
+            ("average depth", "1.990 ± 0.556", "23.26 ± 2.85"),
+            ("Unsup3d", "0.793 ± 0.140", "16.51 ± 1.56"),
+        ),
+    )
+
+    @classmethod
+    def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
+        if not options.settings.get("data_root"):
+            raise ConfigError(
+                "benchmark 'bfm' reads Unsup3d's synface folder from disk: give data.root=DIR, in Python data_root"
+            )
+        if (chosen := options.settings.get("on_error", "stop")) not in ("stop", "skip"):
+            raise ConfigError(f"on_error={chosen}: use stop or skip")
+        return super().open(subjects, options)
+
+    def true_pairs(self, split: str, n: int) -> Pairs:
+        settings = self.options.settings
+        on_error = settings.get("on_error", "stop")
+        images = SynfaceDataset(settings["data_root"], split=split, size=self.rules.size, on_error=on_error)
+        items = images.items(spread(len(images), n))
+        self.unread += [name for name in images.skipped if name not in self.unread]
+        return pairs_of(items)
