@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, unknown
+from ..resources import plugins
 from .layouts import LAYOUTS, SPLITS, Layout
 from .store import Files, open_files
 from .transforms import BadImage, Resample, load_image, to_float, to_uint8
@@ -134,14 +135,17 @@ class HeadSource(Dataset[dict[str, Any]]):
 
 def names() -> list[str]:
     """Data sets that `open_source` knows."""
-    return ["heads", *LAYOUTS]
+    return ["heads", *LAYOUTS, *plugins()["zoo.layouts"]]
 
 
 def layout(name: str) -> Layout:
-    """The layout of a data set on disk. Raises DataError with the nearest name."""
-    if name not in LAYOUTS:
+    """The layout of a data set on disk: ours, or a plug-in's. Raises DataError with the nearest name."""
+    if name in LAYOUTS:
+        return LAYOUTS[name]
+    if name not in plugins()["zoo.layouts"]:
         raise DataError(unknown("data set", name, names()))
-    return LAYOUTS[name]
+    found: Layout = plugins()["zoo.layouts"][name].load()
+    return found
 
 
 def open_source(
