@@ -90,4 +90,4 @@ def index(key: str) -> int:
 
 
 def steps(n: int, **more: Any) -> dict[str, Any]:
-    return {"steps": n, "finesteps": n, **more}
+    return {"steps": n, "fine_steps": n, **more}
