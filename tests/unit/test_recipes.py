@@ -14,7 +14,8 @@ def test_networks_are_built_and_judge_every_stage(recipe: str, monkeypatch: pyte
     monkeypatch.setattr(adversarial, "light_prior", lambda _: None)  # it factorises numbers, and meta tensors have none
     run = recipes.load_run(recipe)
     with torch.device("meta"):  # shapes without memory: full-size recipes cost nothing
-        system = REGIMES[run.system.name].load()(run)
+        fresh = {} if run.system.name == "instance" else {"fresh": False}  # first weights need real numbers
+        system = REGIMES[run.system.name].load()(run, **fresh)
         assert all(p.is_meta for p in system.parameters())
         if isinstance(system, adversarial.AdversarialSystem):
             for stage in run.system.stages:
