@@ -143,9 +143,9 @@ def _cache() -> Check:
 def _weights() -> Iterator[Check]:
     from .weights.files import read_weights
 
-    for name in registry.list_models(pretrained=True):
+    for name, folder in sorted(registry.weight_folders().items()):
         try:
-            card = read_weights(resources.checkpoints() / name).card
+            card = read_weights(folder).card
         except ZooError as error:
             yield Check(f"weights {name}", "broken", str(error), "install zoo again")
             continue

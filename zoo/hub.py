@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import registry, resources
+from . import registry
 from .config.fill import to_dict
 from .config.schemas import Card
 from .errors import ConfigError, WeightsError
@@ -63,7 +63,7 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
         return build(weights.read_weights(locate(name)).config, **overrides)
     place, chosen = locate(name), device_of(device)
     stored = weights.read_weights(place)
-    if stored.card is None and place.parent == resources.checkpoints():
+    if stored.card is None and place in registry.weight_folders().values():
         raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
     with torch.random.fork_rng(devices=[]):
         model = construct(stored.config, overrides)

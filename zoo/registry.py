@@ -1,39 +1,37 @@
 """Names of the methods, where their classes live, and names of the weights. Imports nothing heavy, see `zoo.list`.
 
 A method is known by its file `configs/generator/<name>.yaml`, whose line `class: module:Class` names the code. A
-package of somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`).
+package of somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`) and may
+bring files like ours, see `resources`.
 """
 
 import fnmatch
+import functools
 import importlib
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from . import resources
 from .errors import ConfigError, unknown
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
 
 WEIGHTS = "model.safetensors"  # the file that makes a folder of checkpoints/ a set of weights
 _CLASS_LINE = re.compile(r"^class:\s*([\w.]+:\w+)\s*$", re.MULTILINE)
 
 
-def _plugins() -> "EntryPoints":
-    from importlib.metadata import entry_points  # half of what `import zoo` would take
-
-    return entry_points(group="zoo.generators")
-
-
 def names() -> list[str]:
     """Registered method names, sorted."""
-    shipped = {path.stem for path in (resources.configs() / "generator").glob("*.yaml")}
-    return sorted(shipped | {point.name for point in _plugins()})
+    return sorted({*resources.config_files("generator"), *resources.plugins()["zoo.generators"]})
 
 
 def weights() -> list[str]:
-    """Names `method.tag` of the shipped weights, in natural order."""
-    return sorted((path.parent.name for path in resources.checkpoints().glob(f"*.*/{WEIGHTS}")), key=_natural)
+    """Names `method.tag` of the weights that zoo and its plug-ins ship, in natural order."""
+    return sorted(weight_folders(), key=_natural)
+
+
+def weight_folders() -> dict[str, Path]:
+    """Where these weights lie, by name."""
+    return resources.weight_folders(WEIGHTS)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
@@ -58,19 +56,34 @@ def target(name: str) -> str:
     Raises:
         ConfigError: the name is not registered; the message offers the nearest names.
     """
-    path = resources.configs() / "generator" / f"{name}.yaml"
-    if re.fullmatch(r"\w+", name) and path.is_file():
-        match = _CLASS_LINE.search(path.read_text(encoding="utf-8"))
-        if match is None:
-            raise ConfigError(f"{path}: no line 'class: module:Class'")
+    path, point = resources.config_files("generator").get(name), resources.plugins()["zoo.generators"].get(name)
+    if path is not None and (match := _CLASS_LINE.search(path.read_text(encoding="utf-8"))):
         return match.group(1)
-    for point in _plugins():
-        if point.name == name:
-            return point.value
+    if point is not None:
+        return point.value
+    if path is not None:
+        raise ConfigError(f"{path}: no line 'class: module:Class'")
     raise ConfigError(unknown("method", name, names()))
 
 
+@functools.cache
 def resolve(name: str) -> type[Any]:
-    """The generator class registered under `name`."""
-    module, _, attribute = target(name).partition(":")
+    """The generator class registered under `name`.
+
+    Raises:
+        ConfigError: the name is not registered, or it is that of a plug-in that cannot be imported.
+    """
+    try:
+        return imported(target(name))
+    except (ImportError, AttributeError) as error:
+        if name not in resources.plugins()["zoo.generators"]:
+            raise
+        raise ConfigError(
+            f"{name}: the package that brings it does not work ({error}); repair it, or remove it"
+        ) from error
+
+
+def imported(path: str) -> Any:
+    """What `"module:name"` stands for."""
+    module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -1,12 +1,20 @@
-"""Where the files that travel with the package lie: `configs/` and `checkpoints/`.
+"""Where the files that travel with zoo and its plug-ins lie: `configs/` and `checkpoints/`.
 
 In a wheel both sit inside the package (`zoo/_configs`, `zoo/_checkpoints`); in a source checkout they are the
-top-level folders, so that people read and edit them there.
+top-level folders, so that people read and edit them there. A plug-in is a package of somebody else that names a method,
+a layout of data or a table of published weights in an entry point. Its folders `zoo_configs` and `zoo_checkpoints` lie
+beside the module that the entry point names; they are found without importing it.
 """
 
 import os
+from functools import cache as once
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+PLUGIN_GROUPS = ("zoo.generators", "zoo.layouts", "zoo.official")
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -23,6 +31,51 @@ def configs() -> Path:
 def checkpoints() -> Path:
     """Folder of the shipped weights, one sub-folder `<name>.<tag>` each."""
     return _folder("checkpoints")
+
+
+def config_files(kind: str = "") -> dict[str, Path]:
+    """YAML files by name, zoo's own before those of plug-ins.
+
+    Args:
+        kind: sub-folder of `configs/`, such as "data"; by default the recipes.
+    """
+    folders = [configs(), *_plugin_folders("zoo_configs")]
+    return {path.stem: path for folder in reversed(folders) for path in (folder / kind).glob("*.yaml")}
+
+
+def weight_folders(file: str) -> dict[str, Path]:
+    """Folders of weights by name `<method>.<tag>`, zoo's own before those of plug-ins; each holds `file`."""
+    folders = [checkpoints(), *_plugin_folders("zoo_checkpoints")]
+    return {path.parent.name: path.parent for folder in reversed(folders) for path in folder.glob(f"*.*/{file}")}
+
+
+@once
+def plugins() -> dict[str, dict[str, "EntryPoint"]]:
+    """Entry points of installed plug-ins, by group and name."""
+    from importlib.metadata import entry_points  # half of what `import zoo` would take
+
+    found = entry_points()
+    return {group: {point.name: point for point in found.select(group=group)} for group in PLUGIN_GROUPS}
+
+
+@once
+def _plugin_folders(name: str) -> list[Path]:
+    modules = {point.module for points in plugins().values() for point in points.values()}
+    places = (place / name for module in sorted(modules) for place in _around(module))
+    return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def _around(module: str) -> list[Path]:
+    """The folder that a module lies in, or is, and those above it in its package; nothing is imported."""
+    from importlib.util import find_spec
+
+    top, *inner = module.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    roots = [Path(root) for root in (spec and spec.submodule_search_locations) or []]
+    return [root.joinpath(*inner[:n]) for root in roots for n in range(len(inner), -1, -1)]
 
 
 def cache() -> Path:

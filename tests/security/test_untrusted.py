@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 
 import zoo
 from zoo import resources
+from zoo.config import recipes
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.weights import files as weights
 
@@ -117,6 +119,30 @@ def test_interpolations_in_a_card_are_refused(folder: Path) -> None:
     card = folder / "README.md"
     card.write_text(card.read_text().replace("summary: ''", "summary: ${oc.env:HOME}"))
     refused(folder, "interpolation")
+
+
+def test_escapes_do_not_hide_an_interpolation(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "42")
+    original = (folder / "README.md").read_text()
+    for line in (r'summary: "\x24{oc.env:SECRET}"', r'licence: {code: "\u0024{oc.env:SECRET}"}'):
+        key = line.partition(":")[0]
+        (folder / "README.md").write_text(
+            re.sub(rf"^{key}: .*$", lambda _, line=line: line, original, flags=re.MULTILINE)
+        )
+        refused(folder, "interpolation")
+        with pytest.raises(WeightsError, match="interpolation"):
+            zoo.card(f"file:{folder}")
+    rewrite(folder, json.dumps({"name": "pigan", **TINY, "steps": "@"}).replace("@", r"\u0024{oc.env:SECRET}"))
+    refused(folder, "interpolation")
+
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text('use: [generator/pigan, data/heads]\nsystem: {stages: [{batch: "\\x24{oc.env:SECRET}"}]}')
+    prior = tmp_path / "prior.json"
+    prior.write_text(r'{"yaw_std": "\u0024{oc.env:SECRET}"}')
+    given = [f"data.scene.pose={prior}", r'system.stages=[{batch: "\x24{oc.env:SECRET}"}]', "seed=${oc.env:SECRET}"]
+    for name, overrides in [(str(recipe), []), *(("pigan", ["data=folder", override]) for override in given)]:
+        with pytest.raises(ConfigError, match="interpolation"):
+            recipes.load_run(name, overrides)
 
 
 @pytest.mark.parametrize("name", ["os:system", "zoo.generators.pigan:PiGAN", "../pigan", "", "PiGAN"])

@@ -1,13 +1,30 @@
 """Configurations that cannot work are refused before anything starts, with the key, the value and the fix."""
 
 import dataclasses
+import math
+import operator
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from zoo import registry
 from zoo.config import recipes
+from zoo.config.bounds import check
 from zoo.config.checks import validate
 from zoo.config.fill import merge
-from zoo.config.schemas import DISTRIBUTIONS, DataConfig, PoseConfig, RunConfig, SceneConfig, StageConfig
+from zoo.config.regimes import REGIMES
+from zoo.config.schemas import (
+    DISTRIBUTIONS,
+    DataConfig,
+    PoseConfig,
+    RunConfig,
+    SceneConfig,
+    StageConfig,
+    TrainerConfig,
+)
 from zoo.errors import ConfigError
 
 FOLDER = ["data=folder", "data.root=faces"]
@@ -29,6 +46,7 @@ def test_every_data_set_loads(data: str) -> None:
 
 
 def test_the_defaults_are_valid() -> None:
+    check(RunConfig())
     validate(RunConfig(), HEADS)
 
 
@@ -68,11 +86,123 @@ def test_the_defaults_are_valid() -> None:
         ("generator.fine_steps=-1", r"generator\.fine_steps=-1: use 0 or more"),
         ("data.scene.light.mean=[0, 0]", r"light\.mean=\[0.0, 0.0\]: give 4 numbers"),
         ("data.scene.light.cov=[[1, 0, 0, 0], [1]]", "give 4 rows of 4"),
+        ("data.scene.light.mean=[0, 0, .nan, 0]", r"data\.scene\.light\.mean\[2\]=nan: use a finite number"),
+        ("system.stages=[{batch: 1000000000}]", r"stages\[0\]\.batch=1000000000: use 65,536 or less"),
+        ("system.stages=[{batch: 1e9}]", r"batch: Value '1000000000.0' of type"),
+        ("system.stages=[{lr_g: 1e9}]", r"stages\[0\]\.lr_g=1000000000\.0: use 10 or less"),
+        ("system.stages=[{fade_kimg: -1}]", r"stages\[0\]\.fade_kimg=-1\.0: use 0 or more"),
+        ("system.betas=[2, -1]", r"system\.betas=\[2\.0, -1\.0\]: give two numbers of 0 or more and below 1"),
+        ("system.betas=[.nan, 0.9]", r"system\.betas=\[nan, 0\.9\]"),
+        ("system.betas=[0.9]", r"system\.betas=\[0\.9\]: give two numbers"),
+        ("system.grad_clip=nan", r"system\.grad_clip=nan: use a finite number above 0"),
+        ("system.grad_clip=inf", r"system\.grad_clip=inf: use a finite number"),
+        ("system.topk_min=2", r"system\.topk_min=2\.0: use 1 or less"),
+        ("system.discriminator.channels=[-1]", r"system\.discriminator\.channels=\[-1\]: use widths of 1 or more"),
+        ("data.scene.fov=nan", r"data\.scene\.fov=nan: use a finite number above 0"),
+        ("data.scene.fov=180", r"data\.scene\.fov=180\.0: use 179 or less"),
+        ("data.scene.far=0.5", r"data\.scene\.far=0\.5: use more than data\.scene\.near=0\.88"),
+        ("data.scene.pose.yaw_std=-1", r"data\.scene\.pose\.yaw_std=-1\.0: use 0 or more"),
+        ("data.length=0", r"data\.length=0: use 1 or more"),
+        ("data.limit=0", r"data\.limit=0: use 1 or more"),
+        ("data.size=100000", r"data\.size=100000: use 8,192 or less"),
+        ("trainer.accelerator=foo", r"trainer\.accelerator=foo: use one of auto, cpu, gpu"),
+        ("trainer.log_every=0", r"trainer\.log_every=0: use 1 or more"),
+        ("seed=99999999999999999999", "seed=99999999999999999999: use 9,.* or less"),
+        ("generator.layers=-3", r"generator\.layers=-3: use 1 or more"),
+        ("generator.layers=22000", r"generator\.layers=22000: use 64 or less"),
+        ("generator.hidden_dim=0", r"generator\.hidden_dim=0: use 1 or more"),
+        ("generator.window=nan", r"generator\.window=nan: use 0 or more"),
+        ("generator.box=inf", r"generator\.box=inf: use a finite number"),
+        ("generator.light_ramp=-1", r"generator\.light_ramp=-1\.0: use 0 or more"),
     ],
 )
 def test_values_that_cannot_work_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipes.load_run("shadegan", [*FOLDER, override])
+
+
+def _places(config: Any) -> Iterator[tuple[Any, str]]:
+    """All single numbers of a section, at any depth, as the dataclass that holds each and its field."""
+    for field in dataclasses.fields(config):
+        hint = typing.get_type_hints(type(config))[field.name]
+        if typing.get_origin(hint) is not list and {int, float} & {hint, *typing.get_args(hint)}:
+            yield config, field.name
+        value = getattr(config, field.name)
+        for inner in value if isinstance(value, list) else [value]:
+            if dataclasses.is_dataclass(inner):
+                yield from _places(inner)
+
+
+SECTIONS = [*(registry.resolve(name).Config for name in registry.names()), *(r.schema for r in REGIMES.values())]
+
+
+@pytest.mark.parametrize("schema", [*SECTIONS, DataConfig, TrainerConfig, RunConfig])
+def test_no_number_takes_anything(schema: type) -> None:
+    config = schema()
+    check(config)
+    for place, name in _places(config):
+        before = getattr(place, name)
+        for value in (math.nan, math.inf, -math.inf, 1e30):
+            setattr(place, name, value)
+            with pytest.raises(ConfigError, match=r"=.*: "):
+                check(config)
+        setattr(place, name, before)
+
+
+def test_use_is_a_list_of_group_files(tmp_path: Path) -> None:
+    for text in ("use: 5", "use: [5]", "use: {generator: shadegan}"):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"mine\.yaml: use=.*: give a list of group files"):
+            recipes.load_run(str(tmp_path / "mine.yaml"))
+
+
+TYPED = {
+    "data.root=faces #2": ("data.root", "faces #2"),
+    "data.root=0123": ("data.root", "0123"),
+    "data.root=10:30": ("data.root", "10:30"),
+    "data.root=no": ("data.root", "no"),
+    "data.root=1_000": ("data.root", "1_000"),
+    "data.root=&x": ("data.root", "&x"),
+    "data.root=a=b": ("data.root", "a=b"),
+    "data.root={x}": ("data.root", "{x}"),
+    "data.root=null": ("data.root", None),
+    "out=runs #1": ("out", "runs #1"),
+    "out=null": ("out", "null"),
+    "name=007": ("name", "007"),
+    "seed=010": ("seed", 10),
+    "data.limit=010": ("data.limit", 10),
+    "data.limit=null": ("data.limit", None),
+    "trainer.threads=1_0": ("trainer.threads", 10),
+    "trainer.max_kimg=010": ("trainer.max_kimg", 10.0),
+    "system.r1=1e1": ("system.r1", 10.0),
+    "data.hflip=no": ("data.hflip", False),
+    "trainer.loggers=[wandb]": ("trainer.loggers", ["wandb"]),
+    "system.betas=[0.5, 9e-1]": ("system.betas", [0.5, 0.9]),
+    "system.pose=null": ("system.pose", None),
+    "system.pose={yaw_std: 0.4}": ("system.pose", PoseConfig(yaw_std=0.4)),
+    "data.scene.pose.yaw_std=.4": ("data.scene.pose.yaw_std", 0.4),
+}
+
+
+@pytest.mark.parametrize("override", TYPED)
+def test_overrides_are_read_by_the_type_of_their_field(override: str) -> None:
+    key, value = TYPED[override]
+    found = operator.attrgetter(key)(recipes.load_run("shadegan", ["data=folder", override]))
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_numbers_of_a_method_are_decimal() -> None:
+    generator = recipes.load_run("shadegan", ["generator.layers=010", "generator.box=0_1"]).generator
+    assert (generator["layers"], generator["box"]) == (10, 1.0)
+    with pytest.raises(ConfigError, match=r"generator\.layers: .*0x8"):
+        recipes.load_run("shadegan", ["generator.layers=0x8"])
+
+
+def test_a_file_of_any_name_stands_for_a_prior(tmp_path: Path) -> None:
+    path = tmp_path / "[a] #1.json"
+    path.write_text('{"yaw_std": 0.4}')
+    run = recipes.load_run("shadegan", ["data=folder", f"data.scene.pose={path}"])
+    assert run.data.scene.pose.yaw_std == 0.4
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)

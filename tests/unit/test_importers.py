@@ -25,7 +25,8 @@ from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.official import pickles
 from zoo.official.importing import import_official
-from zoo.official.methods import METHODS, SCENES
+from zoo.official.methods import METHODS
+from zoo.official.methods.base import SCENES
 from zoo.weights import cards
 
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 24}

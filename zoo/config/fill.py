@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .. import registry
-from ..errors import ConfigError
+from ..errors import ConfigError, ZooError
+from .bounds import check
 
 T = TypeVar("T")
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults: T | None = None) -> T:
     """`values` checked against a dataclass, over its defaults or those of a given instance.
 
-    Unknown keys, wrong types and missing values are errors that name the key.
+    Unknown keys, wrong types, missing values and those that a field cannot hold are errors that name the key.
 
     Raises:
         ConfigError: with OmegaConf's suggestion for a near miss.
@@ -22,9 +23,10 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    refuse_interpolations(values, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(defaults or schema), OmegaConf.create(dict(values)))
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        filled: T = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
         key = getattr(error, "full_key", None)
@@ -34,6 +36,27 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
         text = " ".join(str(error).split())
         hint = "" if where else "; a list is given whole, e.g. system.stages=[{size: 32, batch: 8}]"
         raise ConfigError(f"{where or 'configuration'}: {text}{hint}") from None
+    check(filled, f"{where}." if where else "")
+    return filled
+
+
+def refuse_interpolations(values: Any, where: str, error: type[ZooError] = ConfigError) -> None:
+    """Refuse text that OmegaConf would replace, by an environment variable for example, at any depth.
+
+    Looks at parsed values, which no escape hides, so nothing is filled in without passing here.
+
+    Raises:
+        ZooError: as `error`; names the place.
+    """
+    seen: set[int] = set()
+    rest = [values]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str) and "${" in value:
+            raise error(f"{where or 'configuration'}: interpolations '${{...}}' are not allowed; write the value out")
+        if isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))  # YAML's aliases make small files that are large to walk through
+            rest += [*value, *value.values()] if isinstance(value, Mapping) else value
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:

@@ -8,88 +8,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import registry, resources
+from .. import registry
 from ..errors import ConfigError, unknown
+from ..resources import config_files
 from .checks import validate
-from .fill import generator_config, merge, structured, to_dict, without_name
+from .fill import generator_config, merge, refuse_interpolations, structured, to_dict, without_name
+from .overrides import GROUPS, split, typed
 from .prior_files import read_prior
-from .schemas import SYSTEMS, RunConfig, SceneConfig
-
-GROUPS = ("generator", "data", "system", "trainer")
+from .regimes import regime
+from .schemas import RunConfig, SceneConfig
 
 
 def names() -> list[str]:
-    """Recipe names: the YAML files directly in `configs/`."""
-    return sorted(path.stem for path in resources.configs().glob("*.yaml"))
+    """Recipe names: the YAML files directly in `configs/`, and those of plug-ins."""
+    return sorted(config_files())
 
 
 def group(kind: str) -> list[str]:
     """Names of the files of one group, e.g. `group("data")`."""
-    return sorted(path.stem for path in (resources.configs() / kind).glob("*.yaml"))
+    return sorted(config_files(kind))
 
 
 def _read(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        text = path.read_text(encoding="utf-8")
-        if "${" in text:
-            raise ConfigError(f"{path}: interpolations '${{...}}' are not allowed; write the value out")
-        loaded = OmegaConf.to_container(OmegaConf.create(text))
+        loaded = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except YAMLError as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    refuse_interpolations(loaded, str(path))
     return {str(k): v for k, v in loaded.items()}
 
 
 def group_file(kind: str, name: str) -> dict[str, Any]:
-    if kind == "generator" and name not in group(kind):
-        registry.target(name)  # a plug-in brings a class only
+    """The values of a group's file, with its `name`.
+
+    Raises:
+        ConfigError: unknown; the message offers the nearest name.
+    """
+    files = config_files(kind)
+    if kind == "generator" and name not in files:
+        registry.target(name)  # a plug-in need not bring defaults
         return {"name": name}
-    if name not in group(kind):
-        raise ConfigError(unknown(kind, name, group(kind)))
-    values = _read(resources.configs() / kind / f"{name}.yaml")
+    if name not in files:
+        raise ConfigError(unknown(kind, name, files))
+    values = _read(files[name])
     values.pop("class", None)
     if kind in ("generator", "data"):
         values["name"] = name
     return values
-
-
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """`["data=celeba", "trainer.devices=4"]` as nested values; `group=name` selects a group file.
-
-    Raises:
-        ConfigError: an argument is not of the form key=value.
-    """
-    from omegaconf import OmegaConf
-
-    for argument in arguments:
-        if "=" not in argument.lstrip("="):
-            raise ConfigError(f"{argument!r} is not an override; write key=value, e.g. trainer.max_kimg=10")
-        if "${" in argument:
-            raise ConfigError(f"{argument!r}: interpolations '${{...}}' are not allowed; write the value out")
-    try:
-        container = OmegaConf.to_container(OmegaConf.from_dotlist(_selects_first(arguments)))
-    except Exception as error:  # YAML inside a value: OmegaConf raises the parser's own types
-        raise ConfigError(f"overrides {' '.join(arguments)!r}: {' '.join(str(error).split())}") from None
-    assert isinstance(container, dict)
-    return {str(k): v for k, v in container.items()}
-
-
-def _selects_first(arguments: Sequence[str]) -> list[str]:
-    """`data=celeba` before `data.root=/d`, as `data.select=celeba`, so that their order on the command line is free."""
-    selects, rest = [], []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in GROUPS:
-            selects.append(f"{key}.__select__={value}")
-        else:
-            rest.append(argument)
-    return selects + rest
 
 
 def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -98,41 +71,51 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: unknown names or keys, wrong types, values that cannot work; always with the full key.
     """
-    if recipe in names():
-        values = _read(resources.configs() / f"{recipe}.yaml")
-    elif recipe.endswith((".yaml", ".yml")):
-        values = _read(Path(recipe))
-    elif recipe in registry.names():
-        values = {
-            "use": [f"generator/{recipe}", "data/heads", f"system/{registry.resolve(recipe).system}", "trainer/auto"]
-        }
-    else:
-        raise ConfigError(unknown("recipe", recipe, [*names(), *registry.names()]))
-    uses = {str(use).partition("/")[0]: str(use).partition("/")[2] for use in values.pop("use", [])}
-    over = parse_overrides(overrides)
-    for kind in GROUPS:
-        if isinstance(over.get(kind), dict) and "__select__" in over[kind]:
-            uses[kind] = str(over[kind].pop("__select__"))
-            if kind == "data":  # another data set: what the recipe said about the old one does not hold
-                values.pop("data", None)
-    if strange := sorted(set(uses) - set(GROUPS)):
-        raise ConfigError(f"use: unknown group {strange[0]!r}; groups are {', '.join(GROUPS)}")
-    for part in (values, over):
-        _read_priors(part)
+    selected, settings = split(overrides)
+    values = _recipe(recipe)
+    uses = _uses(values.pop("use", []), recipe) | selected
+    if "data" in selected:  # another data set: what the recipe said about the old one does not hold
+        values.pop("data", None)
+    _read_priors(values)
     merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe}
-    for kind, name in uses.items():
-        merged[kind] = group_file(kind, name)
-    merged = merge(merge(merged, values), over)
-    regime = str((merged.get("system") or {}).get("name") or "adversarial")
-    if regime not in SYSTEMS:
-        raise ConfigError(unknown("system", regime, list(SYSTEMS)))
-    run = structured(RunConfig, merged, "", RunConfig(system=SYSTEMS[regime]()))
-    if "name" not in run.generator:
+    merged = merge(merged | {kind: group_file(kind, name) for kind, name in uses.items()}, values)
+    method = settings.get("generator.name") or str((merged.get("generator") or {}).get("name", ""))
+    if not method:
         raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
-    name, own = run.generator["name"], {"scene": to_dict(run.data.scene), **without_name(run.generator)}
-    run.generator = {"name": name, **to_dict(generator_config(name, own))}
+    schema = registry.resolve(method).Config
+    system = settings.get("system.name") or str((merged.get("system") or {}).get("name") or "adversarial")
+    system_schema = regime(system).schema
+
+    over = typed(settings, {"generator": schema, "system": system_schema})
+    _read_priors(over)
+    run = structured(RunConfig, merge(merged, over), "", RunConfig(system=system_schema()))
+    own = without_name(run.generator)
+    own.setdefault("scene", to_dict(run.data.scene))
+    run.generator = {"name": method, **to_dict(generator_config(method, own))}
     validate(run, structured(SceneConfig, group_file("data", "heads")["scene"], "data.scene"))
     return run
+
+
+def _recipe(recipe: str) -> dict[str, Any]:
+    """The values of a recipe's file; for a method alone, the groups that a first training of it takes."""
+    if recipe in (files := config_files()):
+        return _read(files[recipe])
+    if recipe.endswith((".yaml", ".yml")):
+        return _read(Path(recipe))
+    if recipe in registry.names():
+        system = registry.resolve(recipe).system
+        return {"use": [f"generator/{recipe}", "data/heads", f"system/{system}", "trainer/auto"]}
+    raise ConfigError(unknown("recipe", recipe, [*files, *registry.names()]))
+
+
+def _uses(uses: Any, recipe: str) -> dict[str, str]:
+    """Names of group files by group, from a recipe's list `use`."""
+    if not isinstance(uses, list) or not all(isinstance(use, str) for use in uses):
+        raise ConfigError(f"{recipe}: use={uses}: give a list of group files, e.g. [generator/shadegan, data/heads]")
+    parts = [use.partition("/") for use in uses]
+    if strange := sorted({kind for kind, _, _ in parts} - set(GROUPS)):
+        raise ConfigError(f"use: unknown group {strange[0]!r}; groups are {', '.join(GROUPS)}")
+    return {kind: name for kind, _, name in parts}
 
 
 def _read_priors(values: dict[str, Any]) -> None:

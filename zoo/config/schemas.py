@@ -1,23 +1,31 @@
-"""The schema of a run: dataclasses with the defaults of every key. `zoo.config` fills and checks them."""
+"""The schema of a run: dataclasses with the default of every key and what it may hold, see `bounds`."""
 
 import dataclasses
+import itertools
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..registry import WEIGHTS as WEIGHTS
+from .bounds import choice, need, number
 
 DISTRIBUTIONS = ("gaussian", "truncated_gaussian", "uniform", "hybrid", "spherical_uniform", "fixed")
+HEAD_SIZES = (32, 256)  # pixels that the embedded heads are drawn at
+LOGGERS = ("tensorboard", "wandb")
+SEEDS = 2**63 - 1
+SIDE = 8192  # pixels of the largest image
+TURN = 2 * math.pi
 
 
 @dataclass
 class PoseConfig:
     """Distribution of the viewing angles, in radians from frontal (specs of the pi-GAN family)."""
 
-    distribution: str = "gaussian"  # one of DISTRIBUTIONS
-    yaw_mean: float = 0.0
-    yaw_std: float = 0.3
-    pitch_mean: float = 0.0
-    pitch_std: float = 0.155
+    distribution: str = choice("gaussian", *DISTRIBUTIONS)
+    yaw_mean: float = number(0.0, -TURN, TURN)
+    yaw_std: float = number(0.3, 0, TURN)
+    pitch_mean: float = number(0.0, -TURN, TURN)
+    pitch_std: float = number(0.155, 0, TURN)
 
 
 @dataclass
@@ -29,6 +37,11 @@ class LightConfig:
         default_factory=lambda: [[0.01, 0, 0, 0], [0, 0.0225, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.09]]
     )
 
+    def check(self, at: str) -> None:
+        """Raises ConfigError for another number of numbers."""
+        need(len(self.mean) == 4, f"{at}mean", self.mean, "give 4 numbers: ambient, diffuse, x, y")
+        need([len(row) for row in self.cov] == [4] * 4, f"{at}cov", self.cov, "give 4 rows of 4 numbers")
+
 
 @dataclass
 class NormalConfig:
@@ -37,18 +50,27 @@ class NormalConfig:
     mean: list[float] = field(default_factory=list)
     cov: list[list[float]] = field(default_factory=list)
 
+    def check(self, at: str) -> None:
+        """Raises ConfigError if the two are of different sizes."""
+        d = len(self.mean)
+        need([len(row) for row in self.cov] == [d] * d, f"{at}cov", self.cov, f"give {d} rows of {d}, as mean has")
+
 
 @dataclass
 class SceneConfig:
     """Where the camera stands and what it may see; belongs to the data and travels with the weights."""
 
-    fov: float = 12.0  # degrees
-    radius: float = 1.0  # distance of the camera from the origin
-    near: float = 0.88  # first and last distance along a ray
-    far: float = 1.12
+    fov: float = number(12.0, 0, 179, above=True)  # degrees
+    radius: float = number(1.0, 0, above=True)  # distance of the camera from the origin
+    near: float = number(0.88, 0)  # first and last distance along a ray
+    far: float = number(1.12, 0, above=True)
     white_back: bool = False
     pose: PoseConfig = field(default_factory=PoseConfig)
     light: LightConfig = field(default_factory=LightConfig)
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for a ray that ends before it begins."""
+        need(not self.far <= self.near, f"{at}far", self.far, f"use more than {at}near={self.near}")
 
 
 @dataclass
@@ -57,29 +79,40 @@ class DataConfig:
 
     name: str = "heads"  # heads | folder | zip | lfw | celeba | ffhq | afhq_cats | synface
     root: str | None = None  # folder or zip file; `heads` needs none
-    size: int = 64  # pixels; images are read once at this size
-    workers: int = 0
+    size: int = number(64, 4, SIDE)  # pixels; images are read once at this size
+    workers: int = number(0, 0, 1024)
     hflip: bool = True
-    resample: str = "lanczos"  # lanczos | nearest (what the papers' code did)
-    on_error: str = "stop"  # stop at the first unreadable file | skip it and count
-    cache: str = "auto"  # keep decoded images in memory: auto | always | never
-    limit: int | None = None  # use the first N images only
-    length: int = 8000  # number of different images `heads` makes
-    seed: int = 0
+    resample: str = choice("lanczos", "lanczos", "nearest")  # nearest is what the papers' code did
+    on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
+    cache: str = choice("auto", "auto", "always", "never")  # keep decoded images in memory
+    limit: int | None = number(None, 1)  # use the first N images only
+    length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
+    seed: int = number(0, 0, SEEDS)
     scene: SceneConfig = field(default_factory=SceneConfig)
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for heads of a size at which they are not drawn."""
+        low, high = HEAD_SIZES
+        fits = self.name != "heads" or low <= self.size <= high
+        need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")
 
 
 @dataclass
 class StageConfig:
     """A step of the curriculum, from `kimg` thousand images on."""
 
-    kimg: float = 0.0
+    kimg: float = number(0.0, 0)
     size: int = 32
-    batch: int = 16
-    lr_g: float = 3e-4
-    lr_d: float = 3e-4
-    fade_kimg: float = 0.0  # the new discriminator block fades in over this many thousand images
+    batch: int = number(16, 1, 2**16)
+    lr_g: float = number(3e-4, 0, 10, above=True)
+    lr_d: float = number(3e-4, 0, 10, above=True)
+    fade_kimg: float = number(0.0, 0)  # the new discriminator block fades in over this many thousand images
     lr_decay: bool = False  # learning rates fall linearly to a tenth over the stage
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for a size that no discriminator has."""
+        power = 16 <= self.size <= SIDE and self.size.bit_count() == 1
+        need(power, f"{at}size", self.size, f"use 16, 32, 64, 128, ... {SIDE}")
 
 
 @dataclass
@@ -89,6 +122,11 @@ class DiscriminatorConfig:
     name: str = "plain"
     channels: list[int] | None = None  # None: the published widths
 
+    def check(self, at: str) -> None:
+        """Raises ConfigError for widths that no layer has."""
+        wide = all(1 <= width <= 2**16 for width in self.channels or [])
+        need(wide, f"{at}channels", self.channels, "use widths of 1 or more, e.g. [64, 64, 128]")
+
 
 @dataclass
 class SystemConfig:
@@ -97,10 +135,24 @@ class SystemConfig:
     name: str = ""
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     betas: list[float] = field(default_factory=lambda: [0.0, 0.9])
-    grad_clip: float = 1.0
-    ema_kimg: float = 2.0  # half-life of the generator's average
-    start_kimg: float = 0.0  # where the generator's own schedules begin; fine-tuning goes on behind them
-    hollow_patience: int = 5  # warn after this many hollow readings in a row
+    grad_clip: float = number(1.0, 0, above=True)
+    ema_kimg: float = number(2.0, 0, above=True)  # half-life of the generator's average
+    start_kimg: float = number(0.0, 0)  # where the generator's own schedules begin; fine-tuning goes on behind them
+    hollow_patience: int = number(5, 1)  # warn after this many hollow readings in a row
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for a curriculum without stages or out of order, and for impossible betas."""
+        self.check_betas(at)
+        fix = f"give at least one, e.g. {at}stages=[{{size: 32, batch: 8}}]"
+        need(bool(self.stages), f"{at}stages", self.stages, fix)
+        starts = [stage.kimg for stage in self.stages]
+        rising = starts[0] == 0 and all(a < b < math.inf for a, b in itertools.pairwise(starts))
+        need(rising, f"{at}stages", f"kimg {starts}", "the first stage starts at kimg 0, each other one later")
+
+    def check_betas(self, at: str) -> None:
+        """Raises ConfigError for betas that Adam cannot take."""
+        two = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        need(two, f"{at}betas", self.betas, "give two numbers of 0 or more and below 1, e.g. [0.0, 0.9]")
 
 
 @dataclass
@@ -110,18 +162,30 @@ class AdversarialConfig(SystemConfig):
     name: str = "adversarial"
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     pose: PoseConfig | None = None  # viewpoints of generated images; None: those of the data
-    r1: float = 5.0  # weight of 1/2 |grad D(real)|^2
-    r1_every: int = 4  # D steps between two R1 terms; the weight is scaled up to match
-    pose_weight: float = 5.0  # regression of the pose by D, on generated images
-    latent_weight: float = 0.0  # regression of z by D, on generated images
+    r1: float = number(5.0, 0)  # weight of 1/2 |grad D(real)|^2
+    r1_every: int = number(4, 1)  # D steps between two R1 terms; the weight is scaled up to match
+    pose_weight: float = number(5.0, 0)  # regression of the pose by D, on generated images
+    latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
-    topk_min: float = 1.0  # least fraction of a batch G learns from
-    topk_kimg: float = 0.0  # the fraction falls by 1 % each this many thousand images; 0 = never
+    topk_min: float = number(1.0, 0, 1)  # least fraction of a batch G learns from
+    topk_kimg: float = number(0.0, 0)  # the fraction falls by 1 % each this many thousand images; 0 = never
     mixing: float = 0.0  # chance that an image takes two codes: one in its coarse layers, another in the fine ones
-    path_length: float = 0.0  # weight of StyleGAN2's path-length regulariser
-    path_length_every: int = 4  # G steps between two such terms; the weight is scaled up to match
+    path_length: float = number(0.0, 0)  # weight of StyleGAN2's path-length regulariser
+    path_length_every: int = number(4, 1)  # G steps between two such terms; the weight is scaled up to match
     ada_target: float = 0.0  # augment D's images until the mean sign of D(real) is this, e.g. 0.6; 0: no augmentation
-    ada_kimg: float = 500.0  # augmentation can go from never to always within this many thousand images
+    ada_kimg: float = number(500.0, 0, above=True)  # augmentation can go from never to always within this many kimg
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for switches that exclude each other."""
+        super().check(at)
+        need(0 <= self.mixing <= 1, f"{at}mixing", self.mixing, "use a probability, 0 to 1")
+        one = self.mixing == 0 or self.latent_weight == 0
+        need(one, f"{at}latent_weight", self.latent_weight, "a mixed image has no one z; use 0")
+        fix = "use 0 (off) or a number below 1, e.g. 0.6"
+        need(0 <= self.ada_target < 1, f"{at}ada_target", self.ada_target, fix)
+        still = self.ada_target == 0 or self.pose_weight == 0
+        fix = "augmentation turns images, so no pose can be read off them; use 0"
+        need(still, f"{at}pose_weight", self.pose_weight, fix)
 
 
 @dataclass
@@ -130,7 +194,7 @@ class PhotometricConfig(SystemConfig):
 
     name: str = "photometric"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    weight_decay: float = 5e-4
+    weight_decay: float = number(5e-4, 0)
     perceptual: str | None = None  # file of torchvision's VGG16 weights, for the perceptual loss; None: without it
 
 
@@ -138,10 +202,10 @@ class PhotometricConfig(SystemConfig):
 class InstanceStageConfig:
     """Iterations of GAN2Shape's three steps, and whether they also fit the mirrored object."""
 
-    albedo: int = 500
-    projection: int = 500
-    joint: int = 200
-    hold: int = 0  # iterations of the joint step, the first ones, in which depth waits for the other three
+    albedo: int = number(500, 1)
+    projection: int = number(500, 1)
+    joint: int = number(200, 1)
+    hold: int = number(0, 0)  # iterations of the joint step, the first ones, in which depth waits for the other three
     mirror_albedo: bool = False
     mirror_joint: bool = True
 
@@ -153,48 +217,56 @@ class InstanceConfig(SystemConfig):
     name: str = "instance"
     stages: list[InstanceStageConfig] = field(default_factory=lambda: [InstanceStageConfig()])  # type: ignore[assignment]
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    weight_decay: float = 5e-4
-    lr_shape: float = 1e-4  # of the depth network while it takes on the initial shape
-    lr_albedo: float = 1e-4  # of the albedo network in the first step
-    lr_projection: float = 1e-4  # of the offset encoder in the second
-    lr_joint: float = 1e-4  # of depth, albedo, viewpoint and light in the third
-    batch: int = 16  # pseudo images in each iteration
-    collect: int = 100  # batches that the GAN draws for the third step
+    weight_decay: float = number(5e-4, 0)
+    lr_shape: float = number(1e-4, 0, 10, above=True)  # of the depth network while it takes on the initial shape
+    lr_albedo: float = number(1e-4, 0, 10, above=True)  # of the albedo network in the first step
+    lr_projection: float = number(1e-4, 0, 10, above=True)  # of the offset encoder in the second
+    lr_joint: float = number(1e-4, 0, 10, above=True)  # of depth, albedo, viewpoint and light in the third
+    batch: int = number(16, 1, 2**16)  # pseudo images in each iteration
+    collect: int = number(100, 1)  # batches that the GAN draws for the third step
     shape: str = "ellipsoid"  # ellipsoid | flat | asymmetric | weights whose depth is taken, e.g. unsup3d.heads64
-    shape_steps: int = 1000  # iterations until the depth network shows it
+    shape_steps: int = number(1000, 0)  # iterations until the depth network shows it
     category: str = "face"  # how the ellipsoid fits the foreground: face | synface | cat | car | church
     mask: str = "ellipse"  # the foreground: ellipse | alpha (of the picture) | all | a file or folder of masks
     use_mask: bool = False  # pseudo images and drawings count inside the foreground only
-    feature_blocks: int = 4  # of the discriminator, by which drawings are compared in the second step; 0: by L1 alone
-    perceptual: str = "discriminator"  # reconstructions are compared by: none | discriminator | lpips
+    feature_blocks: int = number(4, 0, 64)  # of D, by which drawings are compared in the second step; 0: by L1 alone
+    perceptual: str = choice("discriminator", "none", "discriminator", "lpips")  # how reconstructions are compared
     vgg: str | None = None  # file of torchvision's VGG16 weights, for lpips
     lpips: str | None = None  # file of the linear layers of LPIPS 0.1, for lpips
-    inversion_steps: int = 500  # to find a photograph's latent
-    inversion_lr: float = 0.05
+    inversion_steps: int = number(500, 0)  # to find a photograph's latent
+    inversion_lr: float = number(0.05, 0, 10, above=True)
 
-
-SYSTEMS: dict[str, type[SystemConfig]] = {
-    "adversarial": AdversarialConfig,
-    "photometric": PhotometricConfig,
-    "instance": InstanceConfig,
-}
+    def check(self, at: str) -> None:
+        """Raises ConfigError for a fit without stages, and a loss without its files."""
+        self.check_betas(at)
+        fix = f"give at least one, e.g. {at}stages=[{{albedo: 50, joint: 50}}]"
+        need(bool(self.stages), f"{at}stages", [], fix)
+        files = self.perceptual != "lpips" or (self.vgg is not None and self.lpips is not None)
+        need(files, f"{at}perceptual", "lpips", f"give {at}vgg=FILE and {at}lpips=FILE too")
 
 
 @dataclass
 class TrainerConfig:
     """Where and how long; what is written."""
 
-    accelerator: str = "auto"
-    devices: int = 1
+    accelerator: str = choice("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    devices: int = number(1, 1, 2**16)
     precision: str = "32-true"  # or bf16-mixed
-    max_kimg: float = 64.0
-    checkpoint_kimg: float = 2.0
-    sample_kimg: float = 4.0
-    log_every: int = 25  # steps
-    threads: int | None = None  # CPU threads; None leaves torch's choice
-    compile: str = "auto"  # auto | always | never
+    max_kimg: float = number(64.0, 0, above=True)
+    checkpoint_kimg: float = number(2.0, 0, above=True)
+    sample_kimg: float = number(4.0, 0, above=True)
+    log_every: int = number(25, 1)  # steps
+    threads: int | None = number(None, 1, 2**16)  # CPU threads; None leaves torch's choice
+    compile: str = choice("auto", "auto", "always", "never")
     loggers: list[str] = field(default_factory=list)  # tensorboard, wandb; JSONL and CSV are always written
-    wandb_mode: str = "offline"  # offline | online | disabled
+    wandb_mode: str = choice("offline", "offline", "online", "disabled")
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for precisions that do not work, and unknown loggers."""
+        fix = "use 32-true or bf16-mixed; 16-bit floats do not carry the adversarial gradients here"
+        need(self.precision in ("32-true", "bf16-mixed"), f"{at}precision", self.precision, fix)
+        for name in self.loggers:
+            need(name in LOGGERS, f"{at}loggers", name, f"known are {', '.join(LOGGERS)}")
 
 
 @dataclass
@@ -206,7 +278,7 @@ class RunConfig:
 
     name: str = ""
     recipe: str = ""  # what the run was made from
-    seed: int = 0
+    seed: int = number(0, 0, SEEDS)
     out: str = "runs"
     resume: str = "never"  # never | auto | path of a checkpoint
     init: str | None = None  # weights to start from, any name `zoo.load` takes

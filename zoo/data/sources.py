@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, unknown
+from ..resources import plugins
 from ..runtime.files import printable
 from .layouts import LAYOUTS, SPLITS, Layout
 from .pictures import BadImage
@@ -139,14 +140,17 @@ class HeadSource(Dataset[dict[str, Any]]):
 
 def names() -> list[str]:
     """Data sets that `open_source` knows."""
-    return ["heads", *LAYOUTS]
+    return ["heads", *LAYOUTS, *plugins()["zoo.layouts"]]
 
 
 def layout(name: str) -> Layout:
-    """The layout of a data set on disk. Raises DataError with the nearest name."""
-    if name not in LAYOUTS:
+    """The layout of a data set on disk: ours, or a plug-in's. Raises DataError with the nearest name."""
+    if name in LAYOUTS:
+        return LAYOUTS[name]
+    if name not in plugins()["zoo.layouts"]:
         raise DataError(unknown("data set", name, names()))
-    return LAYOUTS[name]
+    found: Layout = plugins()["zoo.layouts"][name].load()
+    return found
 
 
 def open_source(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config.bounds import number
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Render
@@ -28,17 +29,19 @@ if TYPE_CHECKING:
 class FieldConfig:
     """Architecture and sampling of a FiLM-SIREN generator; the defaults are the published ones."""
 
-    z_dim: int = 256
-    hidden_dim: int = 256
-    layers: int = 8
-    mapping_dim: int = 256
-    box: float = 0.24  # side of the cube that the field sees as [-1, 1]; 0: no scaling (pi-GAN's CARLA)
+    z_dim: int = number(256, 1, 2**16)
+    hidden_dim: int = number(256, 1, 2**16)
+    layers: int = number(8, 1, 64)
+    mapping_dim: int = number(256, 1, 2**16)
+    box: float = number(0.24, 0)  # side of the cube that the field sees as [-1, 1]; 0: no scaling (pi-GAN's CARLA)
     view_condition: bool = True  # colour depends on the viewing direction
     lock_view: bool = False  # feed the frontal direction instead of the true one
     density_scale: float = 1.0  # factor on the activated density; thin fields start opaque enough to be seen
-    steps: int = 12
-    fine_steps: int = 12
-    inference_steps: int = 0  # in place of `steps` when not training, 0: the same; too few show as terraces in depth
+    steps: int = number(12, 0, 4096)
+    fine_steps: int = number(12, 0, 4096)
+    inference_steps: int = number(
+        0, 0, 4096
+    )  # in place of `steps` when not training, 0: the same; too few show as terraces in depth
     last_back: bool = False
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`

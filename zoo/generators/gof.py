@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config.bounds import number
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from ..renderers.fields.surface import Crossing
@@ -42,10 +43,10 @@ class GOFConfig(ShadeGANConfig):
     shading: bool = False
     light_condition: bool = False
     view_condition: bool = True
-    steps: int = 9  # these only find the surface
-    surface_steps: int = 9
-    fine_steps: int = 6
-    refine_steps: int = 4  # of the secant rule
+    steps: int = number(9, 0, 4096)  # these only find the surface
+    surface_steps: int = number(9, 0, 4096)
+    fine_steps: int = number(6, 0, 4096)
+    refine_steps: int = number(4, 0, 64)  # of the secant rule
     interval_max: float = 0.12  # half width of the rendered interval at first ...
     interval_min: float = 0.03  # ... and in the end; also at inference
     interval_decay: float = 1.6e-4  # it falls by e every 1 / decay

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..config.bounds import number
 from ..geometry import Camera, Light, Render
 from ..images import resize
 from ..networks.surfacenet import SurfaceNet, surface_inputs
@@ -35,18 +36,18 @@ class ShadeGANConfig(FieldConfig):
     shading: bool = True  # the field's colour is albedo; false: it is the image, as in pi-GAN
     view_condition: bool = False
     light_condition: bool = True  # the albedo layer also sees the light
-    fine_steps: int = 12
-    light_start: float = 0.0  # shading fades in from here ...
-    light_ramp: float = 0.0  # ... over this long
+    fine_steps: int = number(12, 0, 4096)
+    light_start: float = number(0.0, 0)  # shading fades in from here ...
+    light_ramp: float = number(0.0, 0)  # ... over this long
     surface_tracking: bool = False
-    tracking_start: float = 100.0  # the window starts to shrink here
-    tracking_decay: float = 1.5e-3  # its excess over the minimum falls by e every 1 / decay
-    window: float = 0.0  # width of the sampled interval at inference; 0: the whole ray
-    window_max: float = 0.24
-    window_min: float = 0.06
-    steps_min: int = 6
-    surface_size: int = 128
-    surface_features: int = 16
+    tracking_start: float = number(100.0, 0)  # the window starts to shrink here
+    tracking_decay: float = number(1.5e-3, 0)  # its excess over the minimum falls by e every 1 / decay
+    window: float = number(0.0, 0)  # width of the sampled interval at inference; 0: the whole ray
+    window_max: float = number(0.24, 0)
+    window_min: float = number(0.06, 0)
+    steps_min: int = number(6, 0, 4096)
+    surface_size: int = number(128, 8, 4096)
+    surface_features: int = number(16, 1, 4096)
 
     def __post_init__(self) -> None:
         super().__post_init__()

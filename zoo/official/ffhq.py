@@ -26,7 +26,7 @@ from ..networks.mobilestylegan import haar
 from ..weights import files as weights
 from ..weights.build import build
 from .layouts import Tensors
-from .methods import shape
+from .methods.base import shape
 from .openvino import Graph, read
 
 NAME, SMALL = "mobilestylegan.ffhq", "mobilestylegan.ffhq256"

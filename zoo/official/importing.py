@@ -20,7 +20,9 @@ from ..weights.build import build
 from ..weights.cards import CARD, CONFIG, WEIGHTS
 from . import discriminators, layouts
 from .layouts import Tensors, average, field_class
-from .methods import METHODS, SCENES, Method, window
+from .methods import method as known_method
+from .methods.base import SCENES, Method
+from .methods.shadegan import window
 from .pickles import OfficialFile, place, read
 
 DATASETS = {
@@ -54,11 +56,11 @@ def import_official(
     Sizes are read from the shapes of the tensors; camera, ray range and samples are those of the published curriculum.
 
     Args:
-        method: a key of `METHODS`.
+        method: a key of `methods.METHODS`, or one whose table a plug-in brings.
         path_or_tensors: the published file of the generator, or what it holds.
         ema: the file of the averaged weights that lies beside it, or what it holds; they replace the others.
         out: folder to write, as `zoo.save` does, so that `zoo.load("file:OUT")` reads it.
-        dataset: what the weights were trained on, a key of `DATASETS`.
+        dataset: what the weights were trained on, a key of the method's `settings`.
         light: the light prior of the data, `{mean, cov}` in a .pth, .json or .npz.
         view: the viewpoint prior of GAN2Shape, in the same form.
         discriminator: the published file of the one that was trained beside it, or what it holds; `out` gets it, too.
@@ -77,14 +79,12 @@ def import_official(
             folder that cannot be written, or holds weights already.
         DataError: a light prior that cannot be read.
     """
-    if method not in METHODS:
-        raise ConfigError(unknown("official method", method, METHODS))
-    known = METHODS[method]
+    known = known_method(method)
     if dataset not in known.settings:
         raise ConfigError(unknown(f"data set of the published {method}", dataset, known.settings))
     if ema is not None and not known.averaged:
         raise ConfigError(f"ema: {method}'s own file has all there is; leave ema out")
-    if view is not None and method != "gan2shape":
+    if view is not None and not known.takes_view:
         raise ConfigError(f"view={view}: only gan2shape has such a prior; leave it out")
     if discriminator is not None and not known.discriminators:
         raise ConfigError(f"discriminator: {method} is trained without one; leave it out")
@@ -95,8 +95,8 @@ def import_official(
     file = _open(path_or_tensors)
     tensors = known.tensors(file)
     values: dict[str, Any] = {"name": method, **known.settings[dataset], **known.sizes(tensors, file.where)}
-    values["scene"] = merge(SCENES[dataset], values.get("scene", {}))
-    sources = _source(file) | _read_priors(values, light, view)
+    values["scene"] = merge(SCENES.get(dataset, {}), values.get("scene", {}))
+    sources = _source(file) | _read_priors(values, known, light, view)
     if (field := field_class(file)) and (field == "TALLSIREN") != (dataset == "carla"):
         fix = "give dataset carla" if field == "TALLSIREN" else "its data set is not carla"
         raise ConfigError(f"{file.where}: its field is a {field}, and dataset is {dataset}; {fix}")
@@ -119,7 +119,7 @@ def import_official(
     sources |= _source(opponent)
     model = build(values)
     weights.fit(model, model.state_dict() | tensors, file.where)
-    model.card = _card(model, dataset, sources, averaged=ema is not None or not known.averaged)
+    model.card = _card(model, known, dataset, sources, averaged=ema is not None or not known.averaged)
     if light is None and model.uses_light:
         model.card.limits.append("Its light prior was set by hand: the published one lies in a file of its own.")
     if out is not None:
@@ -145,13 +145,15 @@ def _folder(out: str | Path, overwrite: bool) -> Path:
     return folder
 
 
-def _read_priors(values: dict[str, Any], light: str | Path | None, view: str | Path | None) -> dict[str, str]:
+def _read_priors(
+    values: dict[str, Any], known: Method, light: str | Path | None, view: str | Path | None
+) -> dict[str, str]:
     """Put the numbers of prior files among the settings; returns where they are from."""
     sources = {}
     if light is not None:
         light = place(light)
         prior = LightPrior.load(light)
-        flip = torch.tensor([1.0, 1.0, -1.0 if METHODS[values["name"]].mirrored_light else 1.0, 1.0])
+        flip = torch.tensor([1.0, 1.0, -1.0 if known.mirrored_light else 1.0, 1.0])
         mean, cov = prior.mean * flip, prior.cov * flip * flip[:, None]
         values["scene"] = {**values["scene"], "light": {"mean": mean.tolist(), "cov": cov.tolist()}}
         sources[light.name] = hashlib.sha256(light.read_bytes()).hexdigest()
@@ -202,9 +204,9 @@ def _by_order(model: Generator, values: list[Tensor], where: str) -> Tensors:
     return dict(zip(names, values, strict=True))
 
 
-def _card(model: Generator, dataset: str, sources: dict[str, str], averaged: bool) -> Card:
+def _card(model: Generator, known: Method, dataset: str, sources: dict[str, str], averaged: bool) -> Card:
     """What is known of the weights: all of it from the authors, apart from the conversion."""
-    known, method, data = METHODS[model.name], model.name, DATASETS[dataset]
+    method, data = model.name, DATASETS.get(dataset, dataset)
     what = "averaged weights" if averaged else "weights of the last step, not averaged"
     limits = [
         "Not trained here, and no figure was measured: the tensors are the published ones, bit for bit.",

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from .. import registry
 from ..config.fill import fingerprint, to_dict
+from ..config.regimes import regime
 from ..config.schemas import RunConfig
 from ..data.module import FaceData
 from ..errors import ConfigError, Interrupted, WeightsError
@@ -27,10 +28,8 @@ from .adversarial import AdversarialSystem
 from .base import TrainingSystem
 from .callbacks import KimgProgress, RunLogger, Samples
 from .checkpoints import AtomicCheckpointIO, KimgCheckpoint
-from .photometric import PhotometricSystem
 
 log = logging.getLogger(__name__)
-SYSTEMS: dict[str, type[TrainingSystem]] = {"adversarial": AdversarialSystem, "photometric": PhotometricSystem}
 
 
 def run_folder(run: RunConfig) -> Path:
@@ -80,7 +79,8 @@ def train(
     Raises:
         ConfigError: the folder holds a run already and `resume` does not say to go on with it.
     """
-    if run.system.name not in SYSTEMS:
+    system_class = regime(run.system.name).load()
+    if not issubclass(system_class, TrainingSystem):
         method = run.generator["name"]
         raise ConfigError(f"{method} is fitted to single pictures, not trained: zoo run {method} photo.jpg --gan NAME")
     folder = run_folder(run)
@@ -99,7 +99,7 @@ def train(
     for later in checkpoints(folder / "checkpoints"):
         if start is not None and images_of(later) > images_of(start):
             later.rename(later.with_suffix(".stale"))  # damaged, or of a branch that is now given up
-    system = SYSTEMS[run.system.name](run, initial, fresh=start is None)
+    system = system_class(run, initial, fresh=start is None)
     if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)
     twice = getattr(run.system, "path_length", 0) > 0  # compiled code has no second derivatives

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..config import recipes
 from ..config.fill import merge
+from ..config.overrides import given, split
 from ..config.schemas import Card, RunConfig
 from ..errors import WeightsError
 from ..hub import load
@@ -74,11 +75,10 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
         raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
     architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
     run = recipes.load_run(known.recipe, overrides)
-    given = recipes.parse_overrides(overrides)
-    generator, system = given.get("generator", {}), given.get("system", {})
-    run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in generator})
+    own, system = given(overrides, "generator"), given(overrides, "system")
+    run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in own})
     run.init = name
-    if "name" not in given:
+    if "name" not in split(overrides)[1]:
         run.name = f"{Path(name).name}-finetune"
     if "start_kimg" not in system:
         run.system.start_kimg = known.kimg

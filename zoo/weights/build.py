@@ -44,7 +44,7 @@ def construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "G
 
 def _values(name: str) -> dict[str, Any]:
     if name in registry.names() and name not in recipes.group("generator"):
-        return {"name": name}  # a plug-in brings a class only
+        return {"name": name}  # a plug-in need not bring defaults
     return recipes.load_run(name).generator
 
 

@@ -33,8 +33,6 @@ def read(path: Path) -> Card:
     match = _FRONT_MATTER.match(text)
     if match is None:
         raise WeightsError(f"{path}: no card; it must start with YAML between two lines '---'")
-    if "${" in match.group(1):
-        raise WeightsError(f"{path}: interpolations '${{...}}' are not allowed in a card")
     try:
         values = yaml.safe_load(match.group(1))
     except yaml.YAMLError as error:

@@ -12,6 +12,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from ..config.fill import refuse_interpolations
 from ..config.schemas import Card
 from ..errors import WeightsError
 from ..generators.base import Generator
@@ -101,15 +102,13 @@ def _header(path: Path, data: bytes) -> dict[str, str]:
 def _config(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     if header.get("zoo.format") != FORMAT:
         raise WeightsError(f"{path}: format {header.get('zoo.format')!r}, this version reads {FORMAT!r}; update zoo")
-    text = header.get("zoo.config", "")
-    if "${" in text:
-        raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
     try:
-        config = json.loads(text)
+        config = json.loads(header.get("zoo.config", ""))
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("name"), str):
         raise WeightsError(f"{path}: its header holds no config")
+    refuse_interpolations(config, str(path), WeightsError)
     return config
 
 
@@ -140,8 +139,7 @@ def _from_checkpoint(path: Path) -> Stored:
         )
     except (KeyError, TypeError, AttributeError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
-    if "${" in json.dumps(config, default=str):
-        raise WeightsError(f"{path}: its config holds an interpolation '${{...}}', which is not allowed")
+    refuse_interpolations(config, str(path), WeightsError)
     return Stored(config, _under("ema.average.", state), card)
 
 

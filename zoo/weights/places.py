@@ -27,12 +27,13 @@ def locate(name: str) -> Path:
         if not place.exists():
             raise WeightsError(f"{name}: {place} does not exist")
         return place
-    shipped = registry.weights()
-    if name in shipped:
-        return resources.checkpoints() / name
-    if tags := [n for n in shipped if n.partition(".")[0] == name]:
-        defaults = [n for n in tags if cards.read(resources.checkpoints() / n / CARD).default]
-        return resources.checkpoints() / (defaults or tags)[-1]
+    folders, shipped = registry.weight_folders(), registry.weights()
+    if name in folders:
+        return folders[name]
+    if tags := [folders[n] for n in shipped if n.partition(".")[0] == name]:
+        own = [folder for folder in tags if folder.parent == resources.checkpoints()]
+        tags = own or tags  # a plug-in's weights of a method of ours answer to their full name only
+        return ([folder for folder in tags if cards.read(folder / CARD).default] or tags)[-1]
     if name in CONVERTED:
         place = resources.cache() / CONVERTED[name]
         if not (place / WEIGHTS).is_file():

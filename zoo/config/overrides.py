@@ -1,0 +1,92 @@
+"""`key=value` from the command line, read by the type of the field that it is for."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import ConfigError
+from .fill import merge
+from .schemas import RunConfig
+
+GROUPS = ("generator", "data", "system", "trainer")
+
+
+def split(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """`["data=celeba", "trainer.devices=4"]` as group files by group and settings by key; their order is free.
+
+    Raises:
+        ConfigError: an argument is not of the form key=value.
+    """
+    selected: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if not key or not sign:
+            raise ConfigError(f"{argument!r} is not an override; write key=value, e.g. trainer.max_kimg=10")
+        (selected if key in GROUPS else settings)[key] = value
+    return selected, settings
+
+
+def given(arguments: Sequence[str], section: str) -> set[str]:
+    """The fields of a section that overrides set: `given(["system.r1=1"], "system")` is {"r1"}."""
+    keys = (key.split(".") for key in split(arguments)[1])
+    return {parts[1] for parts in keys if parts[0] == section and len(parts) > 1}
+
+
+def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> dict[str, Any]:
+    """Settings as nested values for `fill.structured`.
+
+    A field that takes text or a number gets what was typed, so that `data.root=0123` is a folder and `seed=010` ten; so
+    does a section that a file may stand for. All else is YAML.
+
+    Args:
+        settings: text by key.
+        sections: classes of the sections whose fields the schema of a run leaves open.
+
+    Raises:
+        ConfigError: a value that is not YAML.
+    """
+    out: dict[str, Any] = {}
+    for key, text in settings.items():
+        parts = key.split(".")
+        value = _value(key, text, _field(parts, sections))
+        for part in reversed(parts):
+            value = {part: value}
+        out = merge(out, value)
+    return out
+
+
+def _field(parts: list[str], sections: Mapping[str, type]) -> Any:
+    """The type of a field; None if there is none of that name."""
+    kind: Any = RunConfig
+    for i, part in enumerate(parts):
+        kind = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(_plain(kind)) else None
+        if i == 0 and part in sections:
+            kind = sections[part]
+        if i + 1 < len(parts):
+            kind = _plain(kind)
+    return kind
+
+
+def _plain(kind: Any) -> Any:
+    """`X` of `X | None`."""
+    others = [k for k in typing.get_args(kind) if k is not type(None)]
+    return others[0] if type(None) in typing.get_args(kind) and len(others) == 1 else kind
+
+
+def _value(key: str, text: str, kind: Any) -> Any:
+    if type(None) in typing.get_args(kind) and text in ("null", "~", ""):
+        return None
+    kind = _plain(kind)
+    file = dataclasses.is_dataclass(kind) and not text.lstrip().startswith(("{", "["))
+    if kind is str or kind is int or file:
+        return text
+    if kind is float:
+        return text.replace(".nan", "nan").replace(".inf", "inf")  # as YAML has them
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload, index]
+    except Exception as error:  # OmegaConf raises the parser's own types
+        raise ConfigError(f"override {key}={text!r}: {' '.join(str(error).split())}") from None
