@@ -281,6 +281,17 @@ def test_another_version_of_the_heads_is_rendered_anew(tmp_path: Path, monkeypat
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_heads_before_random_backgrounds_are_other_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    black, wild = (
+        take(FaceData(DataConfig(size=32, length=4, background=name, hflip=False), batch=4), 1)[0]["image"]
+        for name in ("black", "random")
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+    assert black[:, :, 0].max() == -1  # the top row, where no head reaches
+    assert (wild[:, :, 0] > -0.9).float().mean() > 0.3
+
+
 @pytest.mark.parametrize("name", names())
 def test_shipped_configurations_are_valid(name: str) -> None:
     data = structured(DataConfig, group_file("data", name), "data")

@@ -87,6 +87,7 @@ class DataConfig:
     cache: str = choice("auto", "auto", "always", "never")  # keep decoded images in memory
     limit: int | None = number(None, 1)  # use the first N images only
     length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
+    background: str = choice("black", "black", "random")  # behind `heads`; random ones are procedural pictures
     seed: int = number(0, 0, SEEDS)
     scene: SceneConfig = field(default_factory=SceneConfig)
 

@@ -62,6 +62,7 @@ class FaceData(LightningDataModule):
             limit=c.limit,
             length=c.length if split == "train" else max(1, c.length // 16),
             seed=c.seed,
+            background=c.background,
         )
 
     def prepare_data(self) -> None:
@@ -189,4 +190,10 @@ def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:
     """All that the rendered heads depend on; `VERSION` stands for the model and the code that draws it."""
     from ..heads.dataset import VERSION  # its compiler takes a second to import
 
-    return {"length": length, "seed": config.seed, "size": config.size, "version": VERSION}
+    return {
+        "length": length,
+        "seed": config.seed,
+        "size": config.size,
+        "background": config.background,
+        "version": VERSION,
+    }

@@ -115,11 +115,11 @@ class HeadSource(Dataset[dict[str, Any]]):
         DataError: `size` is not among 32..256, or the seed is negative.
     """
 
-    def __init__(self, split: str, size: int, length: int, seed: int) -> None:
+    def __init__(self, split: str, size: int, length: int, seed: int, background: str = "black") -> None:
         from ..heads.dataset import HeadDataset  # its compiler takes a second to import
 
         try:
-            self.heads = HeadDataset(split, size=size, length=length, seed=seed)
+            self.heads = HeadDataset(split, size=size, length=length, seed=seed, background=background)
         except ValueError as error:
             raise DataError(str(error)) from error
 
@@ -166,6 +166,7 @@ def open_source(
     limit: int | None = None,
     length: int = 8000,
     seed: int = 0,
+    background: str = "black",
 ) -> ImageSource | HeadSource:
     """One split of a data set.
 
@@ -181,6 +182,7 @@ def open_source(
         limit: use the first so many images.
         length: number of different heads.
         seed: of the heads.
+        background: behind the heads, see `HeadDataset`.
 
     Raises:
         NoSplit: the data set has no images in this split.
@@ -193,7 +195,7 @@ def open_source(
     if limit is not None and limit < 1:
         raise DataError(f"data.limit={limit} leaves no images: use at least 1, or leave it out")
     if name == "heads":
-        return HeadSource(split, size, min(length, limit or length), seed)
+        return HeadSource(split, size, min(length, limit or length), seed, background)
     chosen = layout(name)
     if root is None:
         raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")
