@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import hub, registry
 from ..config import recipes
-from ..config.fill import to_dict
+from ..config.fill import merge, to_dict
 from ..config.schemas import InstanceConfig, RunConfig
 from ..errors import ConfigError
 from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
@@ -107,7 +107,9 @@ def open_job(
     run.generator["offset_dim"] = network.config.z_dim
     initial = matching(run)[0] if run.init else None
     settings = {"generator": run.generator, "system": to_dict(run.system), "seed": run.seed, "init": run.init}
-    _same_run(out, settings | {"gan": gan, "joint": joint})
+    own = to_dict(registry.resolve(run.generator["name"]).Config())
+    defaults = {"generator": own, "system": to_dict(type(run.system)())}
+    _same_run(out, settings | {"gan": gan, "joint": joint}, defaults)
     cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
@@ -115,9 +117,18 @@ def open_job(
     return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
 
 
-def _same_run(out: Path, settings: dict[str, Any]) -> None:
+def _filled(path: Path, defaults: dict[str, Any]) -> Any:
+    """The settings of a run that is there, and for what its version did not know yet, the defaults."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        return None
+    return merge(json.loads(json.dumps(defaults, default=str)), found) if isinstance(found, dict) else None
+
+
+def _same_run(out: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> None:
     path, text = out / SETTINGS, json.dumps(settings, indent=2, default=str)
-    if path.is_file() and path.read_text("utf-8") != text:
+    if path.is_file() and _filled(path, defaults) != json.loads(text):
         raise ConfigError(f"{out} holds a run with other settings ({SETTINGS}); use another folder, or delete it")
     atomic_write(path, text)
 
