@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from . import deprecation as _deprecation
 from .registry import list_models as list  # noqa: F401
 from .version import __version__ as __version__
 
@@ -34,6 +35,7 @@ _LATER = {
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 # `list` stays out: a star import must not hide the built-in.
 __all__ = [*_HOME]
+_deprecation.install()
 
 if not TYPE_CHECKING:  # type checkers would take every name for one that this function finds
 

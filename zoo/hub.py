@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import registry, resources
 from .config.fill import to_dict
 from .config.schemas import Card
+from .deprecation import names_left
 from .errors import ConfigError, WeightsError
 from .weights import cards
 from .weights.build import build, construct, device_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from .editing.reconstruction import Reconstruction
     from .generators.base import Generator
+
+names_left(__name__)
 
 
 def card(name: str) -> Card:

@@ -72,7 +72,7 @@ def test_missing_packages_are_named(no_packages, monkeypatch: pytest.MonkeyPatch
 def test_the_command_line_says_it_in_one_line(no_packages, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._run(["compare", "meshgan", "--benchmark", "identity", "--quick", "--json"], debug=False) == 1
     assert capsys.readouterr().err.strip().splitlines() == [
-        "zoo: comparing faces needs the package dlib-bin: pip install 'zoo[identity]'"
+        "zoo: comparing faces needs the package dlib-bin: pip install 'zoo3d[identity]'"
     ]
     assert cli._run(["compare", "meshgan", "n_test=5", "--benchmark", "identity"], debug=False) == 2
 

@@ -16,7 +16,7 @@ Benchmark = Annotated[str, typer.Option(help="heads (embedded) or bfm (needs dat
 Comparison = Annotated[
     str,
     typer.Option(
-        help="heads (embedded), bfm (needs data.root=DIR), identity (needs zoo[identity]), or instances (of zoo run)."
+        help="heads (embedded), bfm (needs data.root=DIR), identity (needs zoo3d[identity]), or instances (of zoo run)."
     ),
 ]
 _OF_RUNS = ("identity", "instances")
