@@ -14,6 +14,7 @@ from packaging.version import Version
 from zoo import deprecation
 from zoo.version import __version__
 
+pytestmark = pytest.mark.filterwarnings("always::DeprecationWarning")
 PAGE = (Path(__file__).parents[2] / "docs" / "UPGRADING.md").read_text("utf-8")
 
 

@@ -275,7 +275,7 @@ def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
 
 def test_the_hub_extra_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ZooError, match=r"pip install 'zoo\[hub\]'"):
+    with pytest.raises(ZooError, match=r"pip install 'zoo3d\[hub\]'"):
         zoo.load("hf:org/repo@main")
 
 

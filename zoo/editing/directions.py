@@ -51,7 +51,7 @@ def sefa(gan: StyleGAN2, layers: int = LAYERS) -> Tensor:
     """(D, D) orthonormal rows, the most amplified first: eigenvectors of A^T A, where A holds the modulation weights of
     the first `layers` convolutions, rows scaled to length 1."""
     convs = [gan.network.conv1, *gan.network.convs][:layers]
-    weights = torch.cat([conv.conv.modulation.weight for conv in convs])  # type: ignore[union-attr]
+    weights = torch.cat([conv.conv.modulation.weight for conv in convs])
     rows = F.normalize(weights.detach().double(), dim=1)
     return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1).T.float()
 

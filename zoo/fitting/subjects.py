@@ -155,7 +155,7 @@ def invert(
     """
     target, average = image.to(gan.device), gan.average_code()
     inside = None if known is None else known.to(target)
-    w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)  # type: ignore[arg-type]
+    w = average[:, None].repeat(1, gan.code_layers, 1).requires_grad_(True)
     spread = spread_of(gan)
     optimizer = torch.optim.Adam([w], lr=cfg.inversion_lr * spread)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(cfg.inversion_steps, 1))
