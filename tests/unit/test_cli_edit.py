@@ -10,12 +10,11 @@ import trimesh
 from PIL import Image
 
 import zoo
+from tests.tiny import TINY
 from zoo import resources
 from zoo.cli import main as cli
 from zoo.config.schemas import Card
 from zoo.editing import inversion
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 @pytest.fixture(scope="module")
