@@ -15,7 +15,7 @@ COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house format clean
+.PHONY: demo test lint house figures format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
@@ -32,6 +32,10 @@ lint: $(VENV)/.dev
 
 house: $(VENV)/.dev
 	$(BIN)/python -m tests.house
+
+# After a change that is meant to change what shipped weights score; look at the difference before you commit it.
+figures: $(VENV)/.dev
+	$(BIN)/python -m tests.figures
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
