@@ -203,9 +203,9 @@ def test_a_device_that_is_not_there_is_named(device: str, shelf: Path) -> None:
         zoo.load("shadegan", device=device)
 
 
-def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
+def write_run(folder: Path, *settings: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
     """The folder of a run whose weights are all equal to the number of the checkpoint: 1, 2, ..."""
-    run = recipes.load_run("shadegan", [*overrides("generator", TINY), *overrides])
+    run = recipes.load_run("shadegan", [*overrides("generator", TINY), *settings])
     tensors = zoo.build(run.generator).state_dict()
     for number, seen in enumerate(images, 1):
         state = {f"ema.average.{k}": torch.full_like(v, number) for k, v in tensors.items()}
