@@ -1,17 +1,29 @@
 # Needs Python >= 3.11 and the package registries; every target works alone on a fresh machine.
 PYTHON ?= python3
-VENV := .venv
+# full: torch as pyproject.toml asks for it, with PyTorch3D's native part. cpu: a CPU-only torch, in a place of its own.
+TORCH ?= full
+TORCH_CPU ?= torch==2.13.0
+ifeq ($(filter full cpu,$(TORCH)),)
+$(error TORCH=$(TORCH): use full or cpu)
+endif
+VENV := .venv$(if $(filter cpu,$(TORCH)),-cpu)
 BIN := $(VENV)/bin
+# Python 3.12 and newer can watch themselves at little cost; before, coverage takes two thirds more processor time in
+# tests/unit/test_hub.py, so that only COVERAGE=1 prints it there.
+COVERAGE ?= $(shell $(PYTHON) -c 'import sys; print("1" if sys.version_info >= (3, 12) else "")')
+COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
+export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house format clean
+.PHONY: demo test lint house figures format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
+	$(BIN)/python -m pytest -m slow $(if $(COVER),$(COVER) --cov-append)
+	$(if $(COVER),$(BIN)/python -m coverage report)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -21,6 +33,10 @@ lint: $(VENV)/.dev
 house: $(VENV)/.dev
 	$(BIN)/python -m tests.house
 
+# After a change that is meant to change what shipped weights score; look at the difference before you commit it.
+figures: $(VENV)/.dev
+	$(BIN)/python -m tests.figures
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -29,6 +45,17 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zoo needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
+ifeq ($(TORCH),cpu)
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q "$(TORCH_CPU)"
+	$(BIN)/python .ci/requirements.py > $(VENV)/requirements.txt
+	$(BIN)/pip install -q -r $(VENV)/requirements.txt
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.dev
+	touch $@
+else
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install -q -e .
 	touch $@
@@ -36,6 +63,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install -q -e ".[dev]"
 	touch $@ $(VENV)/.installed
+endif
 
 clean:
-	rm -rf $(VENV) .cache out build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-cpu .cache out build dist .pytest_cache .ruff_cache .mypy_cache .coverage

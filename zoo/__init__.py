@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from .registry import list_models
+from .runtime import deprecation as _deprecation
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _LATER = {
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 # `list` stays out: a star import must not hide the built-in.
 __all__ = [*_HOME]
+_deprecation.install()
 
 if not TYPE_CHECKING:  # type checkers would take every name for one that this function finds
 

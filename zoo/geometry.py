@@ -45,7 +45,7 @@ class Batch:
             if not -n <= i < n:
                 raise IndexError(f"index {i} is out of range for {self._count()}")
             rows = slice(i % n, i % n + 1)
-        return self._rows(lambda tensor: tensor[rows])  # type: ignore[index]  # a sequence of numbers is an index, too
+        return self._rows(lambda tensor: tensor[rows])  # a sequence of numbers is an index, too
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))

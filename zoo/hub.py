@@ -13,6 +13,7 @@ from . import registry
 from .config.fill import to_dict
 from .config.schemas import Card
 from .errors import ConfigError, WeightsError
+from .runtime.deprecation import names_left
 from .weights import cards
 from .weights.build import build, construct, device_of
 from .weights.cards import CARD, CONFIG, WEIGHTS
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from .editing.reconstruction import Reconstruction
     from .generators.base import Generator
+
+names_left(__name__)
 
 
 def card(name: str) -> Card:

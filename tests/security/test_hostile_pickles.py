@@ -20,12 +20,12 @@ import pytest
 import torch
 
 import zoo
+from tests.tiny import TINY
 from zoo.errors import WeightsError, ZooError
 from zoo.networks.discriminators import build_discriminator
 from zoo.official import pickles
 from zoo.official.importing import import_official
 
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16}
 PROTOCOL = 1001
 
 

@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 import zoo
+from tests.tiny import TINY
 from zoo import resources
 from zoo.config import recipes
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.weights import files as weights
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import TINY as FIELD
+from tests.tiny import overrides
+
 TINY = [
-    "generator.z_dim=8",
-    "generator.hidden_dim=16",
-    "generator.layers=2",
-    "generator.mapping_dim=16",
+    *overrides("generator", FIELD),
     "generator.density_scale=30",
-    "generator.steps=6",
-    "generator.fine_steps=0",
     "system.stages=[{size: 16, batch: 4}]",
     "data.size=32",
     "data.length=40",

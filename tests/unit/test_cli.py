@@ -4,13 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trimesh
+import typer
 from PIL import Image
 
 import zoo
+from tests.tiny import TINY
 from zoo import resources
 from zoo.api import seeds_of
 from zoo.cli import main as cli
@@ -19,8 +23,6 @@ from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
 from zoo.errors import ConfigError
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -62,16 +64,27 @@ def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> st
     return err
 
 
-def test_every_command_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [
-        ["list"], ["info"], ["sample"], ["turntable"], ["export"], ["train"], ["finetune"], ["eval"], ["compare"],
-        ["data", "heads"], ["data", "build-heads"], ["data", "check"], ["data", "fit-prior"],
-    ]  # fmt: skip
-    for command in commands:
-        assert zoo_(*command, "--help") == 0
-        text = capsys.readouterr().out
-        assert "Example" in text, command
-        assert f"zoo {' '.join(command)}" in text, command
+def all_commands(group: Any, *above: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from all_commands(command, *above, name)
+        else:
+            yield (*above, name)
+
+
+COMMANDS = sorted(all_commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_teaches_by_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_(*command, "--help") == 0
+    text = capsys.readouterr().out
+    assert "Example" in text
+    assert f"zoo {' '.join(command)}" in text.partition("Example")[2]
+
+
+def test_zoo_alone_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(COMMANDS) > 20
     assert zoo_() == 0
     assert "zoo sample shadegan" in capsys.readouterr().out
 

@@ -11,13 +11,12 @@ import trimesh
 from PIL import Image
 
 import zoo
+from tests.tiny import TINY
 from zoo import resources
 from zoo.cli import main as cli
 from zoo.cli.invert import _folders
 from zoo.config.schemas import Card
 from zoo.editing import inversion
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 @pytest.fixture(scope="module")

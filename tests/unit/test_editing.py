@@ -394,7 +394,7 @@ def test_without_its_packages_alignment_says_what_to_install(monkeypatch: pytest
 
     monkeypatch.setitem(sys.modules, "dlib", None)
     photo._detector.cache_clear()
-    with pytest.raises(ZooError, match=r"pip install 'zoo\[identity\]'"):
+    with pytest.raises(ZooError, match=r"pip install 'zoo3d\[identity\]'"):
         invert(tiny("pigan"), torch.zeros(3, 32, 32))
 
 

@@ -11,14 +11,13 @@ import trimesh
 from PIL import ExifTags, Image, ImageFilter
 
 import zoo
+from tests.tiny import TINY
 from zoo.errors import ConfigError, ZooError
 from zoo.generators.base import Generator
 from zoo.geometry import Render
 from zoo.output.films import _write_gif, turntable
 from zoo.output.sheets import grid, save_png, stack
 from zoo.renderers.p3d import pytorch3d
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
+from tests.tiny import TINY_GAN2SHAPE
 from zoo.config.recipes import load_run
 from zoo.config.schemas import RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
@@ -31,10 +32,9 @@ from zoo.systems.run import train
 
 SIZE = 32
 TINY = [
-    "generator.size=32", "generator.nf=4", "generator.zdim=4", "generator.groups=2", "generator.encoder_nf=2",
-    "generator.offset_nf=2", "generator.offset_dim=8", "generator.mapping_tail=1", "trainer.accelerator=cpu",
+    *TINY_GAN2SHAPE,
     "system.stages=[{albedo: 2, projection: 2, joint: 2}, {albedo: 1, projection: 1, joint: 1, mirror_joint: false}]",
-    "system.batch=2", "system.collect=2", "system.shape_steps=2", "system.inversion_steps=2", "system.feature_blocks=2",
+    "system.collect=2", "system.shape_steps=2", "system.inversion_steps=2", "system.feature_blocks=2",
 ]  # fmt: skip
 
 

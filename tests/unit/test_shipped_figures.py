@@ -1,13 +1,16 @@
 """Shipped weights have the figures that their cards and README promise."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import zoo
+from tests import figures
 from zoo.weights import cards
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPECTED = json.loads(figures.FILE.read_text("utf-8"))
 
 
 @pytest.mark.slow
@@ -18,3 +21,13 @@ def test_unsup3d_errs_half_as_much_as_the_average_head() -> None:
     assert found["SIDE"] == pytest.approx(promised["SIDE x1e-2"], abs=6e-4)
     assert found["MAD"] == pytest.approx(promised["MAD deg"], abs=6e-3)
     assert found["SIDE"] <= average["SIDE"] / 2
+
+
+def test_no_weights_are_left_out() -> None:
+    assert sorted(EXPECTED) == sorted(zoo.list(pretrained=True)), "make figures"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_few_images_come_out_as_they_did(name: str) -> None:
+    assert figures.measured(name) == pytest.approx(EXPECTED[name], rel=5e-3)

@@ -33,7 +33,7 @@ def call(*command: str | Path, cwd: Path) -> str:
 @pytest.mark.slow
 def test_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
-    wheel = next(tmp_path.glob("zoo-*.whl"))
+    wheel = next(tmp_path.glob("zoo3d-*.whl"))
     assert "zoo/py.typed" in zipfile.ZipFile(wheel).namelist()
     call(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"

@@ -101,7 +101,7 @@ def _card_text(card: Card) -> str:
 def doctor(as_json: Json = False) -> None:
     """Say what works on this machine, what does not, and the exact fix.
 
-    Exit code 1 if something must be fixed.
+    Exit code 1 if something must be fixed. Example: zoo doctor --json
     """
     from dataclasses import asdict
 

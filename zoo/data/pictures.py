@@ -139,7 +139,7 @@ def decode(data: bytes, where: str, *, draft: int | None = None, colour: bool = 
         size = f"{image.width} x {image.height}"
         raise BadImage(where, "too large", f"{size} is more than {MAX_PIXELS:,} pixels; shrink it")
     if draft:
-        image.draft(None, (draft, draft))  # type: ignore[arg-type]
+        image.draft(None, (draft, draft))
     return Picture.of(image, where, colour=colour)
 
 
@@ -187,7 +187,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """ "L", "RGB" or "CMYK" -> RGB, by the profile if there is one that describes such an image."""
+    """RGB of an image of mode L, RGB or CMYK, by its profile if that describes such an image."""
     if profile:
         for mode in dict.fromkeys((image.mode, "RGB") if image.mode == "L" else (image.mode,)):
             transform = _to_srgb(profile, mode)

@@ -225,6 +225,6 @@ def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
 
 @cache
 def _detector() -> tuple[Any, Any]:
-    needed = ("finding faces", "pip install 'zoo[identity]', or switch alignment off")
+    needed = ("finding faces", "pip install 'zoo3d[identity]', or switch alignment off")
     dlib = import_dlib(*needed)
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(dlib_file(LANDMARKS, *needed))

@@ -1,4 +1,4 @@
-"""GAN2Shape: do 2D GANs know 3D shape? (Pan, Dai, Liu, Loy, Luo; ICLR 2021)
+"""GAN2Shape: do 2D GANs know 3D shape? (Pan, Dai, Liu, Loy, Luo; ICLR 2021).
 
 One photograph, or a few, and a frozen 2D GAN that can draw such photographs. Unsup3D's four networks take the
 photograph apart, starting from an ellipsoid, and three steps take turns:

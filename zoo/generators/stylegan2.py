@@ -84,7 +84,7 @@ class StyleGAN2(PictureGAN):
 
     def style_weights(self, layers: int) -> Tensor:
         convs = [self.network.conv1, *self.network.convs][:layers]
-        return torch.cat([conv.conv.modulation.weight for conv in convs])  # type: ignore[union-attr]
+        return torch.cat([conv.conv.modulation.weight for conv in convs])
 
     def forward(
         self,

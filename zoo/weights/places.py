@@ -82,7 +82,7 @@ def download(spec: str) -> Path:
     try:
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ZooError(f"hf:{spec} needs the package huggingface_hub: pip install 'zoo[hub]'") from None
+        raise ZooError(f"hf:{spec} needs the package huggingface_hub: pip install 'zoo3d[hub]'") from None
     org, repo, revision = match.groups()
     target = resources.cache() / "hub" / f"{org}--{repo}@{(revision or 'main').replace('/', '--')}"
     try:

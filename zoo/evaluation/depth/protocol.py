@@ -54,7 +54,7 @@ class DepthProtocol:
             if value < 1:
                 raise ConfigError(f"{key} must be at least 1, got {value}")
             if value != getattr(self, key):
-                chosen = replace(chosen, name=f"{chosen.name}/{key}={value}", **{key: value})  # type: ignore[arg-type]
+                chosen = replace(chosen, name=f"{chosen.name}/{key}={value}", **{key: value})
         return chosen
 
     def normals(self, depth: Tensor) -> Tensor:

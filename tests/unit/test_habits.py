@@ -1,0 +1,46 @@
+"""What continuous integration, the package's metadata and the make targets say of each other is true."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from zoo.version import __version__
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_the_version_is_one() -> None:
+    assert PROJECT["version"] == __version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == __version__
+    newest = re.search(r"^## (\S+)", (ROOT / "docs" / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == __version__
+
+
+def test_the_workflow_runs_the_make_targets_on_every_python_that_is_named() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"]["check"]
+    named = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d", c)]
+    assert job["strategy"]["matrix"] == {"python": named, "torch": ["full", "cpu"]}
+    runs = [step["run"] for step in job["steps"] if "run" in step]
+    assert [run.split()[:2] for run in runs] == [["make", "lint"], ["make", "test"]]
+    assert all(re.search(rf"^{run.split()[1]}:", MAKEFILE, re.MULTILINE) for run in runs)
+
+
+def test_a_cpu_only_torch_keeps_its_version() -> None:
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", "-n", "-B", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    lines = make("test", "TORCH=cpu", "TORCH_CPU=torch==1.2.3").stdout
+    assert 'pip install -q "torch==1.2.3"' in lines
+    assert ".venv/" not in lines
+    assert "use full or cpu" in make("test", "TORCH=gpu").stderr
+    script = [sys.executable, str(ROOT / ".ci/requirements.py")]
+    needs = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
+    assert not [need for need in needs if need.startswith(("torch>", "torch=", "torch<", "zoo3d"))]
+    assert {"torchmetrics>=1.9", "tensorboard>=2.19", "pytest>=8.3"} <= {*needs}
