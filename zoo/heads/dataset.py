@@ -1,6 +1,6 @@
 """The embedded `heads` data: rendered heads with exact depth, normal, albedo, light and camera for every image.
 
-Item ``i`` is a pure function of (seed, split, i): counter-based random bits, sums in place of transcendental functions,
+Item `i` is a pure function of (seed, split, i): counter-based random bits, sums in place of transcendental functions,
 and a compiled renderer with a fixed order of operations give the same pixels on every machine.
 """
 
@@ -93,7 +93,7 @@ class HeadDataset(Dataset):
         return {key: int(value[0]) if value.dtype == torch.int64 else value[0] for key, value in item.items()}
 
     def batch(self, indices: list[int] | Tensor) -> dict[str, Tensor]:
-        """The items of ``indices`` stacked, rendered in parallel; identity and index become (B,) int64."""
+        """The items of `indices` stacked, rendered in parallel; identity and index become (B,) int64."""
         index = np.asarray(indices, np.int64).reshape(-1)
         if len(index) and not (index.min() >= 0 and index.max() < self.length):
             raise IndexError(f"HeadDataset: indices {index.min()}..{index.max()} are outside 0..{self.length - 1}")
@@ -144,7 +144,7 @@ def render_heads(heads: Heads, poses: np.ndarray, lights: np.ndarray, size: int,
 def _render_one(
     b, mean, basis, scalp, faces, uv, skins, fields, atlas_shape, heads, trig, lights, grid, fine_grid, out
 ):  # pragma: no cover - compiled
-    """Head ``b`` of the batch into row ``b`` of ``out``."""
+    """Head `b` of the batch into row `b` of `out`."""
     verts, normals, seen = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
     shape_head(mean, basis, scalp, faces, heads.shape[b], heads.hairline[b], heads.volume[b], verts)
     vertex_normals(verts, faces, normals)

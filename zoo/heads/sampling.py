@@ -97,7 +97,7 @@ class Bits:
         return draws[first, np.arange(count)].clip(-limit, limit)
 
     def choice(self, shares: np.ndarray) -> int:
-        """An index drawn in proportion to ``shares``."""
+        """An index drawn in proportion to `shares`."""
         return min(int((np.cumsum(shares) <= self.uniform(1)[0] * shares.sum()).sum()), len(shares) - 1)
 
 

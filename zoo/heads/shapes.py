@@ -52,7 +52,7 @@ def random_heads(
 
 
 def align(heads: np.ndarray, skin: int) -> tuple[np.ndarray, float]:
-    """Move heads to the origin and to world size, and give the mean scale; ``skin`` = leading vertices that belong to
+    """Move heads to the origin and to world size, and give the mean scale; `skin` = leading vertices that belong to
     the skin.
 
     Each head keeps a fifth of its own size on a log scale, so size varies a little but every head fills the frame.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..renderers.zbuffer import rasterize
+from ..renderers.zbuffer import rasterize_batch
 from .model import EYE_TEXELS, FIELD_RANGE, IRIS_TEXELS
 
 SKIN = 320
@@ -34,7 +34,7 @@ BROW = ((0.11, 0.155, 0.030), (0.20, 0.185, 0.036), (0.32, 0.205, 0.033), (0.43,
 
 
 def chart(mean: np.ndarray, quads: np.ndarray, eye_sizes: list[int]) -> np.ndarray:
-    """(Q, 4, 2) atlas coordinates (u, v) of quad corners, in texels; the last ``sum(eye_sizes)`` quads are the
+    """(Q, 4, 2) atlas coordinates (u, v) of quad corners, in texels; the last `sum(eye_sizes)` quads are the
     eyeballs.
 
     mean: (V, 3) world units. Corners of quads across the back seam run past SKIN: wrap the columns when sampling.
@@ -78,7 +78,7 @@ def bake(
     corners = np.concatenate([rays * depth, shifted * depth])
     triangles = (np.arange(4 * len(corners)).reshape(-1, 4)[:, [[0, 1, 2], [0, 2, 3]]]).reshape(-1, 3)
     grid = np.arange(SKIN) + 0.5
-    seen = rasterize(corners.reshape(1, -1, 3), triangles, grid, grid - SKIN)
+    seen = rasterize_batch(corners.reshape(1, -1, 3), triangles, grid, grid - SKIN)
     face, bary = seen.face[0], seen.bary[0, ..., None]
     holes = face < 0
     nearest = np.asarray(ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True))
@@ -95,9 +95,9 @@ def bake(
 def paint_fields(model: dict, images: list[np.ndarray], skins: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Skins (skins, SKIN, SKIN, 3) uint8 without the scalp's stubble, and the painted fields.
 
-    Fields, each (SKIN, SKIN) uint8: ``hairline`` (128 on the line, 127 steps per FIELD_RANGE, more is hair), ``brow``
-    (distance profile, 255 on the middle line), ``lips``, ``lash``, ``strands`` (noise for hair and brows, mean 128);
-    and ``scalp`` (V,) float16, the hairline field at the vertices in world units.
+    Fields, each (SKIN, SKIN) uint8: `hairline` (128 on the line, 127 steps per FIELD_RANGE, more is hair), `brow`
+    (distance profile, 255 on the middle line), `lips`, `lash`, `strands` (noise for hair and brows, mean 128);
+    and `scalp` (V,) float16, the hairline field at the vertices in world units.
     """
     lips, ears, position = images[skins:]
     mean, rim = model["mean"], model["eye_rim"]
