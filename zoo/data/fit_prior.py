@@ -18,7 +18,7 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
     Args:
         samples: a .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch and yaw
             in radians, both 0 in front. A .pth light prior of the official releases is converted as it is.
-        out: where to write: a .json, or for lights also a .npz.
+        out: the file to write: a .json, or for lights also a .npz.
 
     Returns:
         The fitted prior.

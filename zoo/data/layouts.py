@@ -16,7 +16,7 @@ class Layout:
     """How a data set lies on disk.
 
     Attributes:
-        select: gives the names of the files in a split, in order; none if there is no such split.
+        select: gives the names of the files in a split, in order, and an empty list for a split that does not exist.
         crop: region of each picture that is used by default, see `transforms.crop_box`.
     """
 

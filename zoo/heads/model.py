@@ -80,7 +80,7 @@ class HeadModel:
             level: 0 has 7 thousand triangles; 1 is smoothed to 28 thousand, for 128 px and more.
 
         Raises:
-            ValueError: there is no such level.
+            ValueError: `level` is neither 0 nor 1.
         """
         if level not in (0, 1):
             raise ValueError(f"HeadModel.load: level={level!r} does not exist; use 0 or 1")

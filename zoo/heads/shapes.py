@@ -37,7 +37,7 @@ def random_heads(
     Args:
         read: gives the offsets (V, 3) of the target at a path.
         names: every path in the package.
-        root: where its targets lie.
+        root: folder in the package in which the targets lie.
         base: (V, 3) vertices without any target.
         count: number of heads.
         seed: makes the heads.

@@ -76,7 +76,7 @@ class NeRFMLP(nn.Module):
             points: (B, M, 3) world coordinates.
             code: (B, shape_dim + appearance_dim) latent code.
             directions: (B, M, 3) unit ray directions in the world frame.
-            with_gradient: also return d sigma / d points, in closed form: the gradient goes backwards through the
+            with_gradient: whether to return d sigma / d points, in closed form: the gradient goes backwards through the
                 layers as g <- (g * (h > 0)) W, and through the encoding. Training does not need it.
         """
         appearance = code.split(self.code_dims, -1)[1]

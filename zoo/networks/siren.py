@@ -94,7 +94,7 @@ class FiLMSiren(nn.Module):
             film: (B, 2 * width) raw frequencies, then raw phases.
             directions: (B, M, 3) unit ray directions, if the colour depends on them.
             extra: (B, E) values that the colour layer also sees, or None.
-            with_gradient: also return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p) the
+            with_gradient: whether to return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p), the
                 gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. There is no
                 second autograd pass, so training on normals needs one backward pass and can be compiled.
 

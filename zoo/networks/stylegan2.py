@@ -238,7 +238,11 @@ class ResidualBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Append a channel to x (B, C, H, W): the mean standard deviation over groups of images of the batch."""
+    """Append a channel to x (B, C, H, W): the mean standard deviation over groups of images of the batch.
+
+    Raises:
+        ValueError: the batch is larger than a group, and not a multiple of it.
+    """
     b, _, h, w = x.shape
     group = min(b, group)
     if b % group:

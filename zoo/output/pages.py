@@ -86,7 +86,7 @@ class Published:
         source: a sentence that says where they come from.
         caption: a few words above the table.
         headings: one for each column, that of the names first.
-        rows: rows with one text for each heading.
+        rows: the rows, each with one text for each heading.
     """
 
     source: str
