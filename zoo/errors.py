@@ -1,14 +1,14 @@
-"""The errors `zoo` raises on purpose: one line that names the value, the place and the fix."""
+"""The errors that `zoo` raises on purpose: one line that names the value, the place and the fix."""
 
 from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """Base of every deliberate error. The command line prints its message alone; `--debug` adds the trace."""
+    """The base of every deliberate error. The command line prints only its message; `--debug` adds the traceback."""
 
 
 class Interrupted(ZooError):
-    """Stopped on request, with everything saved; `signal` is the number of what stopped it."""
+    """The run was stopped on request, with everything saved; `signal` is the number of the signal that stopped it."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -16,19 +16,19 @@ class Interrupted(ZooError):
 
 
 class ConfigError(ZooError):
-    """An unknown key, a wrong type or an impossible combination in a configuration."""
+    """A configuration has an unknown key, a wrong type or an impossible combination."""
 
 
 class DataError(ZooError):
-    """Missing, empty or unreadable data."""
+    """Data are missing, empty or unreadable."""
 
 
 class WeightsError(ZooError):
-    """Weights that are missing, damaged, or do not fit the network."""
+    """Weights are missing or damaged, or do not fit the network."""
 
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
-    """One line for an unknown name: what was given, the nearest match, everything there is."""
+    """One line for an unknown name: what was given, the nearest match, and every known name."""
     import difflib
 
     known = sorted(known)

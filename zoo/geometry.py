@@ -1,4 +1,4 @@
-"""The frame everything shares: cameras, lights, what a render holds, and depth <-> points <-> normals.
+"""The frame that everything shares: cameras, lights, what a render holds, and depth <-> points <-> normals.
 
 World: right-handed, Y up, object at the origin, its face towards +Z. A camera sits on a sphere around the origin and
 looks at it. Camera axes: x right, y up, looking along -z (OpenGL). Angles in radians, `fov` in degrees. Depth is the
@@ -29,8 +29,8 @@ Index = SupportsIndex | slice | Sequence[int] | Tensor
 class Batch:
     """What cameras, lights, latents and renders share: they are dataclasses whose tensors have the batch axis first.
 
-    An index keeps the batch axis: `cameras[2]` is a batch of one, as `cameras[2:3]` is, and so is each that a loop over
-    `cameras` gives. An index outside the batch is an IndexError.
+    An index keeps the batch axis: `cameras[2]` is a batch of one, just as `cameras[2:3]` is, and a loop over `cameras`
+    yields batches of one. An index outside the batch raises IndexError.
     """
 
     _one: ClassVar[str]  # what a batch of one is called in messages
@@ -40,7 +40,7 @@ class Batch:
 
     def __getitem__(self, index: Index) -> Self:
         rows, n = index, len(self)
-        if isinstance(index, SupportsIndex) and not getattr(index, "ndim", 0):  # an array of one is no number
+        if isinstance(index, SupportsIndex) and not getattr(index, "ndim", 0):  # an array of one is not a number
             i = operator.index(index)
             if not -n <= i < n:
                 raise IndexError(f"index {i} is out of range for {self._count()}")
@@ -51,14 +51,14 @@ class Batch:
         return (self[i] for i in range(len(self)))
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """The same batch on another device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def expand(self, n: int) -> Self:
-        """One for each of `n` objects; a batch of `n` stays as it is.
+        """A batch of one repeated for `n` objects; a batch of `n` stays as it is.
 
         Raises:
-            ValueError: the batch has neither one nor `n`.
+            ValueError: the length of the batch is neither 1 nor `n`.
         """
         if len(self) == n:
             return self
@@ -71,7 +71,7 @@ class Batch:
         return self._each(lambda tensor: change(tensor) if tensor.ndim and len(tensor) == n else tensor)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same with other tensors."""
+        """The same batch with every tensor changed."""
         values = {k: change(v) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
         return type(self)(**values)
 
@@ -80,7 +80,7 @@ class Batch:
 
 
 def _span(values: Tensor) -> str:
-    """`0.3`, or `-0.3..0.3` of several."""
+    """The values as text: `0.3`, or `-0.3..0.3` if they differ."""
     low, high = (f"{round(v.item(), 2) + 0.0:g}" for v in values.detach().aminmax())
     return low if low == high else f"{low}..{high}"
 
@@ -148,10 +148,10 @@ class Camera(Batch):
 
     @classmethod
     def at(cls, pose: Tensor, *, fov: float = 12.0, size: int = 64, radius: float = 1.0) -> "Camera":
-        """Cameras at poses (B, 2) of pitch and yaw in radians, the order of `Camera.pose`; else as `orbit`.
+        """Cameras at poses (B, 2) of pitch and yaw in radians, in the order of `Camera.pose`; else as in `orbit`.
 
         Raises:
-            ValueError: poses of another shape.
+            ValueError: the poses have another shape.
         """
         if pose.ndim != 2 or pose.shape[1] != 2:
             raise ValueError(f"poses must be (B, 2) = (pitch, yaw), got {tuple(pose.shape)}")
@@ -167,14 +167,17 @@ class Camera(Batch):
 
     @property
     def pose(self) -> Tensor:
-        """(B, 2) pitch and yaw in radians, both 0 in front."""
+        """(B, 2) pitch and yaw in radians; both are 0 straight in front."""
         origin = torch.nn.functional.normalize(self.cam2world[:, :3, 3], dim=-1)
         yaw = torch.atan2(-origin[:, 0], origin[:, 2])
         return torch.stack([torch.asin((-origin[:, 1]).clamp(-1, 1)), yaw], -1)
 
     def pixel_grid(self, at: Tensor | None = None) -> Tensor:
-        """Unit ray directions in the camera frame: (H*W, 3), row-major from the top left pixel; or (B, N, 3) through
-        the places `at` (B, N, 2) of the image, x right and y down, -1 and 1 at the centres of the outermost pixels."""
+        """Unit ray directions in the camera frame: (H*W, 3), row-major from the top left pixel.
+
+        With `at` (B, N, 2) they are (B, N, 3), through those places of the image: x right and y down, with -1 and 1 at
+        the centres of the outermost pixels.
+        """
         s, device = self.size, self.cam2world.device
         edge = 1.0 if self.pixel_centres == "corner" else 1.0 - 1.0 / s
         if at is None:
@@ -187,9 +190,11 @@ class Camera(Batch):
         return torch.nn.functional.normalize(torch.stack([x, y, z], -1), dim=-1)
 
     def rays(self, at: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Origins (B, N, 3) and unit directions (B, N, 3) in the world, and (N,) the cosine that turns a distance along
-        the ray into depth along the optical axis; N = H * W. Through the places `at` (B, N, 2), see `pixel_grid`, the
-        cosine is (B, N)."""
+        """Origins (B, N, 3) and unit directions (B, N, 3) of rays in the world frame, and a cosine for each ray.
+
+        The cosine turns a distance along the ray into depth along the optical axis. Without `at` there is one ray for
+        each pixel, N = H * W, and the cosine is (N,). With places `at` (B, N, 2), see `pixel_grid`, it is (B, N).
+        """
         grid = self.pixel_grid(at)
         directions = grid @ self.cam2world[:, :3, :3].transpose(1, 2)
         origins = self.cam2world[:, None, :3, 3].expand_as(directions)
@@ -201,8 +206,11 @@ class Camera(Batch):
         return (points - origin) @ rotation
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points (B, M, 3) as pixel coordinates (B, M, 2), x right and y down with 0 at the centre of the top
-        left pixel, and depth (B, M) along the optical axis. Points behind the camera get a negative depth."""
+        """Pixel coordinates (B, M, 2) of world points (B, M, 3), and their depth (B, M) along the optical axis.
+
+        Pixel coordinates run right (x) and down (y), with 0 at the centre of the top left pixel. Points behind the
+        camera get a negative depth.
+        """
         local = self.to_camera(points)
         depth = -local[..., 2]
         focal = 1.0 / math.tan(math.radians(self.fov) / 2)
@@ -236,7 +244,7 @@ class Light(Batch):
 
     @classmethod
     def frontal(cls) -> "Light":
-        """One light from where the frontal camera stands."""
+        """One light that shines from where the frontal camera stands."""
         return cls.of()
 
     def __repr__(self) -> str:
@@ -246,7 +254,7 @@ class Light(Batch):
 
     @property
     def ambient(self) -> Tensor:
-        """(B,) strength of the light from everywhere, 0..1."""
+        """(B,) strength of the ambient light, 0..1."""
         return self.params[:, 0] / 2 + 0.5
 
     @property
@@ -256,14 +264,14 @@ class Light(Batch):
 
     @property
     def direction(self) -> Tensor:
-        """(B, 3) unit vector towards the light, world frame."""
+        """(B, 3) unit vector towards the light, in the world frame."""
         ones = torch.ones_like(self.params[:, :1])
         return torch.nn.functional.normalize(torch.cat([self.params[:, 2:], ones], -1), dim=-1)
 
 
 @dataclass(repr=False)
 class Render(Batch):
-    """What a generator shows. A method leaves what it does not model at None. A notebook shows it as a contact sheet.
+    """What a generator renders. Maps that a method does not model are None. A notebook shows it as a contact sheet.
 
     Attributes:
         rgb: (B, 3, H, W) in [-1, 1].
@@ -290,7 +298,7 @@ class Render(Batch):
         return f"Render({self._count()}, {self.rgb.shape[-1]} px, {maps}, {aux}{self.rgb.device})"
 
     def detach(self) -> "Render":
-        """The same without its history, for which no gradient flows back."""
+        """The same render, cut off from the graph, so that no gradient flows back through it."""
         return self._each(Tensor.detach)
 
     def cpu(self) -> "Render":
@@ -298,13 +306,13 @@ class Render(Batch):
         return self.detach().to("cpu")
 
     def pil(self, name: str = "rgb") -> "list[Image]":
-        """A map as pictures, one for each object; colours as in the contact sheets, see `zoo.output.sheets.grid`.
+        """One map as pictures, one for each object, coloured as in the contact sheets (see `zoo.output.sheets.grid`).
 
         Args:
-            name: rgb, albedo, normal, depth or shading.
+            name: the map: rgb, albedo, normal, depth or shading.
 
         Raises:
-            ConfigError: an unknown map, or one that this render does not have.
+            ConfigError: the map is unknown, or this render does not have it.
         """
         return _sheets().pictures(name, self)
 
@@ -322,7 +330,7 @@ class Render(Batch):
 
     @staticmethod
     def cat(parts: "list[Render]") -> "Render":
-        """Several renders as one batch; a map or an aux entry is kept if every part has it."""
+        """Join several renders into one batch; a map or an aux entry is kept if every part has it."""
         out: dict[str, Tensor | None] = {}
         for f in fields(Render):
             if f.name != "aux":
@@ -334,23 +342,33 @@ class Render(Batch):
 
 
 def _sheets() -> Any:
-    # By name, when a picture is asked for: what people look at stands above the frame that everything shares.
+    # Imported by name, and only when a picture is wanted, because `zoo.output` lies above this module.
     return importlib.import_module("zoo.output.sheets")
 
 
 def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:
-    """Back-project (B, 1, H, W) depth along the optical axis to camera-frame points (B, 3, H, W), looking along -z."""
+    """Back-project depth (B, 1, H, W) along the optical axis to points (B, 3, H, W) in the camera frame.
+
+    The camera looks along -z.
+
+    Raises:
+        ValueError: the depth map is not as large as the camera's image.
+    """
     _b, _, h, w = depth.shape
     if (h, w) != (camera.size, camera.size):
-        raise ValueError(f"depth is {h} x {w} px, the camera {camera.size} px")
+        raise ValueError(f"depth is {h} x {w} px, but the camera's image is {camera.size} px: resize one of them")
     grid = camera.pixel_grid().T.reshape(1, 3, h, w)
     return grid / -grid[:, 2:] * depth
 
 
 def depth_to_normal(depth: Tensor, camera: Camera) -> Tensor:
-    """(B, 3, H, W) unit normals, camera frame, towards the viewer, from (B, 1, H, W) depth along the optical axis.
+    """Unit normals (B, 3, H, W) in the camera frame, towards the viewer, from depth (B, 1, H, W).
 
-    Tangents are central differences of the back-projected points, so the outermost pixels repeat their neighbours.
+    Depth is measured along the optical axis. Tangents are central differences of the back-projected points, so the
+    outermost pixels repeat their neighbours.
+
+    Raises:
+        ValueError: the depth map is not as large as the camera's image.
     """
     points = depth_to_points(depth, camera)
     right = points[:, :, 1:-1, 2:] - points[:, :, 1:-1, :-2]

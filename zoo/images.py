@@ -1,11 +1,11 @@
-"""Images brought to one size for comparison."""
+"""Resizing and cropping of images before they are compared."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(B,C,S,S) to another side before a comparison: area average when shrinking, bilinear when growing."""
+    """Resize images (B,C,S,S) to (B,C,size,size): by area average when they shrink, bilinearly when they grow."""
     if images.shape[-2] == size:
         return images
     mode = "area" if images.shape[-2] > size else "bilinear"
@@ -13,7 +13,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
-    """The middle (B,C,size,size) of images (B,C,S,S).
+    """Cut the middle (B,C,size,size) out of images (B,C,S,S).
 
     Raises:
         ValueError: the images are smaller than `size`.

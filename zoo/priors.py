@@ -1,4 +1,4 @@
-"""Distributions that cameras and lights are drawn from while training."""
+"""Distributions from which cameras and lights are drawn during training."""
 
 import io
 import json
@@ -23,15 +23,15 @@ class PosePrior:
     """Viewing angles, in radians from frontal (pi-GAN's own angles minus pi/2).
 
     Attributes:
-        distribution: "gaussian"; "truncated_gaussian" (redrawn outside two deviations); "uniform" (mean +-
-            std); "hybrid" (a coin for the whole call: gaussian, or uniform of twice the width);
-            "spherical_uniform" (yaw uniform, pitch uniform in the cosine of the polar angle); "fixed" (the
-            means). As `sample_camera_positions` of pi-GAN does it.
-        yaw_mean, yaw_std: positive turns the head to its left.
-        pitch_mean, pitch_std: positive raises its chin.
+        distribution: "gaussian"; "truncated_gaussian" (redrawn outside two standard deviations); "uniform" (mean +-
+            std); "hybrid" (one coin toss for the whole call: gaussian, or uniform of twice the width);
+            "spherical_uniform" (yaw uniform, pitch uniform in the cosine of the polar angle); or "fixed" (always the
+            means). All are drawn as pi-GAN's `sample_camera_positions` draws them.
+        yaw_mean, yaw_std: mean and spread of the yaw; positive yaw turns the head to its left.
+        pitch_mean, pitch_std: mean and spread of the pitch; positive pitch raises the chin.
 
     Raises:
-        ConfigError: unknown distribution, or a negative deviation.
+        ConfigError: the distribution is unknown, or a standard deviation is negative.
     """
 
     distribution: str = "gaussian"
@@ -46,18 +46,22 @@ class PosePrior:
         for name in ("yaw_std", "pitch_std"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"pose.{name}={value}: a standard deviation is >= 0")
+                raise ConfigError(f"pose.{name}={value}: a standard deviation must be 0 or more")
 
     @classmethod
     def fit(cls, poses: Tensor) -> "PosePrior":
-        """Gaussian of (N, 2) pitch and yaw in radians, N >= 2. Raises ConfigError."""
+        """Fit a Gaussian to (N, 2) pitch and yaw in radians.
+
+        Raises:
+            ConfigError: the poses have another shape, or N is below 2.
+        """
         if poses.ndim != 2 or poses.shape[1] != 2 or len(poses) < 2:
             raise ConfigError(f"poses must be (N, 2) with N >= 2, got {tuple(poses.shape)}")
         (pitch_mean, yaw_mean), (pitch_std, yaw_std) = poses.double().mean(0).tolist(), poses.double().std(0).tolist()
         return cls("gaussian", yaw_mean, yaw_std, pitch_mean, pitch_std)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 2) float32 pitch and yaw, on the generator's device."""
+        """Draw (n, 2) float32 pitch and yaw in radians on the generator's device."""
         device = generator.device
         mean = torch.tensor([self.pitch_mean, self.yaw_mean], device=device)
         std = torch.tensor([self.pitch_std, self.yaw_std], device=device)
@@ -90,19 +94,23 @@ class PosePrior:
 
 
 def pose_prior(config: PoseConfig) -> PosePrior:
-    """The distribution a configuration describes. Raises ConfigError."""
+    """The distribution that a configuration describes.
+
+    Raises:
+        ConfigError: see `PosePrior`.
+    """
     return PosePrior(**to_dict(config))
 
 
 class NormalPrior:
-    """Multivariate normal distribution of as many numbers as `SIZE` says.
+    """A multivariate normal distribution of `SIZE` numbers.
 
     Args:
-        mean: (SIZE,).
-        cov: (SIZE, SIZE), symmetric, no negative eigenvalue.
+        mean: the mean, (SIZE,).
+        cov: the covariance, (SIZE, SIZE): symmetric, without negative eigenvalues.
 
     Raises:
-        ConfigError: wrong shapes, not finite, or not a covariance.
+        ConfigError: a shape is wrong, a number is not finite, or `cov` is not a covariance.
     """
 
     KIND: ClassVar[str]  # for messages: what is distributed
@@ -119,18 +127,22 @@ class NormalPrior:
         values, vectors = torch.linalg.eigh(self.cov.double())
         if not torch.allclose(self.cov, self.cov.T, atol=1e-6) or values.min() < -1e-6:
             raise ConfigError(f"{kind}.cov must be symmetric and without negative eigenvalues")
-        # Unlike a Cholesky factor, this one exists for flat distributions (a light that never changes) too.
+        # Unlike a Cholesky factor, this one also exists for flat distributions (a light that never changes).
         self._factor = (vectors * values.clamp(min=0).sqrt()).float()
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, SIZE) float32 draws, on the generator's device."""
+        """Draw (n, SIZE) float32 numbers on the generator's device."""
         device = generator.device
         noise = torch.randn(n, self.SIZE, generator=generator, device=device)
         return self.mean.to(device) + noise @ self._factor.to(device).T
 
     @classmethod
     def fit(cls, samples: Tensor) -> Self:
-        """Mean and covariance of (N, SIZE) samples, N >= 2. Raises ConfigError."""
+        """Fit the mean and the covariance of (N, SIZE) samples.
+
+        Raises:
+            ConfigError: the samples have another shape, or N is below 2.
+        """
         if samples.ndim != 2 or samples.shape[1] != cls.SIZE or len(samples) < 2:
             shape = tuple(samples.shape)
             raise ConfigError(f"{cls.KIND}s must be (N, {cls.SIZE}) with N >= 2, got {shape}")
@@ -138,11 +150,11 @@ class NormalPrior:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read `mean` and `cov` from .json, .npz or a .pth of the official releases (tensors only, no code).
+        """Read `mean` and `cov` from a .json, a .npz or a .pth of the official releases (tensors only, no code).
 
         Raises:
-            DataError: the file is missing, damaged, or lacks the two entries.
-            ConfigError: they are not a mean and a covariance.
+            DataError: the file is missing or damaged, or lacks one of the two entries.
+            ConfigError: the entries are not a mean and a covariance.
         """
         path = Path(path)
         values = _official(path, cls.KIND) if path.suffix in (".pth", ".pt") else read_prior(cls.KIND, path)
@@ -153,7 +165,11 @@ class NormalPrior:
         return cls(mean, cov)
 
     def save(self, path: str | Path) -> Path:
-        """Write `mean` and `cov` as .json or .npz. Raises DataError for another ending."""
+        """Write `mean` and `cov` as .json or .npz, and return the path.
+
+        Raises:
+            DataError: the path has another ending.
+        """
         path = Path(path)
         if path.suffix == ".json":
             content = {"mean": self.mean.tolist(), "cov": self.cov.tolist()}
@@ -166,13 +182,16 @@ class NormalPrior:
 
 
 class LightPrior(NormalPrior):
-    """Lights (a, d, dx, dy), the parameters of `zoo.Light` (ShadeGAN, GAN2Shape)."""
+    """The distribution of lights (a, d, dx, dy), the parameters of `zoo.Light` (ShadeGAN, GAN2Shape)."""
 
     KIND, SIZE = "light", 4
 
 
 class ViewPrior(NormalPrior):
-    """Viewpoints of GAN2Shape: turns about x, y and z, then shifts, in units of its network (1 = its whole range)."""
+    """The distribution of GAN2Shape's viewpoints: turns about x, y and z, then shifts.
+
+    Both are in units of its network, where 1 is the whole range.
+    """
 
     KIND, SIZE = "view", 6
 
@@ -185,18 +204,26 @@ def _official(path: Path, kind: str) -> dict[str, Tensor]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except KeyError as error:
         raise DataError(f"{path}: no entry {error}; a {kind} prior has 'mean' and 'cov'") from error
-    except Exception as error:  # unpickling has many errors
+    except Exception as error:  # unpickling raises many kinds of errors
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: not a {kind} prior ({reason})") from error
 
 
 def light_prior(config: LightConfig) -> LightPrior:
-    """The distribution a configuration describes. Raises ConfigError."""
+    """The distribution that a configuration describes.
+
+    Raises:
+        ConfigError: see `NormalPrior`.
+    """
     return LightPrior(*_moments("light", config))
 
 
 def view_prior(config: NormalConfig) -> ViewPrior:
-    """The distribution a configuration describes. Raises ConfigError."""
+    """The distribution that a configuration describes.
+
+    Raises:
+        ConfigError: see `NormalPrior`.
+    """
     return ViewPrior(*_moments("view", config))
 
 

@@ -1,8 +1,8 @@
-"""Names of the methods, where their classes live, and names of the weights. Imports nothing heavy, see `zoo.list`.
+"""Names of the methods, where their classes live, and names of the weights. It imports nothing heavy (`zoo.list`).
 
 A method is known by its file `configs/generator/<name>.yaml`, whose line `class: module:Class` names the code. A
 package of somebody else adds methods through the entry-point group `zoo.generators` (`name = "module:Class"`) and may
-bring files like ours, see `resources`.
+bring files like ours (see `resources`).
 """
 
 import fnmatch
@@ -20,17 +20,17 @@ _CLASS_LINE = re.compile(r"^class:\s*([\w.]+:\w+)\s*$", re.MULTILINE)
 
 
 def names() -> list[str]:
-    """Registered method names, sorted."""
+    """Names of the registered methods, sorted."""
     return sorted({*resources.config_files("generator"), *resources.plugins()["zoo.generators"]})
 
 
 def weights() -> list[str]:
-    """Names `method.tag` of the weights that zoo and its plug-ins ship, in natural order."""
+    """Names of the weights that zoo and its plug-ins ship, as `method.tag`, in natural order."""
     return sorted(weight_folders(), key=_natural)
 
 
 def weight_folders() -> dict[str, Path]:
-    """Where these weights lie, by name."""
+    """Folders of the shipped weights, by name."""
     return resources.weight_folders(WEIGHTS)
 
 
@@ -43,7 +43,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
 
     Args:
         pattern: shell wildcards, matched against the method and against `method.tag`.
-        pretrained: True only weights, False only methods, None both.
+        pretrained: True lists only weights, False only methods, None both.
     """
     both = {*([] if pretrained else names()), *([] if pretrained is False else weights())}
     matching = (n for n in both if any(fnmatch.fnmatchcase(part, pattern) for part in (n, n.partition(".")[0])))
@@ -51,7 +51,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
 
 
 def target(name: str) -> str:
-    """`"module:Class"` of a method.
+    """The place of a method's class, as `"module:Class"`.
 
     Raises:
         ConfigError: the name is not registered; the message offers the nearest names.
@@ -62,7 +62,7 @@ def target(name: str) -> str:
     if point is not None:
         return point.value
     if path is not None:
-        raise ConfigError(f"{path}: no line 'class: module:Class'")
+        raise ConfigError(f"{path}: the line 'class: module:Class' is missing; add it")
     raise ConfigError(unknown("method", name, names()))
 
 
@@ -71,7 +71,7 @@ def resolve(name: str) -> type[Any]:
     """The generator class registered under `name`.
 
     Raises:
-        ConfigError: the name is not registered, or it is that of a plug-in that cannot be imported.
+        ConfigError: the name is not registered, or belongs to a plug-in that cannot be imported.
     """
     try:
         return imported(target(name))
@@ -84,6 +84,6 @@ def resolve(name: str) -> type[Any]:
 
 
 def imported(path: str) -> Any:
-    """What `"module:name"` stands for."""
+    """Import the object that `"module:name"` stands for."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -1,9 +1,9 @@
-"""Where the files that travel with zoo and its plug-ins lie: `configs/` and `checkpoints/`.
+"""Where to find the files that travel with zoo and its plug-ins: `configs/` and `checkpoints/`.
 
 In a wheel both sit inside the package (`zoo/_configs`, `zoo/_checkpoints`); in a source checkout they are the
-top-level folders, so that people read and edit them there. A plug-in is a package of somebody else that names a method,
-a layout of data or a table of published weights in an entry point. Its folders `zoo_configs` and `zoo_checkpoints` lie
-beside the module that the entry point names; they are found without importing it.
+top-level folders, where people can read and edit them. A plug-in is a package of somebody else whose entry points name
+a method, a layout of data or a table of published weights. Its folders `zoo_configs` and `zoo_checkpoints` lie beside
+the module that the entry point names, and are found without importing that module.
 """
 
 import os
@@ -24,27 +24,27 @@ def _folder(name: str) -> Path:
 
 
 def configs() -> Path:
-    """Folder of the YAML configurations."""
+    """The folder of the YAML configurations."""
     return _folder("configs")
 
 
 def checkpoints() -> Path:
-    """Folder of the shipped weights, one sub-folder `<name>.<tag>` each."""
+    """The folder of the shipped weights, with one sub-folder `<name>.<tag>` for each of them."""
     return _folder("checkpoints")
 
 
 def config_files(kind: str = "") -> dict[str, Path]:
-    """YAML files by name, zoo's own before those of plug-ins.
+    """YAML files by name. If a plug-in uses a name that zoo has, zoo's own file counts.
 
     Args:
-        kind: sub-folder of `configs/`, such as "data"; by default the recipes.
+        kind: sub-folder of `configs/`, such as "data"; by default the folder itself, which holds the recipes.
     """
     folders = [configs(), *_plugin_folders("zoo_configs")]
     return {path.stem: path for folder in reversed(folders) for path in (folder / kind).glob("*.yaml")}
 
 
 def weight_folders(file: str) -> dict[str, Path]:
-    """Folders of weights by name `<method>.<tag>`, zoo's own before those of plug-ins; each holds `file`."""
+    """Folders that hold `file`, by name `<method>.<tag>`. Zoo's own count before those of plug-ins."""
     folders = [checkpoints(), *_plugin_folders("zoo_checkpoints")]
     return {path.parent.name: path.parent for folder in reversed(folders) for path in folder.glob(f"*.*/{file}")}
 
@@ -66,7 +66,7 @@ def _plugin_folders(name: str) -> list[Path]:
 
 
 def _around(module: str) -> list[Path]:
-    """The folder that a module lies in, or is, and those above it in its package; nothing is imported."""
+    """The folder that a module lies in or stands for, and the folders above it in its package, without importing it."""
     from importlib.util import find_spec
 
     top, *inner = module.split(".")
@@ -79,7 +79,7 @@ def _around(module: str) -> list[Path]:
 
 
 def cache() -> Path:
-    """Folder for what can be made again: `$ZOO_CACHE`, else `$XDG_CACHE_HOME/zoo`, else `~/.cache/zoo`."""
+    """The folder for files that can be made again: `$ZOO_CACHE`, else `$XDG_CACHE_HOME/zoo`, else `~/.cache/zoo`."""
     if "ZOO_CACHE" in os.environ:
         return Path(os.environ["ZOO_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"

@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.geometry import Light
 from zoo.renderers.depthmaps import depthmap as dm
 from zoo.renderers.depthmaps.ellipsoid import PRIORS, ellipsoid_depth
-from zoo.renderers.depthmaps.gridmesh import grid_faces, interpolate
+from zoo.renderers.depthmaps.gridmesh import grid_faces, interpolate_vertices
 
 TO_THEIRS = torch.tensor([-1.0, 1.0, 1.0])  # zoo's x runs to the right, on their normals and lights to the left
 DEPTH, GRID, IMAGE, NORMAL, GRADIENT = 2e-6, 1e-5, 5e-5, 1e-5, 1e-3
@@ -145,7 +145,7 @@ def test_every_recorded_array_of_the_geometry_is_compared(parity_file: Callable[
 def coloured(points: Tensor, image: Tensor, camera: dm.MapCamera, corners: Tensor | None = None) -> Tensor:
     """A surface (B,S,S,3) drawn with the colours (B,3,S,S) of its vertices, the mean of 2x2 samples, on white."""
     seen = dm.see(points, camera)
-    colours = interpolate(image.flatten(2).mT, seen, grid_faces(camera.size) if corners is None else corners)
+    colours = interpolate_vertices(image.flatten(2).mT, seen, grid_faces(camera.size) if corners is None else corners)
     return F.avg_pool2d(torch.where((seen.face >= 0)[:, None], colours, 1.0), dm.SAMPLES).clamp(-1, 1)
 
 

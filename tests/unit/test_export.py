@@ -200,7 +200,7 @@ def test_films_larger_than_their_format_are_refused_before_a_frame_is_drawn(
         pytest.fail("a frame was drawn")
 
     latents = generator.latents(256)
-    with pytest.raises(ConfigError, match=r"16640 x 65 px, and a \.\w+ has at most 1638[34] to a side; ask for fewer"):
+    with pytest.raises(ConfigError, match=r"16640 x 65 px, and a \.\w+ has at most 1638[34] per side; ask for fewer"):
         turntable(generator, latents, tmp_path / name, 2, size=65, advance=never)
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == b"the film of yesterday"

@@ -11,7 +11,7 @@ from zoo.geometry import Camera
 from zoo.heads.dataset import VERSION, HeadDataset, render_heads
 from zoo.heads.model import HeadModel
 from zoo.heads.sampling import LIGHT_PRIOR, POSE_PRIOR, sample_heads, sample_lights, sample_poses
-from zoo.renderers.zbuffer import pixel_slopes, rasterize
+from zoo.renderers.zbuffer import pixel_slopes, rasterize_batch
 
 SIZE = 64
 POSES = [[0.032228546485906756, -0.12730260548935438], [0.029235376019565572, -0.15736289751628155]]
@@ -96,7 +96,7 @@ def test_camera_is_that_of_the_zoo():
     camera = Camera.orbit(yaw=torch.tensor(poses[:, 1]), pitch=torch.tensor(poses[:, 0]), fov=12.0, size=SIZE)
     verts = camera.to_camera(torch.tensor(HeadModel.load().vertices(heads), dtype=torch.float32)).numpy()
     slopes = pixel_slopes(SIZE, camera.fov, camera.pixel_centres)
-    seen = rasterize(verts, HeadModel.load().faces, slopes, slopes, cull_backfaces=True)
+    seen = rasterize_batch(verts, HeadModel.load().faces, slopes, slopes, cull_backfaces=True)
     assert ((seen.depth > 0) != (depth > 0)).mean() < 0.001
     assert np.quantile(np.abs(seen.depth - depth), 0.995) < 1e-5
 

@@ -16,7 +16,7 @@ from zoo.generators.shadegan import ShadeGAN
 from zoo.heads.dataset import HeadDataset
 from zoo.metrics import evaluation_mask, side_per_image
 from zoo.output.strips import Sheet
-from zoo.probes.depth import DepthProbe, Pairs, augment, average_depth, render_pairs, train_probe
+from zoo.probes.depth import DepthProbe, Pairs, augment_pairs, average_depth, render_pairs, train_probe
 from zoo.runtime.progress import Steps
 
 SMALL = replace(Heads.standard, name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3)
@@ -154,7 +154,7 @@ def test_mirroring_keeps_depth_with_its_image() -> None:
     torch.manual_seed(0)
     left = (torch.arange(8) < 4).expand(16, 1, 8, 8).contiguous()
     pairs = Pairs(left.float().repeat(1, 3, 1, 1), left.float() + 1, left)
-    mixed = augment(pairs)
+    mixed = augment_pairs(pairs)
     bright = mixed.image.mean(1, keepdim=True)
     assert ((mixed.depth > 1.5) == mixed.mask).all()
     assert (bright[..., 0] > bright[..., 7]).eq(mixed.mask[..., 0]).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.geometry import Camera
-from zoo.renderers.zbuffer import in_threads, pixel_slopes, rasterize
+from zoo.renderers.zbuffer import in_threads, pixel_slopes, rasterize_batch
 
 SLOPES = pixel_slopes(24, 40.0)
 
@@ -38,7 +38,7 @@ def random_triangles(seed, count, front=-0.5):
 @pytest.mark.parametrize("front", [-0.5, 0.8], ids=["in front", "across the camera plane"])
 def test_agrees_with_the_plain_rasteriser(front):
     verts, faces = random_triangles(3, 12, front)
-    fast = rasterize(verts[None], faces, SLOPES, SLOPES)
+    fast = rasterize_batch(verts[None], faces, SLOPES, SLOPES)
     face, depth, bary = slow_rasterize(verts, faces, SLOPES, SLOPES)
     assert (face >= 0).mean() > 0.2
     np.testing.assert_array_equal(fast.face[0], face)
@@ -48,7 +48,7 @@ def test_agrees_with_the_plain_rasteriser(front):
 
 def test_barycentrics_rebuild_the_point_on_the_ray():
     verts, faces = random_triangles(5, 20)
-    seen = rasterize(verts[None], faces, SLOPES, SLOPES)
+    seen = rasterize_batch(verts[None], faces, SLOPES, SLOPES)
     row, col = np.nonzero(seen.face[0] >= 0)
     points = (verts[faces[seen.face[0, row, col]]] * seen.bary[0, row, col, :, None]).sum(1)
     depth = seen.depth[0, row, col]
@@ -69,30 +69,30 @@ def test_every_pixel_of_a_closed_sheet_belongs_to_one_triangle(seed):
     a, b, c, d = (x.ravel() for x in (at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]))
     faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
     slopes = np.linspace(-0.23, 0.23, 47)  # steps of 0.01: many centres lie on vertices and edges
-    count = sum((rasterize(verts[None], f[None], slopes, slopes).face >= 0).astype(int) for f in faces)
+    count = sum((rasterize_batch(verts[None], f[None], slopes, slopes).face >= 0).astype(int) for f in faces)
     np.testing.assert_array_equal(count, np.ones_like(count))
 
 
 def test_culling_keeps_the_front_side_only():
     verts = np.array([[-0.1, -0.1, -1], [0.1, -0.1, -1], [0, 0.1, -1.0]])[None]
     front, back = np.array([[0, 1, 2]]), np.array([[0, 2, 1]])
-    assert (rasterize(verts, front, SLOPES, SLOPES, cull_backfaces=True).face >= 0).any()
-    assert (rasterize(verts, back, SLOPES, SLOPES, cull_backfaces=True).face < 0).all()
-    assert (rasterize(verts, back, SLOPES, SLOPES).face >= 0).any()
+    assert (rasterize_batch(verts, front, SLOPES, SLOPES, cull_backfaces=True).face >= 0).any()
+    assert (rasterize_batch(verts, back, SLOPES, SLOPES, cull_backfaces=True).face < 0).all()
+    assert (rasterize_batch(verts, back, SLOPES, SLOPES).face >= 0).any()
 
 
 def test_near_plane_hides_what_is_closer():
     verts = np.array([[-0.4, -0.4, -0.2], [0.4, -0.4, -0.2], [0, 0.4, -2.0]])[None]
-    seen = rasterize(verts, np.array([[0, 1, 2]]), SLOPES, SLOPES, near=0.6)
+    seen = rasterize_batch(verts, np.array([[0, 1, 2]]), SLOPES, SLOPES, near=0.6)
     assert seen.depth[seen.face >= 0].min() >= 0.6
 
 
 def test_a_batch_equals_its_images_one_by_one():
     verts = np.stack([random_triangles(seed, 6)[0] for seed in (1, 2, 3)])
     faces = random_triangles(1, 6)[1]
-    batch = rasterize(verts, faces, SLOPES, SLOPES)
+    batch = rasterize_batch(verts, faces, SLOPES, SLOPES)
     for i in range(3):
-        for whole, single in zip(batch, rasterize(verts[i : i + 1], faces, SLOPES, SLOPES), strict=True):
+        for whole, single in zip(batch, rasterize_batch(verts[i : i + 1], faces, SLOPES, SLOPES), strict=True):
             np.testing.assert_array_equal(whole[i : i + 1], single)
 
 
@@ -134,5 +134,5 @@ def test_samples_of_a_pixel_average_to_its_centre():
 )
 def test_wrong_input_is_refused_in_one_line(verts, faces, word):
     with pytest.raises(ValueError, match=word) as error:
-        rasterize(verts, faces, SLOPES, SLOPES)
+        rasterize_batch(verts, faces, SLOPES, SLOPES)
     assert "\n" not in str(error.value)

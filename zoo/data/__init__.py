@@ -1,1 +1,1 @@
-"""Images in, `(3, S, S)` tensors out: sources, transforms, the training stream, priors of pose and light."""
+"""From pictures to `(3, S, S)` tensors: sources, transforms, the training stream, priors of pose and light."""

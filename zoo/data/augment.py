@@ -1,8 +1,8 @@
 """Adaptive discriminator augmentation (Karras et al. 2020, "Training GANs with limited data").
 
 The discriminator sees real and generated images through the same random changes, so it cannot learn a small data set by
-heart. A change that is left out often enough does not show in what the generator makes: the paper's limit is a
-probability of 0.8.
+heart. As long as each change is left out often enough, it does not show in what the generator makes; the paper's limit
+is a probability of 0.8.
 """
 
 import math
@@ -15,10 +15,10 @@ MOST = 0.8
 
 
 def augment(images: Tensor, p: float) -> Tensor:
-    """Images (B, 3, S, S) in about [-1, 1] after the paper's pixel, geometric and colour changes.
+    """Apply the paper's pixel, geometric and colour changes to images (B, 3, S, S), in about [-1, 1].
 
-    Each change meets each image with probability `p`. Differentiable in the images. Sampling is bilinear, the outside
-    is mirrored; the paper's wavelet filter against aliasing is left out.
+    Each change meets each image with probability `p`. The result is differentiable in the images. Sampling is bilinear,
+    and the outside is mirrored; the paper's wavelet filter against aliasing is left out.
     """
     theta = _moves(len(images), images.shape[-1], p)[:, :2].to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -28,21 +28,22 @@ def augment(images: Tensor, p: float) -> Tensor:
 
 
 def adapted(p: float, certainty: float, target: float, change: float) -> float:
-    """The probability after a step: up by `change` if D is more certain of real images than the target, else down.
+    """The probability after a step: up by `change` if D is more certain of real images than `target`, else down.
 
-    certainty: mean sign of D(real), the paper's r_t; near 1 when D overfits, near 0 when it cannot tell.
+    `certainty` is the mean sign of D(real), the paper's r_t. It is near 1 if D overfits, and near 0 if D cannot tell
+    real images from generated ones.
     """
     return min(max(p + math.copysign(change, certainty - target), 0.0), MOST)
 
 
 class _Chain:
-    """Products (B, N, N) of matrices, each factor of which is left out with probability 1 - p."""
+    """A product (B, N, N) of matrices, each of which is left out with probability 1 - p."""
 
     def __init__(self, n: int, batch: int, p: float) -> None:
         self.p, self.product = p, torch.eye(n).repeat(batch, 1, 1)
 
     def then(self, rows: list[list[Tensor | float]], p: float | None = None) -> None:
-        """Multiply by a matrix given as its upper left corner, whose entries are numbers or (B,)."""
+        """Multiply by a matrix, given as its upper left corner, whose entries are numbers or tensors (B,)."""
         batch, n = self.product.shape[:2]
         matrix = torch.eye(n).repeat(batch, 1, 1)
         for i, row in enumerate(rows):
@@ -53,7 +54,7 @@ class _Chain:
 
 
 def _moves(batch: int, size: int, p: float) -> Tensor:
-    """(B, 3, 3) from output to input coordinates, the image being [-1, 1]."""
+    """Matrices (B, 3, 3) from output to input coordinates, where the image spans [-1, 1]."""
     chain = _Chain(3, batch, p)
 
     def rotate(angle: Tensor, p: float | None = None) -> None:
@@ -81,7 +82,7 @@ def _moves(batch: int, size: int, p: float) -> Tensor:
 
 
 def _colours(batch: int, p: float) -> Tensor:
-    """(B, 4, 4) from colours to colours: brightness, contrast, flipped lightness, hue, saturation."""
+    """Matrices (B, 4, 4) from colours to colours: brightness, contrast, flipped lightness, hue, saturation."""
     chain = _Chain(4, batch, p)
     grey = torch.full((3, 3), 1 / 3)  # projects onto the grey axis
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)  # cross product with it

@@ -1,4 +1,4 @@
-"""Images that are made once: decoded pictures in memory, rendered ones on disk too."""
+"""Images that are made only once: decoded pictures are kept in memory, rendered ones also on disk."""
 
 import hashlib
 import json
@@ -20,16 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class MemoryCache:
-    """Decoded images, filled as they are first asked for.
+    """Decoded images, each of which is kept from the time it is first asked for.
 
-    The memory is an anonymous shared mapping: forked workers fill it for each other, pages that are never
-    used cost nothing, and unlike torch's shared tensors it is not bound by the size of /dev/shm, which is 64
-    MB in containers.
+    The memory is an anonymous shared mapping: forked workers fill it for each other, pages that are never used cost
+    nothing, and unlike torch's shared tensors it is not bound by the size of /dev/shm, which is 64 MB in containers.
 
     Args:
         n: number of images.
         size: side S in pixels.
-        read: index -> (3, S, S) uint8.
+        read: gives the image (3, S, S) uint8 of an index.
     """
 
     def __init__(self, n: int, size: int, read: Callable[[int], Tensor]) -> None:
@@ -43,26 +42,26 @@ class MemoryCache:
         self._filled = flat[pixels:]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapping cannot be sent to a spawned worker; there each one fills its own.
+        # A mapping cannot be sent to a spawned worker, so each of those fills its own.
         return {"n": self.n, "size": self.size, "read": self.read}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """(B,) indices -> (B, 3, S, S) uint8."""
+        """The images (B, 3, S, S) uint8 of indices (B,)."""
         for index in indices[self._filled[indices] == 0].tolist():
             self._images[index] = self.read(index)
-            self._filled[index] = 1  # after the pixels: another worker may be looking
+            self._filled[index] = 1  # after the pixels, because another worker may be looking
         return self._images[indices]
 
 
 def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
-    """`make()`, or what it returned the last time with the same key, from the cache folder.
+    """Call `make()`, or take what it returned for the same key from the cache folder.
 
     Args:
         name: beginning of the file name.
-        key: everything the result depends on, as JSON values.
+        key: everything on which the result depends, as JSON values.
         make: makes the tensor; it runs again if the file is missing or its checksum is wrong.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""`zoo data check`: decode every file of a data set once and say what is wrong, before training finds out."""
+"""`zoo data check` decodes every file of a data set once and says what is wrong, before training finds out."""
 
 import os
 from collections import Counter
@@ -20,11 +20,11 @@ class Report:
     """What a scan found.
 
     Attributes:
-        root: folder or zip.
-        total: image files found.
-        splits: images in each split of the layout.
-        problems: kind of problem -> one line for each file, sorted by path.
-        skipped: reason -> pictures that every reader passes over; they count neither as found nor as problems.
+        root: the folder or zip.
+        total: number of image files found.
+        splits: number of images in each split of the layout.
+        problems: one line for each bad file, sorted by path, under each kind of problem.
+        skipped: pictures that every reader passes over, under each reason; they count neither as found nor as problems.
     """
 
     root: str
@@ -35,7 +35,7 @@ class Report:
 
     @property
     def bad(self) -> int:
-        """Number of files that cannot be used."""
+        """The number of files that cannot be used."""
         return sum(len(lines) for lines in self.problems.values())
 
     def __str__(self) -> str:
@@ -56,13 +56,13 @@ def check(
 
     Args:
         root: folder or zip.
-        name: layout, one of `layouts.LAYOUTS`.
-        size: image side in pixels that will be trained with; it decides what is too small.
-        crop: instead of the layout's own.
-        threads: decoders at work; 0 takes one for each core.
+        name: the layout, one of `layouts.LAYOUTS`.
+        size: image side in pixels of the planned training, which decides what is too small.
+        crop: region of each picture; by default the layout's own.
+        threads: number of decoding threads; 0 takes one for each core.
 
     Raises:
-        DataError: unknown layout, nothing at `root`, or no images.
+        DataError: the layout is unknown, nothing is at `root`, or it holds no images.
     """
     chosen = layout(name)
     files = open_files(root)

@@ -1,4 +1,4 @@
-"""Priors fitted to the lights or poses of a data set, written to files that a run takes in place of numbers."""
+"""Priors fitted to the lights or poses of a data set, and written to files that a run can take in place of numbers."""
 
 import json
 from dataclasses import asdict
@@ -16,14 +16,17 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
     """Fit a prior to measured lights or poses and write it where `read_prior` finds it.
 
     Args:
-        samples: .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch, yaw in
-            radians from frontal. A .pth light prior of the official releases is converted as it is.
-        out: .json; for lights also .npz.
+        samples: a .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch and yaw
+            in radians, both 0 in front. A .pth light prior of the official releases is converted as it is.
+        out: the file to write: a .json, or for lights also a .npz.
+
+    Returns:
+        The fitted prior.
 
     Raises:
-        DataError: `samples` cannot be read, has other columns or numbers that are not finite, or `out` has another
+        DataError: `samples` cannot be read, or has other columns or numbers that are not finite; or `out` has another
             ending.
-        ConfigError: fewer than 2 rows.
+        ConfigError: there are fewer than 2 rows.
     """
     if Path(samples).suffix in (".pth", ".pt"):
         published = LightPrior.load(samples)
@@ -42,9 +45,9 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
 
 
 def _rows(path: Path) -> np.ndarray:
-    """(N, 4) or (N, 2) float64."""
+    """Read rows (N, 4) or (N, 2), float64."""
     if path.suffix not in (".csv", ".npy"):
-        raise DataError(f"{path}: lights and poses are read from .csv or .npy")
+        raise DataError(f"{path}: lights and poses must be in a .csv or .npy file")
     try:
         if path.suffix == ".npy":
             rows = np.asarray(np.load(path, allow_pickle=False), np.float64)

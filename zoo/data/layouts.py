@@ -16,8 +16,8 @@ class Layout:
     """How a data set lies on disk.
 
     Attributes:
-        select: (files, split) -> names of that split, in order; empty if there is no such split.
-        crop: default region, see `transforms.crop_box`.
+        select: gives the names of the files in a split, in order, and an empty list for a split that does not exist.
+        crop: region of each picture that is used by default, see `transforms.crop_box`.
     """
 
     select: Callable[[Files, str], list[str]]
@@ -29,7 +29,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _by_folder(names: list[str], split: str) -> list[str]:
-    """Names below a folder called like the split; all names are "train" if no such folders exist."""
+    """Names below a folder that is named after the split; without such folders, all names belong to "train"."""
     present = {part for name in names for part in _parts(name)} & set(SPLITS)
     if not present:
         return names if split == "train" else []
@@ -43,7 +43,7 @@ def _folder(files: Files, split: str) -> list[str]:
 
 
 def _lfw(files: Files, split: str) -> list[str]:
-    """`Name/Name_0001.jpg` or `p00000/0001.jpg`: no person is in two splits (90, 5, 5 % of the people)."""
+    """`Name/Name_0001.jpg` or `p00000/0001.jpg`. No person is in two splits, which have 90, 5 and 5 % of the people."""
 
     def split_of(person: str) -> str:
         share = int(hashlib.sha256(person.encode("utf-8", "surrogateescape")).hexdigest()[:8], 16) / 0x100000000
@@ -53,9 +53,9 @@ def _lfw(files: Files, split: str) -> list[str]:
 
 
 def _celeba(files: Files, split: str) -> list[str]:
-    """`img_align_celeba/000001.jpg`, by `list_eval_partition.txt` (or .csv) beside or above it, else by number.
+    """`img_align_celeba/000001.jpg`, split by `list_eval_partition.txt` (or .csv) beside or above it, else by number.
 
-    The list names .jpg files whatever the pictures were saved as, so that stems are compared.
+    The list names .jpg files, whatever the pictures were saved as, so only stems are compared.
     """
     text = None
     for name in ("list_eval_partition.txt", "Eval/list_eval_partition.txt", "list_eval_partition.csv"):
@@ -70,8 +70,10 @@ def _celeba(files: Files, split: str) -> list[str]:
 
 
 def _ffhq(files: Files, split: str) -> list[str]:
-    """`00000/00000.png` in folders of a thousand, or the zip that StyleGAN's tools make of it,
-    `00000/img00000000.png`: 60,000 to train, 10,000 to validate, as its authors say."""
+    """`00000/00000.png` in folders of a thousand, or `00000/img00000000.png` in the zip that StyleGAN's tools make.
+
+    As its authors say, 60,000 pictures are for training and 10,000 for validation.
+    """
     first, last = {"train": (0, 59999), "val": (60000, 69999), "test": (0, -1)}[split]
     return [name for name in files.names if first <= _number(name) <= last]
 

@@ -24,17 +24,16 @@ AUTO_CACHE_BYTES = 2**30
 class FaceData(LightningDataModule):
     """Images to train on, as a `DataConfig` describes them.
 
-    The training loader has no end and starts at `position`, the number of images that all processes together
-    have seen; it is saved in Lightning's checkpoints. Processes share the stream by themselves, without a
-    distributed sampler.
+    The training loader has no end and starts at `position`, the number of images that all processes together have
+    seen, which is saved in Lightning's checkpoints. The processes share the stream by themselves, without a distributed
+    sampler.
 
     Args:
-        config: which images and how.
-        batch: images per process and step: a number, or a function of the position for curricula that change
-            it.
+        config: says which images are used, and how.
+        batch: images per process and step: a number, or, for curricula that change it, a function of the position.
 
     Attributes:
-        position: where the stream goes on.
+        position: the position at which the stream continues.
     """
 
     def __init__(self, config: DataConfig, batch: int | Callable[[int], int] = 16) -> None:
@@ -46,9 +45,12 @@ class FaceData(LightningDataModule):
         self._read: Callable[[Tensor], Tensor] | None = None
 
     def source(self, split: str = "train") -> ImageSource | HeadSource:
-        """One split as a map-style data set, in file order and without mirroring; raises DataError.
+        """One split as a map-style data set, in file order and without mirroring.
 
-        "val" and "test" of the embedded heads have a sixteenth of the heads to train on.
+        "val" and "test" of the embedded heads have a sixteenth as many heads as "train".
+
+        Raises:
+            DataError: see `open_source`.
         """
         c = self.config
         return open_source(
@@ -66,18 +68,22 @@ class FaceData(LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Once per machine: render the heads into the cache folder, for all processes to read."""
+        """Render the heads into the cache folder, for all processes to read. Lightning calls this once per machine."""
         if self.config.name == "heads" and self.config.cache != "never":
             self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the training images; safe to call again. Raises DataError."""
+        """Open the training images; a second call does nothing.
+
+        Raises:
+            DataError: see `open_source`; or a setting of the stream or the cache is wrong.
+        """
         if self._train is None:
             self._train = self.source()
             self._read = _reader(self._train, self.config)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless batches from `position` on, see `Stream.at`."""
+        """Batches without end from `position` on, see `Stream.at`."""
         self.setup()
         assert self._train is not None
         assert self._read is not None
@@ -95,7 +101,7 @@ class FaceData(LightningDataModule):
         return StreamLoader(stream, batch_size=None, num_workers=self._workers, pin_memory=pin)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The "val" split (or the training images if there is none) once, in order, not mirrored."""
+        """The "val" split once, in order, not mirrored; the training images if there is no such split."""
         try:
             source = self.source("val")
         except NoSplit as error:
@@ -106,7 +112,7 @@ class FaceData(LightningDataModule):
 
     @property
     def _workers(self) -> int:
-        # The heads' compiled renderer is parallel by itself, and does not survive a fork.
+        # The heads' compiled renderer runs in parallel by itself, and does not survive a fork.
         return 0 if self.config.name == "heads" else self.config.workers
 
     @property
@@ -128,7 +134,7 @@ class FaceData(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: position, number of images, seed."""
+        """What a checkpoint keeps: the position, the number of images and the seed."""
         return {
             "position": self.position,
             "images": len(self._train) if self._train is not None else None,
@@ -136,7 +142,7 @@ class FaceData(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at the saved position; warns if the data or the seed are not those of the checkpoint."""
+        """Continue at the saved position, with a warning if the data or the seed are not those of the checkpoint."""
         self.setup()
         self.position = int(state_dict["position"])
         now = self.state_dict()
@@ -147,7 +153,7 @@ class FaceData(LightningDataModule):
 
 
 class _Constant:
-    """A batch size that stays; a class, because spawned workers cannot be sent a lambda."""
+    """A batch size that never changes. It is a class because a lambda cannot be sent to spawned workers."""
 
     def __init__(self, value: int) -> None:
         if value < 1:
@@ -159,7 +165,7 @@ class _Constant:
 
 
 def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Callable[[Tensor], Tensor]:
-    """(B,) indices -> (B, 3, S, S) uint8, from memory if the configuration allows."""
+    """A function from indices (B,) to images (B, 3, S, S) uint8, from memory if the configuration allows it."""
     if config.cache not in ("auto", "always", "never"):
         raise DataError(f"data.cache={config.cache!r} is unknown: use auto, always or never")
     if config.cache == "never":
@@ -172,7 +178,7 @@ def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Callable[[T
 
 
 class _Direct:
-    """Every image read anew."""
+    """Reads every image anew."""
 
     def __init__(self, source: ImageSource | HeadSource) -> None:
         self.source = source
@@ -187,7 +193,7 @@ def _render(source: HeadSource, chunk: int = 50) -> Tensor:
 
 
 def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:
-    """All that the rendered heads depend on; `VERSION` stands for the model and the code that draws it."""
+    """Everything on which the rendered heads depend; `VERSION` stands for the model and the code that draws it."""
     from ..heads.dataset import VERSION  # its compiler takes a second to import
 
     return {

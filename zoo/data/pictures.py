@@ -1,7 +1,7 @@
-"""One picture, however it was saved: bytes -> upright 8-bit sRGB with straight colours, and how opaque it is.
+"""Reading one picture, however it was saved, as upright 8-bit sRGB with straight colours, and its opacity.
 
-Everything that reads a picture reads it here: training, benchmarks, runs, photographs, masks, `zoo data check`. The
-rule is written down in docs/data.md.
+Everything that reads a picture reads it here: training, benchmarks, runs, photographs, masks, `zoo data check`.
+docs/data.md states the rules.
 """
 
 import io
@@ -15,11 +15,11 @@ from ..errors import DataError
 
 Image.init()  # some readers register late, and asking for them by name would fail
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if features.check("avif") else ()))
-_WRITERS = (*FORMATS, "MPO")  # two JPEGs in one file, which the reader of JPEG opens
+_WRITERS = (*FORMATS, "MPO")  # an MPO is two JPEGs in one file, which the reader of JPEG opens
 SUFFIXES = tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in _WRITERS))
 MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that its warning about decompression bombs stays quiet
 CONVERT = "convert it to PNG or JPEG"
-# How files begin that are pictures, but not for us: (first byte, magic, name).
+# How files begin that are pictures which we do not read: (first byte, magic, name).
 _FOREIGN = (
     (4, b"ftypavif", "an AVIF"),
     (4, b"ftyphei", "a HEIC"),
@@ -37,18 +37,18 @@ _FOREIGN = (
     (0, b"II+\0", "a kind of TIFF"),
     (0, b"MM\0+", "a kind of TIFF"),
 )
-_SRGB_TOLERANCE = 2  # of 255; makers' versions of sRGB differ by so much, and converting them would only add rounding
-_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # of a colour profile, by the mode that it describes
+_SRGB_TOLERANCE = 2  # of 255; vendors' versions of sRGB differ by this much, and converting would only add rounding
+_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # colour spaces of profiles, by the mode that they describe
 
 
 class BadImage(DataError):
     """A picture that cannot be used.
 
     Args:
-        where: its path.
-        kind: the problem in a word or two, the same for all pictures that share it (`zoo data check` counts
-            these).
-        detail: what exactly, and what to do.
+        where: the path of the picture.
+        kind: the problem in a word or two, the same for all pictures that share it, so that `zoo data check` can count
+            them.
+        detail: what exactly is wrong, and what to do.
     """
 
     def __init__(self, where: str, kind: str, detail: str) -> None:
@@ -75,7 +75,7 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """The width and height in pixels."""
         return self.rgb.size
 
     def on(self, white: bool) -> Image.Image:
@@ -89,16 +89,16 @@ class Picture:
 
     @classmethod
     def of(cls, image: Image.Image, where: str, *, colour: bool = True) -> "Picture":
-        """A Pillow image of any mode.
+        """Take over a Pillow image of any mode.
 
         Args:
-            image: its first frame is taken; the EXIF orientation is applied.
+            image: the image, of which the first frame is taken and the EXIF orientation applied.
             where: what messages call it.
-            colour: convert from the embedded colour profile to sRGB. False for depth maps and masks, whose values are
-                numbers.
+            colour: whether to convert from the embedded colour profile to sRGB; False for depth maps and masks, whose
+                values are numbers.
 
         Raises:
-            BadImage: 32-bit, signed or floating-point values, or an image that is damaged.
+            BadImage: the values are 32-bit, signed or floating-point, or the image is damaged.
         """
         try:
             full, inverted = _scale(image)
@@ -116,13 +116,13 @@ def decode(data: bytes, where: str, *, draft: int | None = None, colour: bool = 
 
     Args:
         data: the file's bytes.
-        where: path for the error messages.
-        draft: a JPEG may be decoded smaller, as long as its sides stay at least this many pixels (much
-            faster).
+        where: the path that error messages name.
+        draft: pixels to which the sides of a JPEG may shrink in decoding, which is then much faster.
         colour: see `Picture.of`.
 
     Raises:
-        BadImage: empty, damaged or cut short, more than `MAX_PIXELS`, or a format that is not in `FORMATS`.
+        BadImage: the file is empty, damaged or cut short, has more than `MAX_PIXELS` pixels, or has a format that is
+            not in `FORMATS`.
     """
     if not data:
         raise BadImage(where, "empty file", "0 bytes; delete it or copy it again")
@@ -144,7 +144,7 @@ def decode(data: bytes, where: str, *, draft: int | None = None, colour: bool = 
 
 
 def _scale(image: Image.Image) -> tuple[int, bool]:
-    """The value that is white in an image of deep greys (0: none that is known), and whether white is 0."""
+    """The value of white in an image of deep greys (0 if it is not known), and whether the scale is inverted."""
     image.load()
     tags = getattr(image, "tag_v2", None)  # of a TIFF; other formats with deep greys scale them to 16 bits
     if tags is None:
@@ -154,7 +154,7 @@ def _scale(image: Image.Image) -> tuple[int, bool]:
 
 
 def _deep(image: Image.Image, full: int, inverted: bool, where: str) -> tuple[Image.Image, Image.Image | None]:
-    """Greys of 9 to 16 bits as 8 bits, rounded: Pillow itself would clip them at 255. The opacity beside them."""
+    """Greys of 9 to 16 bits, rounded to 8 bits (Pillow itself would clip them at 255), and their opacity."""
     if image.mode == "F":
         raise BadImage(where, "unsupported depth", "floating-point values; save it with 8 or 16 bits")
     values = np.asarray(image).astype(np.int64)  # mode "I" was Pillow's container for the same 16 bits
@@ -171,11 +171,11 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Straight colours as "L", "RGB" or "CMYK", and the opacity."""
     clear = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        # Of 16-bit colours Pillow keeps the upper bytes, but of the transparent one it keeps all.
+        # Pillow keeps only the upper bytes of 16-bit colours, but both bytes of the transparent one.
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
-        # The two modes with a small "a" are multiplied by it already; this conversion divides.
+        # In the two modes with a small "a", colours are already multiplied by it; this conversion divides again.
         straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
         image = image.convert(straight) if straight else image
         rgba = image.convert("RGBA")
@@ -198,7 +198,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where the profile is sRGB, damaged, or describes images of another mode."""
+    """The conversion from a profile to sRGB; None if the profile is sRGB, damaged, or describes another mode."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != _SPACES[mode]:

@@ -21,7 +21,7 @@ OnError = Literal["stop", "skip"]
 
 
 class NoSplit(DataError):
-    """The data set is there, but has no such split."""
+    """The data set exists, but has no such split."""
 
 
 class Source(Protocol):
@@ -30,11 +30,19 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Tensor:
-        """(3, S, S) uint8. Raises DataError."""
+        """The image (3, S, S) uint8.
+
+        Raises:
+            DataError: it cannot be read.
+        """
         ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`{"image": (3, S, S) float32 in [-1, 1], "index": int}`. Raises DataError."""
+        """The item `{"image": (3, S, S) float32 in [-1, 1], "index": int}`.
+
+        Raises:
+            DataError: it cannot be read.
+        """
         ...
 
 
@@ -43,16 +51,16 @@ class ImageSource(Dataset[dict[str, Any]]):
 
     Args:
         files: an open folder or zip.
-        names: the files to use; an image's index is its place here.
+        names: the files to use; the index of an image is its place in this list.
         size: side S in pixels.
         crop: region of each picture, see `transforms.crop_box`.
         resample: see `transforms.load_image`.
-        on_error: "stop" raises at the first bad file. "skip" gives the next good one in its place (the last
-            is followed by the first), and warns once.
-        white_back: whether transparent pictures stand on white; else on black.
+        on_error: "stop" raises at the first bad file. "skip" gives the next good one in its place (the first follows
+            the last), and warns once.
+        white_back: whether transparent pictures stand on white instead of black.
 
     Attributes:
-        bad: indices found bad so far by this process.
+        bad: the indices that this process has found bad so far.
     """
 
     def __init__(
@@ -77,17 +85,21 @@ class ImageSource(Dataset[dict[str, Any]]):
         return len(self.names)
 
     def load(self, index: int) -> Tensor:
-        """(3, S, S) uint8 of exactly this file, whatever the policy. Raises BadImage."""
+        """The image (3, S, S) uint8 of exactly this file, whatever `on_error` says.
+
+        Raises:
+            BadImage: the file cannot be used.
+        """
         name = self.names[index]
         where = self.files.where(name)
         data = self.files.read(name)
         return load_image(data, where, self.size, self.crop, self.resample, white_back=self.white_back)
 
     def read(self, index: int) -> Tensor:
-        """(3, S, S) uint8 of this file, or under "skip" of the next good one.
+        """The image (3, S, S) uint8 of this file, or with "skip" of the next good one.
 
         Raises:
-            DataError: a bad file under "stop"; no good file at all under "skip".
+            DataError: the file is bad and `on_error` is "stop", or no file is good.
         """
         for step in range(len(self)):
             at = (index + step) % len(self)
@@ -109,10 +121,10 @@ class ImageSource(Dataset[dict[str, Any]]):
 
 
 class HeadSource(Dataset[dict[str, Any]]):
-    """The images of the embedded 3D heads, without their geometry, see `heads.HeadDataset`.
+    """The images of the embedded heads without their geometry, see `heads.dataset.HeadDataset`.
 
     Raises:
-        DataError: `size` is not among 32..256, or the seed is negative.
+        DataError: `size` is outside 32..256, or another argument is out of range.
     """
 
     def __init__(self, split: str, size: int, length: int, seed: int, background: str = "black") -> None:
@@ -127,11 +139,11 @@ class HeadSource(Dataset[dict[str, Any]]):
         return len(self.heads)
 
     def read(self, index: int) -> Tensor:
-        """(3, S, S) uint8."""
+        """The image (3, S, S) uint8."""
         return self.read_batch([index])[0]
 
     def read_batch(self, indices: list[int]) -> Tensor:
-        """(B, 3, S, S) uint8, much faster than one by one."""
+        """The images (B, 3, S, S) uint8, much faster than one by one."""
         return to_uint8(self.heads.batch(indices)["image"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -139,12 +151,16 @@ class HeadSource(Dataset[dict[str, Any]]):
 
 
 def names() -> list[str]:
-    """Data sets that `open_source` knows."""
+    """Names of the data sets that `open_source` knows."""
     return ["heads", *LAYOUTS, *plugins()["zoo.layouts"]]
 
 
 def layout(name: str) -> Layout:
-    """The layout of a data set on disk: ours, or a plug-in's. Raises DataError with the nearest name."""
+    """The layout of a data set on disk: ours, or a plug-in's.
+
+    Raises:
+        DataError: the name is unknown; the message offers the nearest one.
+    """
     if name in LAYOUTS:
         return LAYOUTS[name]
     if name not in plugins()["zoo.layouts"]:
@@ -168,25 +184,26 @@ def open_source(
     seed: int = 0,
     background: str = "black",
 ) -> ImageSource | HeadSource:
-    """One split of a data set.
+    """Open one split of a data set.
 
     Args:
-        name: see `names()`.
+        name: one of `names()`.
         root: folder or zip file; "heads" needs none.
         split: "train", "val" or "test".
         size: side of the images in pixels.
-        crop: instead of the layout's own, see `transforms.crop_box`.
+        crop: region of each picture, see `transforms.crop_box`; by default the layout's own.
         resample: see `transforms.load_image`.
         on_error: see `ImageSource`; folders that cannot be listed count as bad files.
-        white_back: whether transparent pictures stand on white; else on black.
-        limit: use the first so many images.
+        white_back: whether transparent pictures stand on white instead of black.
+        limit: number of images to use, from the first on; by default all.
         length: number of different heads.
-        seed: of the heads.
-        background: behind the heads, see `HeadDataset`.
+        seed: makes the heads.
+        background: what stands behind the heads, see `HeadDataset`.
 
     Raises:
         NoSplit: the data set has no images in this split.
-        DataError: unknown name or split, no root, nothing there, no images, an unreadable folder.
+        DataError: the name or the split is unknown, the root is missing, nothing is there, it holds no images, or a
+            folder cannot be listed.
     """
     if split not in SPLITS:
         raise DataError(unknown("split", split, SPLITS))

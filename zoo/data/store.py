@@ -1,7 +1,7 @@
 """Where picture bytes come from: a folder or a zip, listed once, in an order that every machine shares.
 
-Everything that lists pictures lists them here: training, benchmarks, runs, `zoo data check`. What looks like a picture
-but is passed over is counted, with the reason.
+Everything that lists pictures lists them here: training, benchmarks, runs, `zoo data check`. Files that look like
+pictures but are passed over are counted, with the reason.
 """
 
 import logging
@@ -25,19 +25,19 @@ _OTHER_PICTURES = {
     *(".ppm", ".pgm", ".pnm", ".pbm", ".tga", ".exr", ".hdr", ".ico", ".dib", ".pcx", ".sgi"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
 } - set(SUFFIXES)
-# Folders that systems put beside pictures, with shadows, thumbnails or deleted files in them.
+# Folders that operating systems put beside pictures, with shadows, thumbnails or deleted files in them.
 _SHADOWS = ("__macosx", "@eadir", "$recycle.bin", "#recycle")
 HIDDEN, UNREAD, TWICE, LINK = "hidden or shadow file", "format not read", "same name twice", "link inside the zip"
 
 
 class Files(Protocol):
-    """Picture files with names that are paths relative to the root, `/` between the parts.
+    """Picture files. Their names are paths relative to the root, with `/` between the parts.
 
     Attributes:
         root: the folder or zip.
-        names: sorted.
-        unreadable: folders that cannot be listed.
-        skipped: reason -> names of pictures that were passed over.
+        names: the names of all pictures, sorted.
+        unreadable: the folders that cannot be listed.
+        skipped: the names of pictures that were passed over, under each reason.
     """
 
     root: Path
@@ -46,7 +46,11 @@ class Files(Protocol):
     skipped: dict[str, list[str]]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file; raises BadImage with its path."""
+        """The bytes of one file.
+
+        Raises:
+            BadImage: the file cannot be read.
+        """
         ...
 
     def where(self, name: str) -> str:
@@ -62,7 +66,7 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     """The folder or the zip file at `root`.
 
     Raises:
-        DataError: nothing there, not a folder or zip, or no pictures inside.
+        DataError: nothing is there, it is neither a folder nor a zip, or it holds no pictures.
     """
     path = Path(root).expanduser()
     shown = printable(path)
@@ -86,18 +90,22 @@ def open_files(root: str | os.PathLike[str]) -> Files:
 
 
 def topmost(files: Files) -> list[str]:
-    """The pictures of the folder itself; where it has none, those of the level below, and so on."""
+    """The pictures of the folder itself; if it has none, those of the level below, and so on."""
     depth = min((name.count("/") for name in files.names), default=0)
     return [name for name in files.names if name.count("/") == depth]
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a picture file. Raises BadImage: missing, not a plain file, larger than `MAX_BYTES`."""
+    """The bytes of a picture file.
+
+    Raises:
+        BadImage: the file is missing, is not a plain file, or is larger than `MAX_BYTES`.
+    """
     shown = printable(path)
     try:
         if not path.is_file():
-            # A pipe named like a picture would block for ever; a dead link lands here as well.
-            raise BadImage(shown, "unreadable", "no such file, or not a plain one")
+            # A pipe with the name of a picture would block for ever; a dead link lands here, too.
+            raise BadImage(shown, "unreadable", "there is no such file, or it is not a plain one")
         if path.stat().st_size > MAX_BYTES:
             raise BadImage(shown, "too large", f"more than {MAX_BYTES:,} bytes; shrink it")
         return path.read_bytes()
@@ -106,7 +114,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _reason(name: str) -> str | None:
-    """Why a file is passed over; "" for files to read, None for those that are no pictures."""
+    """Why a file is passed over; "" for files to read, None for files that are not pictures."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES and suffix not in _OTHER_PICTURES:
@@ -117,12 +125,12 @@ def _reason(name: str) -> str | None:
 
 
 def _hidden(part: str) -> bool:
-    # macOS puts a "._name.jpg" or "__MACOSX/" shadow beside every file; they are no pictures.
+    # macOS puts a shadow "._name.jpg" or "__MACOSX/" beside every file; shadows are not pictures.
     return part.startswith(".") or part.lower() in _SHADOWS
 
 
 class Folder:
-    """Pictures below a folder, through symbolic links too; a folder is entered once, so loops end."""
+    """Pictures below a folder, also through symbolic links; each folder is entered only once, so loops end."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -178,11 +186,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class Zip:
     """Pictures inside a zip, read straight into memory; nothing is ever unpacked to disk.
 
-    Names have `/` between their parts, also where the zip has the `\\` of Windows. Of two entries with one name
-    the last counts, as it would after unpacking.
+    Names have `/` between their parts, even if the zip has the `\\` of Windows. Of two entries with one name, the last
+    counts, as it would after unpacking.
 
-    Every process opens the file for itself: a handle shared across a fork shares its read position, and two
-    workers would then get each other's bytes.
+    Every process opens the file for itself: a handle shared across a fork shares its read position, and two workers
+    would then get each other's bytes.
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,5 +1,4 @@
-"""The training stream: infinite, a pure function of (seed, position), so that a run resumes on the next
-image."""
+"""The training stream: infinite, and a pure function of (seed, position), so that a run resumes at the next image."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ Batch = dict[str, Tensor]
 
 
 class PositionSampler:
-    """Position in the stream -> image: every epoch is a permutation of its own, keyed by (seed, epoch).
+    """Maps positions in the stream to images; every epoch is a permutation of its own, keyed by (seed, epoch).
 
-    It sorts Philox's raw output, because numpy keeps that stream for ever and its `permutation` may change.
+    It sorts Philox's raw output, because numpy promises to keep that stream, whereas its `permutation` may change.
 
     Args:
         n: number of images.
@@ -31,7 +30,7 @@ class PositionSampler:
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """(B,) positions >= 0 -> (B,) indices below n."""
+        """Map positions (B,), >= 0, to indices (B,) below n."""
         epochs, offsets = np.divmod(positions, self.n)
         indices = np.empty_like(offsets)
         for epoch in np.unique(epochs).tolist():
@@ -43,7 +42,7 @@ class PositionSampler:
         if epoch not in self._orders:
             key = np.array([self.seed % 2**64, epoch], dtype=np.uint64)
             order = np.argsort(np.random.Philox(key=key).random_raw(self.n), kind="stable")
-            # A batch can reach over the end of an epoch, so the one before is kept too.
+            # A batch can reach over the end of an epoch, so the epoch before is kept, too.
             self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1} | {epoch: order}
         return self._orders[epoch]
 
@@ -51,17 +50,17 @@ class PositionSampler:
 class Stream(IterableDataset[Batch | DataError]):
     """Batches without end, from any position on.
 
-    Rank r of w processes takes every w-th position from r on, and worker k of m makes every m-th batch from k
-    on, so the images do not depend on the number of workers.
+    Rank r of w processes takes every w-th position from r on, and worker k of m makes every m-th batch from k on, so
+    the images do not depend on the number of workers.
 
     Args:
-        read: (B,) indices -> (B, 3, S, S) uint8.
+        read: gives images (B, 3, S, S) uint8 for indices (B,).
         n: number of images.
-        seed: of order and mirror.
-        hflip: mirror half of the images.
-        batch: position -> images per process in the batch that starts there.
+        seed: makes the order, and chooses which images are mirrored.
+        hflip: whether half of the images are mirrored.
+        batch: gives the number of images per process in the batch that starts at a position.
         start: first position.
-        rank, world: this process, of how many.
+        rank, world: number of this process, and number of all processes.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Stream(IterableDataset[Batch | DataError]):
         self.sampler = PositionSampler(n, seed)
 
     def at(self, positions: np.ndarray) -> Batch:
-        """Of (B,) positions: `image` (B, 3, S, S) float32 in [-1, 1], `index` and `position` (B,) int64."""
+        """The batch at positions (B,): `image` (B, 3, S, S) float32 in [-1, 1], `index` and `position` (B,) int64."""
         indices = torch.from_numpy(self.sampler(positions))
         images = to_float(self.read(indices))
         if self.hflip:
@@ -99,13 +98,13 @@ class Stream(IterableDataset[Batch | DataError]):
                 try:
                     yield self.at(position + self.rank + self.world * np.arange(size, dtype=np.int64))
                 except DataError as error:
-                    # Raised here, a worker's error would reach the user as a page of traceback.
+                    # If it were raised here, a worker's error would reach the user as a page of traceback.
                     yield error
             position += size * self.world
 
 
 class StreamLoader(DataLoader[Any]):
-    """Batches of a `Stream`; an error of a worker is raised here, with its own type and message."""
+    """Loads batches of a `Stream`, and raises the errors of its workers with their own type and message."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():

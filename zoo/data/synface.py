@@ -1,10 +1,9 @@
-"""Unsup3d's `synface` layout: a writer that fills it with the embedded heads, and a reader for it and for the
-published set.
-
+"""Unsup3d's `synface` layout: a writer that fills it with the embedded heads, and a reader, also of the published set.
     <root>/<split>/image/000007_image.png     8-bit RGB
     <root>/<split>/depth/000007_depth.png     8-bit grey, 255 = 0.9 (near), 0 = 1.1 (background)
 
-The benchmark cuts the middle 170 of 256 pixels out of every picture and takes that cut for a camera of 10 degrees.
+The benchmark cuts the middle 170 of 256 pixels out of every picture and treats the cut as seen by a camera with a field
+of view of 10 degrees.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ CHUNK = 8  # images rendered at once
 
 
 def decode_depth(value: Tensor) -> Tensor:
-    """Grey values in [0, 1] to depth: 1 is NEAR, 0 is FAR."""
+    """Turn grey values in [0, 1] into depth: 1 is `NEAR`, 0 is `FAR`."""
     d = (1 - value) * 2 - 1
     return (1 + d) / 2 * FAR + (1 - d) / 2 * NEAR
 
 
 def encode_depth(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Depth to uint8 grey; outside the mask it is 0, the farthest."""
+    """Turn depth into uint8 grey values; outside the mask they are 0, the farthest."""
     value = ((FAR - depth) / (FAR - NEAR)).clip(0, 1)
     return np.where(mask > 0, np.round(value * 255), 0).astype(np.uint8)
 
@@ -55,11 +54,23 @@ def encode_depth(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def write_synface(
     out: str | Path, n: int, size: int = NATIVE, seed: int = 0, splits: Sequence[str] = tuple(SPLITS)
 ) -> Path:
-    """Render heads into the layout above; all of it appears at ``out`` at once, or nothing does.
+    """Render heads into the layout above. All of it appears at `out` at once, or nothing does.
 
-    n: images of the train split; the others get an eighth each [at least one], as the published set has. size: pixels
-    per side; the benchmark's cut is 170 / 256 of it. The same arguments write the same pixels.
-    Raises DataError when ``out`` holds files, or an argument is out of range.
+    The same arguments write the same pixels.
+
+    Args:
+        out: folder that does not exist yet or is empty.
+        n: number of images in the train split. Each other split gets an eighth of it, at least one, as in the published
+            set.
+        size: pixels per side, of which the benchmark cuts out 170 / 256.
+        seed: makes the heads.
+        splits: the splits to write.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: `out` holds files, or an argument is out of range.
     """
     out = Path(out)
     unknown = [split for split in splits if split not in SPLITS]
@@ -109,12 +120,20 @@ def _write_images(folder: Path, indices: np.ndarray, rendered: Rendering) -> Non
 class SynfaceDataset(Dataset[dict[str, Tensor]]):
     """Images with true depth from a folder or zip in the layout above, in the order of their names.
 
-    root: folder or zip that holds the splits. size: pixels per side after cut and resize.
-    crop: side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
-    on_error: "stop" raises at the first bad picture. "skip" lets `items` leave it out.
     An item is a dict: image (3, S, S) in [-1, 1]; depth (1, S, S) in [0.9, 1.1]; mask (1, S, S), 1 where depth < 1.1.
-    skipped: paths that `items` has left out.
-    Raises DataError for a missing split, an empty one, or a picture without its depth.
+
+    Args:
+        root: folder or zip that holds the splits.
+        split: the split to read.
+        size: pixels per side after cut and resize.
+        crop: side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
+        on_error: "stop" raises at the first bad picture; "skip" makes `items` leave it out.
+
+    Attributes:
+        skipped: the paths that `items` has left out.
+
+    Raises:
+        DataError: the split is missing or empty, or a picture lacks its depth.
     """
 
     def __init__(
@@ -144,15 +163,15 @@ class SynfaceDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         image = self._read(self.images[index], colour=True)
-        # Published depth pictures are RGB in some copies; every channel holds the same value.
+        # In some copies of the published set, depth pictures are RGB; every channel then holds the same value.
         depth = decode_depth(self._read(self.depths[index], colour=False)[:1])
         return {"image": image * 2 - 1, "depth": depth, "mask": (depth < FAR).float()}
 
     def items(self, indices: Iterable[int]) -> list[dict[str, Tensor]]:
-        """The items of `indices`; under "skip" without those that cannot be read, which none other replaces.
+        """The items of `indices`; with "skip", those that cannot be read are left out and not replaced.
 
         Raises:
-            DataError: a bad picture under "stop"; no good one under "skip".
+            DataError: a picture is bad and `on_error` is "stop", or no picture is good.
         """
         found = []
         for index in indices:
@@ -167,7 +186,7 @@ class SynfaceDataset(Dataset[dict[str, Tensor]]):
         return found
 
     def _read(self, name: str, *, colour: bool) -> Tensor:
-        """(3, S, S) in [0, 1]: centre cut, then PIL's bilinear resize, as the benchmark reads."""
+        """The picture (3, S, S) in [0, 1], by a centre cut and PIL's bilinear resize, as the benchmark does it."""
         where = self.files.where(name)
         picture = decode(self.files.read(name), where, colour=colour).on(white=False)
         side = self.crop or round(min(picture.size) * CROP / NATIVE)
@@ -184,5 +203,5 @@ def _depth_name(image: str) -> str:
 
 
 def _key(name: str) -> str:
-    """What an image and its depth share: the place without the suffix, in lower case."""
+    """The key that an image and its depth share: the path without the suffix, in lower case."""
     return str(PurePosixPath(name).with_suffix("")).lower()

@@ -1,4 +1,4 @@
-"""One picture: crop -> one resize -> tensor; and the mirror, a function of the position."""
+"""From one picture to a tensor, by one crop and one resize; and which pictures are mirrored."""
 
 from typing import Literal
 
@@ -17,18 +17,19 @@ CROPS = ("square", "celeba", "full")
 
 
 def crop_box(width: int, height: int, crop: str | int, size: int, where: str) -> tuple[float, float, float, float]:
-    """Region of a `width` x `height` picture that is used: (left, top, right, bottom) in pixels.
+    """The region of a picture that is used: (left, top, right, bottom) in pixels.
 
     Args:
-        crop: "square": the largest centred square. "celeba": the papers' Resize(320), CenterCrop(256), which
-            is the centred square of 0.8 times the shorter side. "full": everything, squeezed to a square.
-            A number of pixels: a centred square of that side (170 for `synface`, Unsup3d).
-        size: side of the result in pixels, for the check that the region is large enough.
-        where: path for the error messages.
+        width, height: size of the picture in pixels.
+        crop: "square" is the largest centred square. "celeba" is the papers' Resize(320), CenterCrop(256), which is the
+            centred square of 0.8 times the shorter side. "full" is everything, squeezed to a square. A number of pixels
+            is a centred square of that side (170 for `synface`, Unsup3d).
+        size: side of the result in pixels, with which to check that the region is large enough.
+        where: the path that error messages name.
 
     Raises:
-        BadImage: the region is smaller than `MIN_SIDE`, smaller than `size` / 4, or larger than the picture.
-        DataError: an unknown crop.
+        BadImage: the region is smaller than `MIN_SIDE` or `size` / 4, or larger than the picture.
+        DataError: the crop is unknown.
     """
     shorter = min(width, height)
     if crop == "full":
@@ -63,16 +64,21 @@ def load_image(
     *,
     white_back: bool = False,
 ) -> Tensor:
-    """Bytes of a picture file -> (3, size, size) uint8, RGB.
+    """Decode the bytes of a picture file to (3, size, size) uint8, RGB.
 
     Args:
-        resample: "lanczos": crop and resize at once, antialiased. "nearest": what the pi-GAN,
-            ShadeGAN and GOF code does (shorter side to 320 and centre crop 256 for "celeba", then every n-th
-            pixel); it aliases, and is here to repeat their numbers.
-        white_back: whether transparent pictures stand on white; else on black.
+        data: the bytes of the file.
+        where: the path that error messages name.
+        size: side of the result in pixels.
+        crop: region that is used, see `crop_box`.
+        resample: "lanczos" crops and resizes at once, antialiased. "nearest" does what the code of pi-GAN, ShadeGAN and
+            GOF does (shorter side to 320 and centre crop 256 for "celeba", then every n-th pixel); it aliases, and is
+            here to repeat their numbers.
+        white_back: whether transparent pictures stand on white instead of black.
 
     Raises:
         BadImage: see `pictures.decode` and `crop_box`.
+        DataError: `crop` or `resample` is unknown.
     """
     # The draft keeps the region at twice the final size or more; crops counted in pixels need the true size.
     relative = resample == "lanczos" and crop in CROPS
@@ -100,19 +106,19 @@ def load_image(
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 [-1, 1], any shape."""
+    """Map uint8 0..255 to float32 [-1, 1], in any shape."""
     return images.float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """float [-1, 1] -> uint8 0..255, any shape; values outside are clamped."""
+    """Map float [-1, 1] to uint8 0..255, in any shape; values outside are clamped."""
     return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def flips(seed: int, positions: np.ndarray) -> np.ndarray:
-    """Which stream positions are mirrored: (N,) integers -> (N,) bool, half of them true.
+    """Which positions (N,) of the stream are mirrored: (N,) bool, half of them true.
 
-    A pure function (SplitMix64's finaliser) and no random state, so that a resumed run mirrors the same
+    It is a pure function (SplitMix64's finaliser) without random state, so that a resumed run mirrors the same
     pictures.
     """
     with np.errstate(over="ignore"):

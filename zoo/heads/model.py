@@ -1,8 +1,8 @@
 """The embedded 3D morphable head: coefficients in, vertices and a texture atlas out.
 
 Shape is a mean plus principal components; skin is a convex blend of photographed skins; hair, brows, lips and irises
-are painted by parameters. World units: the head is 0.185 high and centred at the origin, Y up, face front +Z.
-All arithmetic that reaches a pixel runs in a fixed order without BLAS, so a head is the same bits on every machine.
+are painted as the parameters say. The head is 0.185 world units high and centred at the origin, with Y up and its face
+towards +Z. All arithmetic that reaches a pixel runs in a fixed order without BLAS, so every machine gets the same bits.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ LIP_RED = (0.92, 0.52, 0.55)  # what full lip colour leaves of the skin's red, g
 
 
 class Heads(NamedTuple):
-    """Parameters of B heads, float64.
+    """Parameters of B heads, all float64.
 
-    shape: (B, K) coefficients in standard deviations. skin: (B, N) weights >= 0 that sum to 1.
-    hair, iris: (B, 3) colours in [0, 1]. hairline: (B,) rise of the hairline in world units, above 0.06 is bald.
-    volume: (B,) thickness of the hair in world units. brow: (B, 2) darkness in [0, 1] and width, 1 = average.
-    lips: (B,) redness of the lips beyond the skin's own, in [0, 1].
+    Attributes:
+        shape: (B, K) shape coefficients in standard deviations.
+        skin: (B, N) weights >= 0 of the skins, which sum to 1.
+        hair: (B, 3) colour of the hair in [0, 1].
+        iris: (B, 3) colour of the irises in [0, 1].
+        hairline: (B,) rise of the hairline in world units; a head above 0.06 is bald.
+        volume: (B,) thickness of the hair in world units.
+        brow: (B, 2) darkness of the brows in [0, 1], and their width, where 1 is average.
+        lips: (B,) redness of the lips beyond the skin's own, in [0, 1].
     """
 
     shape: np.ndarray
@@ -48,11 +53,14 @@ class Heads(NamedTuple):
 class HeadModel:
     """A morphable head at one level of detail; make it with `HeadModel.load`.
 
-    mean (V, 3), basis (K, V, 3), scalp (V,): float64 vertices, components per standard deviation, height above the
-    hairline.
-    faces: (F, 3) int32, counter-clockwise from outside, one closed surface and two closed eyeballs.
-    uv: (F, 3, 2) float64 texel coordinates of the corners; columns wrap.
-    skins (N, T, T, 3) uint8 and fields (5, T, T) uint8: hairline, brow, lips, lash, strands.
+    Attributes:
+        mean: (V, 3) float64 vertices of the mean head.
+        basis: (K, V, 3) float64 components, per standard deviation.
+        scalp: (V,) float64 height above the hairline.
+        faces: (F, 3) int32, counter-clockwise from outside: one closed surface and two closed eyeballs.
+        uv: (F, 3, 2) float64 texel coordinates of the corners; columns wrap.
+        skins: (N, T, T, 3) uint8 textures.
+        fields: (5, T, T) uint8 maps: hairline, brow, lips, lash, strands.
     """
 
     mean: np.ndarray
@@ -66,7 +74,14 @@ class HeadModel:
     @staticmethod
     @cache
     def load(level: int = 0) -> HeadModel:
-        """The embedded head. level: 0 is 7 thousand triangles, 1 is smoothed to 28 thousand, for 128 px and more."""
+        """Load the embedded head.
+
+        Args:
+            level: 0 has 7 thousand triangles; 1 is smoothed to 28 thousand, for 128 px and more.
+
+        Raises:
+            ValueError: `level` is neither 0 nor 1.
+        """
         if level not in (0, 1):
             raise ValueError(f"HeadModel.load: level={level!r} does not exist; use 0 or 1")
         with np.load(ASSET) as asset:
@@ -90,17 +105,21 @@ class HeadModel:
 
     @property
     def components(self) -> int:
-        """Number of shape coefficients K."""
+        """The number of shape coefficients, K."""
         return len(self.basis)
 
     @property
     def texture_shape(self) -> tuple[int, int, int]:
-        """(rows, columns, 3) of the texture atlas."""
+        """The shape (rows, columns, 3) of the texture atlas."""
         side = self.skins.shape[1]
         return side + EYE_TEXELS, side, 3
 
     def vertices(self, heads: Heads) -> np.ndarray:
-        """(B, V, 3) float64 vertices in world units."""
+        """Vertices (B, V, 3), float64, in world units.
+
+        Raises:
+            ValueError: the heads have other numbers of coefficients than this model.
+        """
         self._check(heads)
         out = np.empty((len(heads.shape), *self.mean.shape))
         for b in range(len(out)):
@@ -117,7 +136,11 @@ class HeadModel:
         return out
 
     def texture(self, heads: Heads) -> np.ndarray:
-        """(B, rows, columns, 3) float32 albedo atlas in [0, 1]."""
+        """Albedo atlases (B, rows, columns, 3), float32, in [0, 1].
+
+        Raises:
+            ValueError: the heads have other numbers of coefficients than this model.
+        """
         self._check(heads)
         out = np.empty((len(heads.shape), *self.texture_shape), np.float32)
         for b in range(len(out)):
@@ -154,7 +177,7 @@ def shape_head(mean, basis, scalp, faces, coefficients, hairline, volume, out): 
 
 @njit(cache=True)
 def vertex_normals(verts, faces, out):  # pragma: no cover - compiled
-    """Unit vertex normals, the mean of the adjacent faces weighted by area."""
+    """Unit vertex normals: the mean of the adjacent faces' normals, weighted by area."""
     out[:] = 0.0
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -173,14 +196,14 @@ def vertex_normals(verts, faces, out):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def smoothstep(x):  # pragma: no cover - compiled
-    """0 below 0, 1 above 1, smooth between."""
+    """A step that is 0 below 0, 1 above 1, and smooth between."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3.0 - 2.0 * x)
 
 
 @njit(cache=True)
 def paint_head(skins, fields, skin, hair, iris, hairline, brow, lips, out):  # pragma: no cover - compiled
-    """Albedo atlas of one head: blended skin, lips, lashes, brows, hair, and the eyeball tile below."""
+    """The albedo atlas of one head: blended skin, lips, lashes, brows and hair, with the eyeball tile below."""
     side = skins.shape[1]
     _blend_skins(skins, skin, out[:side].reshape(-1))
     scratch = np.empty(3, np.float32)

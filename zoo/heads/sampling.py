@@ -1,7 +1,7 @@
 """Random parameters of the `heads` data, each a pure function of (seed, split, index).
 
 Random bits come from Philox, a counter-based generator whose stream is fixed by definition; a normal number is the
-sum of twelve uniform ones minus six, truncated. Nothing here depends on a maths library or a version of one.
+sum of twelve uniform ones minus six, truncated. Nothing here depends on a maths library or on its version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIGHT_PRIOR = {
 BRIGHTEST = 1.1  # upper end of ambient + diffuse, at which no skin saturates
 
 _HEAD, _POSE, _LIGHT = 0, 1, 2  # separate streams, so that views of one head differ in pose and light only
-BACKGROUND = 9  # a stream behind those of all splits
+BACKGROUND = 9  # a stream after those of all splits
 HAIR = np.array(
     [
         [0.085, 0.075, 0.070],
@@ -54,20 +54,20 @@ DARK_SKINS = 3  # the last skins of the model are the dark ones
 
 
 def sample_heads(identities: np.ndarray, seed: int, split: str, model: HeadModel) -> Heads:
-    """Parameters of the heads with these identity numbers, (B,) integers."""
+    """Draw the parameters of the heads with the identity numbers (B,)."""
     k, n = model.components, len(model.skins)
     rows = [_sample_head(Bits(seed, split, _HEAD, int(i)), k, n) for i in identities]
     return Heads(*(np.array(column, np.float64) for column in zip(*rows, strict=True)))
 
 
 def sample_poses(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
-    """(B, 2) float64 pitch and yaw in radians, truncated at 2.5 standard deviations."""
+    """Draw pitch and yaw (B, 2), float64, in radians, truncated at 2.5 standard deviations."""
     rows = [Bits(seed, split, _POSE, int(i)).normal(2, 2.5) for i in indices]
     return np.array(rows).reshape(-1, 2) * POSE_PRIOR["std"] + POSE_PRIOR["mean"]
 
 
 def sample_lights(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
-    """(B, 4) float64 a, d, dx, dy; the diffuse part is lowered where ambient + diffuse would pass 1.1."""
+    """Draw lights (a, d, dx, dy), (B, 4), float64; the diffuse part is lowered so that ambient + diffuse is <= 1.1."""
     rows = np.array([Bits(seed, split, _LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
     light = rows * np.sqrt(np.diag(LIGHT_PRIOR["cov"])) + LIGHT_PRIOR["mean"]
     light[:, 1] = np.minimum(light[:, 1], 2 * BRIGHTEST - 2 - light[:, 0])
@@ -82,12 +82,12 @@ class Bits:
         self.source = np.random.Philox(key=key)
 
     def uniform(self, *shape: int) -> np.ndarray:
-        """Uniform float64 in [0, 1) with 53 random bits."""
+        """Draw uniform float64 numbers in [0, 1) with 53 random bits."""
         count = int(np.prod(shape, dtype=int))
         return ((self.source.random_raw(count) >> np.uint64(11)) * 2.0**-53).reshape(shape)
 
     def normal(self, count: int, limit: float) -> np.ndarray:
-        """(count,) standard normal numbers within +-limit; of four draws the first inside counts."""
+        """Draw standard normal numbers (count,) within +-limit; of four tries, the first one inside counts."""
         draws = np.zeros((4, count))
         for part in self.uniform(12, 4, count):
             draws += part
@@ -97,12 +97,12 @@ class Bits:
         return draws[first, np.arange(count)].clip(-limit, limit)
 
     def choice(self, shares: np.ndarray) -> int:
-        """An index drawn in proportion to ``shares``."""
+        """Draw an index in proportion to `shares`."""
         return min(int((np.cumsum(shares) <= self.uniform(1)[0] * shares.sum()).sum()), len(shares) - 1)
 
 
 def _sample_head(bits: Bits, components: int, skins: int) -> tuple:
-    """The fields of `Heads` for one head."""
+    """Draw the fields of `Heads` for one head."""
     shape = bits.normal(components, 2.0)
     u = bits.uniform(16)
     skin = np.zeros(skins)

@@ -32,9 +32,15 @@ ORIGINS = ("african", "asian", "caucasian")
 def random_heads(
     read: Callable[[str], np.ndarray], names: Sequence[str], root: str, base: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
-    """(count, V, 3) float32 heads.
+    """Make random heads (count, V, 3), float32.
 
-    read: target path -> (V, 3) offsets. names: every path in the package; root: where its targets lie. base: (V, 3).
+    Args:
+        read: gives the offsets (V, 3) of the target at a path.
+        names: every path in the package.
+        root: folder in the package in which the targets lie.
+        base: (V, 3) vertices without any target.
+        count: number of heads.
+        seed: makes the heads.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     details = _detail_targets(names, root)
@@ -52,10 +58,10 @@ def random_heads(
 
 
 def align(heads: np.ndarray, skin: int) -> tuple[np.ndarray, float]:
-    """Move heads to the origin and to world size, and give the mean scale; ``skin`` = leading vertices that belong to
-    the skin.
+    """Move heads to the origin and to world size; returns them and the mean scale.
 
-    Each head keeps a fifth of its own size on a log scale, so size varies a little but every head fills the frame.
+    Each head keeps a fifth of its own size on a log scale, so size varies a little but every head fills the frame. The
+    first `skin` vertices belong to the skin.
     """
     outer = heads[:, :skin]
     low, high = outer.min(1), outer.max(1)

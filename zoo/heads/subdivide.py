@@ -6,10 +6,18 @@ import numpy as np
 
 
 def catmull_clark(data: np.ndarray, quads: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Refine a closed quad mesh; linear in the vertex data, so a basis can be refined like a mesh.
+    """Refine a closed quad mesh. The result is linear in the vertex data, so a basis can be refined like a mesh.
 
-    data: (N, V, D) sets of vertex data. quads: (Q, 4) int. uv: (Q, 4, 2), split evenly [not smoothed].
-    Returns (N, V + E + Q, D), (4Q, 4) and (4Q, 4, 2). Raises ValueError for a mesh with an open border.
+    Args:
+        data: (N, V, D) sets of vertex data.
+        quads: (Q, 4) integers.
+        uv: (Q, 4, 2) texture coordinates, which are split evenly and not smoothed.
+
+    Returns:
+        Data (N, V + E + Q, D), quads (4Q, 4) and texture coordinates (4Q, 4, 2).
+
+    Raises:
+        ValueError: the mesh has an open border.
     """
     count = data.shape[1]
     start, end = quads.ravel(), np.roll(quads, -1, 1).ravel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..renderers.zbuffer import rasterize
+from ..renderers.zbuffer import rasterize_batch
 from .model import EYE_TEXELS, FIELD_RANGE, IRIS_TEXELS
 
 SKIN = 320
@@ -34,10 +34,14 @@ BROW = ((0.11, 0.155, 0.030), (0.20, 0.185, 0.036), (0.32, 0.205, 0.033), (0.43,
 
 
 def chart(mean: np.ndarray, quads: np.ndarray, eye_sizes: list[int]) -> np.ndarray:
-    """(Q, 4, 2) atlas coordinates (u, v) of quad corners, in texels; the last ``sum(eye_sizes)`` quads are the
-    eyeballs.
+    """Atlas coordinates (u, v) of quad corners in texels, (Q, 4, 2).
 
-    mean: (V, 3) world units. Corners of quads across the back seam run past SKIN: wrap the columns when sampling.
+    Corners of quads across the back seam run past SKIN, so wrap the columns when sampling.
+
+    Args:
+        mean: (V, 3) vertices in world units.
+        quads: (Q, 4) vertices of each quad; the last `sum(eye_sizes)` quads are the eyeballs.
+        eye_sizes: number of quads in each eyeball.
     """
     around, up = _angles(mean)
     t = np.abs(around) / np.pi
@@ -63,22 +67,29 @@ def chart(mean: np.ndarray, quads: np.ndarray, eye_sizes: list[int]) -> np.ndarr
 def bake(
     mean: np.ndarray, quads: np.ndarray, uv: np.ndarray, source_uv: np.ndarray, images: list[np.ndarray]
 ) -> list[np.ndarray]:
-    """Resample images from MakeHuman's texture layout to the chart; the world position of every texel comes last.
+    """Resample images from MakeHuman's texture layout to the chart.
 
-    mean: (V, 3); quads: (Q, 4) with chart coordinates uv (Q, 4, 2) and MakeHuman coordinates source_uv (Q, 4, 2).
-    images: (h, w) or (h, w, 3) in [0, 1]. Returns arrays of SKIN x SKIN [x 3]; texels off the surface repeat the
-    nearest one.
+    Args:
+        mean: (V, 3) vertices.
+        quads: (Q, 4) vertices of each quad.
+        uv: (Q, 4, 2) chart coordinates of the corners.
+        source_uv: (Q, 4, 2) MakeHuman's coordinates of the corners.
+        images: (h, w) or (h, w, 3) in [0, 1].
+
+    Returns:
+        One array of SKIN x SKIN (x 3) for each image, and last the world position of every texel. Texels off the
+        surface repeat the nearest one.
     """
     position = mean[quads]
-    # Where surfaces overlap in the chart (ears) the outer one wins: it stands nearer to the eye of this
-    # orthographic-like view.
+    # Where surfaces overlap in the chart (ears), the outer one wins, because it is nearer to the eye of this almost
+    # orthographic view.
     depth = 3 - np.linalg.norm(position, axis=-1, keepdims=True)
     rays = np.concatenate([uv[..., :1], -uv[..., 1:], np.full_like(depth, -1)], -1)
     shifted = rays - np.array([SKIN, 0, 0])
     corners = np.concatenate([rays * depth, shifted * depth])
     triangles = (np.arange(4 * len(corners)).reshape(-1, 4)[:, [[0, 1, 2], [0, 2, 3]]]).reshape(-1, 3)
     grid = np.arange(SKIN) + 0.5
-    seen = rasterize(corners.reshape(1, -1, 3), triangles, grid, grid - SKIN)
+    seen = rasterize_batch(corners.reshape(1, -1, 3), triangles, grid, grid - SKIN)
     face, bary = seen.face[0], seen.bary[0, ..., None]
     holes = face < 0
     nearest = np.asarray(ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True))
@@ -93,11 +104,11 @@ def bake(
 
 
 def paint_fields(model: dict, images: list[np.ndarray], skins: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Skins (skins, SKIN, SKIN, 3) uint8 without the scalp's stubble, and the painted fields.
+    """Make the skins (skins, SKIN, SKIN, 3) uint8, without the scalp's stubble, and the painted fields.
 
-    Fields, each (SKIN, SKIN) uint8: ``hairline`` (128 on the line, 127 steps per FIELD_RANGE, more is hair), ``brow``
-    (distance profile, 255 on the middle line), ``lips``, ``lash``, ``strands`` (noise for hair and brows, mean 128);
-    and ``scalp`` (V,) float16, the hairline field at the vertices in world units.
+    The fields are (SKIN, SKIN) uint8: `hairline` (128 on the line, 127 steps per FIELD_RANGE, more is hair), `brow` (a
+    profile of the distance, 255 on the middle line), `lips`, `lash`, and `strands` (noise for hair and brows, mean
+    128). With them comes `scalp` (V,) float16, the hairline field at the vertices in world units.
     """
     lips, ears, position = images[skins:]
     mean, rim = model["mean"], model["eye_rim"]

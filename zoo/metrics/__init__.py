@@ -1,4 +1,4 @@
-"""Metrics as torchmetrics classes: they sum over images and processes, and average once at the end."""
+"""Metrics as torchmetrics classes, which sum over images and processes and average once at the end."""
 
 from .depth import MAD, SIDE, angle_per_image, erode, evaluation_mask, side_per_image
 

@@ -1,4 +1,4 @@
-"""What the sentinels of a training read off depth maps: do surfaces bulge towards the viewer, and do they differ?
+"""What training watches in depth maps: whether surfaces bulge towards the viewer, and whether they differ.
 
 Hollow faces, and one face for all, are the classic failures of learning shape from images.
 """
@@ -8,15 +8,15 @@ from torch import Tensor
 
 
 def depth_curvature(depth: Tensor, mask: Tensor) -> Tensor:
-    """Curvature (B,) of the best-fitting paraboloid, > 0 where the object bulges towards the viewer, < 0 where hollow.
+    """Curvature (B,) of the best-fitting paraboloid: > 0 if the object bulges towards the viewer, < 0 if it is hollow.
 
-    Least squares of depth = c0 + c1 x + c2 y + c3 (x^2 + y^2) over the mask, pixel coordinates x, y in [-1, 1]; returns
-    c3 in world units. One paraboloid per image ignores noise and small features that an average of second differences
-    amplifies.
+    Least squares fit depth = c0 + c1 x + c2 y + c3 (x^2 + y^2) over the mask, with pixel coordinates x, y in [-1, 1];
+    the curvature is c3 in world units. One paraboloid per image ignores noise and small features, which an average of
+    second differences would amplify.
 
     Args:
         depth: (B, 1, H, W) along the optical axis.
-        mask: (B, 1, H, W) weights in [0, 1]; an image without any returns nan.
+        mask: (B, 1, H, W) opacity in [0, 1]; pixels above 0.5 count. An image with 8 of them or fewer returns NaN.
     """
     b, _, h, w = depth.shape
     y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
@@ -30,13 +30,14 @@ def depth_curvature(depth: Tensor, mask: Tensor) -> Tensor:
 
 
 def depth_variety(depth: Tensor, mask: Tensor) -> Tensor:
-    """How much the shapes of different objects differ, a scalar: 0 where all are one shape, nan if it cannot be told.
+    """How much the shapes of objects differ, as a scalar; 0 if all have one shape.
 
-    The spread of depth from object to object, over its spread from pixel to pixel, where all objects are.
+    It is the spread of depth from object to object over its spread from pixel to pixel, where all objects overlap. It
+    is NaN with fewer than two objects, or if they overlap in fewer than two pixels.
 
     Args:
         depth: (B, 1, H, W) along the optical axis, of objects seen from the same side.
-        mask: (B, 1, H, W) weights in [0, 1].
+        mask: (B, 1, H, W) opacity in [0, 1]; pixels above 0.5 count.
     """
     inside = (mask > 0.5).all(0)[0]
     if len(depth) < 2 or inside.sum() < 2:

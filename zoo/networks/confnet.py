@@ -6,14 +6,14 @@ from .encoders import check_image, levels, through_bottleneck
 
 
 class ConfNet(nn.Module):
-    """Image to the spread sigma of the reconstruction error: the confidence network of Unsup3d.
+    """The confidence network of Unsup3d: from an image to the spread sigma of the reconstruction error.
 
-    Channel 0 is for the reconstruction, channel 1 for the one from mirrored shape and albedo: where sigma is larger
-    there, the photograph is not symmetric. Keys as in the official checkpoints.
+    Channel 0 is for the reconstruction, channel 1 for the one from mirrored shape and albedo. Where sigma is larger in
+    channel 1, the photograph is not symmetric. Keys are those of the official checkpoints.
 
     Args:
         cin: channels of the image.
-        nf: width at the first level; it doubles with each of them.
+        nf: width at the first level; it doubles at each level.
         zdim: width of the bottleneck.
         groups: group-norm groups at width `nf`; they double with the width.
         size: image side in pixels, a power of two, at least 32.

@@ -1,4 +1,4 @@
-"""What the discriminators share: their answer, coordinate convolutions, halving blocks, size checks."""
+"""What the discriminators share: their output, coordinate convolutions, halving blocks and size checks."""
 
 from typing import ClassVar, NamedTuple
 
@@ -13,7 +13,7 @@ SQRT_HALF = 0.5**0.5
 
 
 class DiscOut(NamedTuple):
-    """What a discriminator says about B images. Heads that a network does not own are None."""
+    """What a discriminator says about B images. Outputs for which a network has no head are None."""
 
     score: Tensor  # (B,) logit, large for real
     latent: Tensor | None = None  # (B, latent_dim) estimate of z
@@ -24,15 +24,15 @@ class DiscOut(NamedTuple):
 
 
 class OneSize(nn.Module):
-    """A discriminator that takes images of one side only, and compares them with each other in groups."""
+    """A discriminator that takes images of one size only, and may compare them with each other in groups."""
 
-    group: ClassVar[int] = 1  # a batch is smaller than this, or a multiple
+    group: ClassVar[int] = 1  # a batch must be smaller than this, or a multiple of it
 
 
 def add_coords(x: Tensor) -> Tensor:
-    """Append pixel coordinates, -1..1 with the end points on the border pixels (CoordConv, Liu et al. 2018).
+    """Append pixel coordinates to x (B, C, H, W): (B, C + 2, H, W), the row coordinate first.
 
-    x: (B, C, H, W). Returns (B, C + 2, H, W), the row coordinate first.
+    They run from -1 to 1, with the end points on the border pixels (CoordConv, Liu et al. 2018).
     """
     b, _, h, w = x.shape
     rows = torch.linspace(-1.0, 1.0, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1).expand(b, 1, h, w)
@@ -104,30 +104,38 @@ class StridedBlock(nn.Module):
 
 
 class CoordStridedBlock(StridedBlock):
-    """StridedBlock of CoordConvs."""
+    """A `StridedBlock` of `CoordConv`s."""
 
     def convolution(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
         return CoordConv(in_channels, out_channels, stride)
 
 
 def sides(smallest: int, largest: int) -> list[int]:
-    """Powers of two from `smallest` to `largest`, which are powers of two themselves."""
+    """The powers of two from `smallest` to `largest`, which are powers of two themselves."""
     return [1 << k for k in range(smallest.bit_length() - 1, largest.bit_length())]
 
 
 def check_max_size(max_size: int, smallest: int, largest: int) -> int:
-    """`max_size`, if it is a power of two in the range. Raises ConfigError otherwise."""
+    """Return `max_size` if it is a power of two in the range.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if max_size not in sides(smallest, largest):
         raise ConfigError(f"max_size is {max_size}; this discriminator comes in {sides(smallest, largest)} px")
     return max_size
 
 
 def check_images(images: Tensor, smallest: int, largest: int) -> int:
-    """Side S of a (B, 3, S, S) batch. Raises ValueError when the shape does not fit the network."""
+    """The side S of a batch (B, 3, S, S).
+
+    Raises:
+        ValueError: the shape does not fit the network.
+    """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images have shape {tuple(images.shape)}; expected (B, 3, S, S), square RGB")
     side = images.shape[-1]
     if side not in sides(smallest, largest):
         allowed = sides(smallest, largest)
-        raise ValueError(f"images are {side} px, this discriminator takes {allowed}: resize them or set max_size")
+        raise ValueError(f"images are {side} px, but this discriminator takes {allowed}: resize them or set max_size")
     return side

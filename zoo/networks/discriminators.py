@@ -32,12 +32,18 @@ LIGHT_DIM = 4
 
 
 class GrowingDiscriminator(nn.Module):
-    """Levels of max_size, max_size/2, .. 2 px, a block between each two, and heads on the last 2x2 map.
+    """Levels of max_size, max_size / 2, ..., 2 px, with a block between each two, and heads on the last 2x2 map.
 
-    max_size: largest image side; finer levels are not built. channels: widths of the levels from
-    2**len(channels) px down to 2 px. width: factor on every width. latent_dim: also estimate z and pose. The
-    default is the official size. Raises ConfigError when max_size is not a power of two within the channel
-    table.
+    The defaults give the official network.
+
+    Args:
+        max_size: largest image side; finer levels are not built.
+        channels: widths of the levels from 2**len(channels) px down to 2 px.
+        width: factor on every width.
+        latent_dim: length of z; with it, z and pose are also estimated.
+
+    Raises:
+        ConfigError: `max_size` is not a power of two within the table of channels.
     """
 
     block: ClassVar[type[nn.Module]]  # (channels in, channels out)
@@ -74,8 +80,12 @@ class GrowingDiscriminator(nn.Module):
     def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
         """Judge images.
 
-        images: (B, 3, S, S) in [-1, 1], S a power of two from 2 to max_size. alpha: weight in [0, 1] of the
-        newest level while it fades in; 1 otherwise. Raises ValueError on another image shape.
+        Args:
+            images: (B, 3, S, S) in [-1, 1], S a power of two from 2 to `max_size`.
+            alpha: weight in [0, 1] of the newest level while it fades in, and 1 otherwise.
+
+        Raises:
+            ValueError: the images have another shape.
         """
         return self.read_out(self.features(images, alpha))
 
@@ -88,8 +98,11 @@ class GrowingDiscriminator(nn.Module):
         return DiscOut(score[:, 0], latent, pose)
 
     def own_part(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What this one takes over from the state of one with another max_size. Layers are numbered from the finest;
-        finer ones than this one has are left out, and so are the heads for codes that it lacks."""
+        """The part of the state of a discriminator with another `max_size` that this one can take over.
+
+        Layers are numbered from the finest. Layers finer than this network's are left out, and so are heads for codes
+        that it lacks.
+        """
         own, out = self.state_dict(), {}
         shift = len(self.fromRGB) - sum(key.startswith("fromRGB.") and key.endswith(".weight") for key in state)
         for key, value in state.items():
@@ -104,18 +117,23 @@ class GrowingDiscriminator(nn.Module):
 
 
 class ProgressiveDiscriminator(GrowingDiscriminator):
-    """Pooled CoordConv blocks, score only; officially from 512 px. Arguments: see GrowingDiscriminator."""
+    """Pooled CoordConv blocks with a score only; officially from 512 px. See `GrowingDiscriminator` for arguments."""
 
     block = ProgressiveBlock
     official_channels = (16, 32, 64, 128, 256, 400, 400, 400, 400)
 
 
 class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
-    """ProgressiveDiscriminator that estimates z and pose: CelebA, BFM and CARLA in pi-GAN, ShadeGAN and GOF.
+    """A `ProgressiveDiscriminator` that estimates z and pose: CelebA, BFM and CARLA in pi-GAN, ShadeGAN and GOF.
 
-    inversion: add ShadeGAN's encoder head (light, freq, phase). freq_phase: add GOF's head (freq, phase).
-    code_dim: length of freq and of phase, 9 * hidden width of the generator. Others: see
-    GrowingDiscriminator. Raises ConfigError on a bad max_size or when both extra heads are asked for.
+    Args:
+        max_size, channels, width, latent_dim: see `GrowingDiscriminator`.
+        inversion: whether to add ShadeGAN's encoder head (light, freq, phase).
+        freq_phase: whether to add GOF's head (freq, phase).
+        code_dim: length of freq and of phase, 9 * the hidden width of the generator.
+
+    Raises:
+        ConfigError: `max_size` does not fit the table of channels, or both extra heads are asked for.
     """
 
     def __init__(
@@ -138,7 +156,7 @@ class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
         self.freq_phase_layer = nn.Conv2d(last, 2 * code_dim, 2) if freq_phase else None
 
     def read_out(self, features: Tensor) -> DiscOut:
-        """As the parent, with the extra head that was asked for."""
+        """Apply the heads to the last map (B, C, 2, 2), the extra one included."""
         out = super().read_out(features)
         if self.encode_layer is not None:
             codes = self.encode_layer(features).flatten(1)
@@ -151,7 +169,7 @@ class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
 
 
 class CCSEncoderDiscriminator(GrowingDiscriminator):
-    """Stride-2 CoordConv blocks, estimates z and pose; officially from 256 px (pi-GAN on CelebA)."""
+    """Stride-2 CoordConv blocks that also estimate z and pose; officially from 256 px (pi-GAN on CelebA)."""
 
     block = CoordStridedBlock
     official_channels = (32, 64, 128, 256, 400, 400, 400, 400)
@@ -168,7 +186,7 @@ class CCSEncoderDiscriminator(GrowingDiscriminator):
 
 
 class StridedDiscriminator(GrowingDiscriminator):
-    """Stride-2 blocks, score only; officially from 256 px (Cats in pi-GAN and ShadeGAN)."""
+    """Stride-2 blocks with a score only; officially from 256 px (Cats in pi-GAN and ShadeGAN)."""
 
     block = StridedBlock
     official_channels = CCSEncoderDiscriminator.official_channels
@@ -182,7 +200,7 @@ class StridedDiscriminator(GrowingDiscriminator):
 
 
 class CCSDiscriminator(StridedDiscriminator):
-    """StridedDiscriminator with CoordConvs (pi-GAN)."""
+    """A `StridedDiscriminator` with CoordConvs (pi-GAN)."""
 
     block = CoordStridedBlock
 
@@ -200,15 +218,16 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
 
 
 def build_discriminator(name: str, **kwargs: Any) -> nn.Module:
-    """Build a discriminator by its short name (a key of DISCRIMINATORS) or class name, with its arguments.
+    """Build a discriminator by its short name (a key of `DISCRIMINATORS`) or class name, with its arguments.
 
-    Raises ConfigError on an unknown name, an unsupported size, or an argument that this one does not take.
+    Raises:
+        ConfigError: the name is unknown, the size is not supported, or the discriminator does not take an argument.
     """
     known = DISCRIMINATORS | {cls.__name__: cls for cls in DISCRIMINATORS.values()}
     if name not in known:
         raise ConfigError(unknown("discriminator", name, known))
     taken = inspect.signature(known[name]).parameters
     if surplus := [key for key in kwargs if key not in taken]:
-        hint = "; it does not recognise latents, use system.latent_weight=0" if "latent_dim" in surplus else ""
+        hint = "; it does not estimate latents, so use system.latent_weight=0" if "latent_dim" in surplus else ""
         raise ConfigError(f"discriminator {name} takes no {', '.join(surplus)}{hint}")
     return known[name](**kwargs)

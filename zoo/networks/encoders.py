@@ -1,8 +1,8 @@
 """Convolutional encoders and encoder-decoders of the photometric methods and of the depth probe.
 
-Wu et al. 2020, supplementary material. Every network is one `nn.Sequential` called `network`, so that the keys of the
-official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Shape, one level more); 32 px has one
-level less. `ResEncoder` is GAN2Shape's own (Pan et al. 2021, appendix).
+They follow the supplementary material of Wu et al. 2020. Every network is one `nn.Sequential` called `network`, so that
+the keys of the official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Shape, with one level
+more); 32 px has one level fewer. `ResEncoder` is GAN2Shape's own (Pan et al. 2021, appendix).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def levels(size: int) -> int:
-    """How many times a photograph is halved until 4x4 pixels are left.
+    """The number of times that a photograph is halved until 4x4 pixels are left.
 
     Args:
         size: image side in pixels.
@@ -27,16 +27,24 @@ def levels(size: int) -> int:
 
 
 def check_image(image: Tensor, cin: int, size: int) -> None:
-    """Raise ValueError unless `image` is (B,cin,size,size)."""
+    """Check that `image` is (B,cin,size,size).
+
+    Raises:
+        ValueError: it has another shape.
+    """
     if image.shape[1:] != (cin, size, size):
         expected = f"(B,{cin},{size},{size})"
         raise ValueError(f"image must be {expected} for this network, got {tuple(image.shape)}")
 
 
 def through_bottleneck(cin: int, widths: list[int], zdim: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
-    """Layers from an image of `cin` channels down to 4x4 pixels, through a 1x1 code of `zdim` and back to 4x4 pixels.
+    """Layers that take an image down to 4x4 pixels, through a 1x1 code and back to 4x4 pixels.
 
-    widths: channels of each level, the first at half the image's side; norm: makes the norm of a width.
+    Args:
+        cin: channels of the image.
+        widths: channels of each level, the first at half the image's side.
+        zdim: channels of the code.
+        norm: makes the norm layer of a given width.
     """
     layers: list[nn.Module] = []
     for inner, outer in zip([cin, *widths], widths, strict=False):
@@ -50,16 +58,16 @@ def through_bottleneck(cin: int, widths: list[int], zdim: int, norm: Callable[[i
 
 
 class EDDeconv(nn.Module):
-    """Image to map of the same size through a 1x1 bottleneck: the depth and albedo network of Unsup3d.
+    """The depth and albedo network of Unsup3d: from an image to a map of its size, through a 1x1 bottleneck.
 
     Args:
         cin: channels of the image.
         cout: channels of the map: 1 for depth, 3 for albedo.
-        nf: width at the first level; it doubles with each of them.
+        nf: width at the first level; it doubles at each level.
         zdim: width of the bottleneck.
         groups: group-norm groups at width `nf`; they double with the width.
         size: image side in pixels, a power of two, at least 32.
-        tanh: end with a tanh (albedo) or without (depth).
+        tanh: whether the network ends with a tanh (albedo) or not (depth).
 
     Raises:
         ValueError: `size` is not a power of two >= 32, or `nf` is not a multiple of `groups`.
@@ -120,12 +128,12 @@ class EDDeconv(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image to a short vector in [-1,1]: the viewpoint and light network of Unsup3d.
+    """The viewpoint and light network of Unsup3d: from an image to a short vector in [-1,1].
 
     Args:
         cin: channels of the image.
         cout: length of the vector: 6 for a viewpoint, 4 for a light.
-        nf: width at the first level; it doubles with each of them.
+        nf: width at the first level; it doubles at each level.
         size: image side in pixels, a power of two, at least 32.
 
     Raises:
@@ -156,9 +164,9 @@ class Encoder(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions beside a shortcut, to half the side.
+    """Two convolutions beside a shortcut, which halve the side.
 
-    As published: the first activation works in place, so that the shortcut sees its result instead of the input.
+    As in the published code, the first activation works in place, so the shortcut sees its result and not the input.
     """
 
     def __init__(self, inner: int, outer: int) -> None:
@@ -173,12 +181,12 @@ class ResBlock(nn.Module):
 
 
 class ResEncoder(nn.Module):
-    """Image to a vector without bounds: how far GAN2Shape moves inside a GAN's mapping network.
+    """From an image to an unbounded vector, by which GAN2Shape moves inside a GAN's mapping network.
 
     Args:
         cin: channels of the image.
-        cout: length of the vector, the width of the mapping network.
-        nf: width at the first level; it doubles with each of them.
+        cout: length of the vector, which is the width of the mapping network.
+        nf: width at the first level; it doubles at each level.
         size: image side in pixels, a power of two, at least 32.
 
     Raises:

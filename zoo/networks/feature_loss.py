@@ -1,4 +1,4 @@
-"""Distance of images in the features of a GAN's own discriminator, GAN2Shape's loss (Pan et al. 2021, section 3.3)."""
+"""Distance of images in the features of a GAN's own discriminator: GAN2Shape's loss (Pan et al. 2021, section 3.3)."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class DiscriminatorLoss(nn.Module):
 
     Args:
         discriminator: a `StyleDiscriminator`; it sees images of any side from 16 pixels.
-        blocks: how many.
+        blocks: number of residual blocks that count.
     """
 
     def __init__(self, discriminator: StyleDiscriminator, blocks: int = 4) -> None:
@@ -28,10 +28,10 @@ class DiscriminatorLoss(nn.Module):
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], blocks: int = 4) -> Self:
-        """Of the weights that were saved beside a GAN; their widths are found in them.
+        """Make the loss from the weights of a discriminator, whose widths are read from them.
 
         Raises:
-            WeightsError: they are not those of a `StyleDiscriminator`.
+            WeightsError: the weights are not those of a `StyleDiscriminator`.
         """
         names = [name for name in state if re.fullmatch(r"convs\.\d+\.conv2\.1\.weight", name)]
         if not names or "convs.0.0.weight" not in state:
@@ -45,13 +45,18 @@ class DiscriminatorLoss(nn.Module):
             reason = str(error).splitlines()[-1].strip()
             raise WeightsError(f"the GAN's discriminator does not fit ({reason})") from None
         learnt = {name for name, _ in network.named_parameters() if not name.startswith("pose_head.")}
-        missing = [name for name in missing if name in learnt]  # official ones lack that head, and may lack constants
+        missing = [name for name in missing if name in learnt]  # official files lack that head, and may lack constants
         if missing or unexpected:
             raise WeightsError(f"the GAN's discriminator does not fit: {[*missing, *unexpected][0]}")
         return cls(network, blocks)
 
     def forward(self, first: Tensor, second: Tensor, mask: Tensor | None = None) -> Tensor:
-        """A scalar; mask: (B,1,S,S), averaged over the pixels of each feature."""
+        """The distance of two batches of images as a scalar.
+
+        Args:
+            first, second: (B,3,S,S) in [-1,1]; no gradient reaches `second`.
+            mask: (B,1,S,S) in [0,1], averaged over the pixels of each feature.
+        """
         total, second = torch.zeros((), device=first.device), second.detach()
         first, second = self.layers[0](first), self.layers[0](second)
         for layer in self.layers[1:]:

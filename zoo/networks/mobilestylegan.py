@@ -1,8 +1,8 @@
 """MobileStyleGAN's synthesis network (Belousov 2021): StyleGAN2 made small enough for phones.
 
-Three changes: 3 x 3 convolutions are depthwise separable; the scales that keep the variance are part of the weights
-(StyleGAN2 computes them from every w anew); and levels pass on wavelet coefficients, which an inverse Haar transform
-turns into a map of twice the side and a quarter of the channels, so nothing is upsampled by filters.
+It makes three changes. 3 x 3 convolutions are depthwise separable. The scales that keep the variance are part of the
+weights (StyleGAN2 computes them anew from every w). Levels pass on wavelet coefficients, which an inverse Haar
+transform turns into a map of twice the side and a quarter of the channels, so nothing is upsampled by filters.
 """
 
 import itertools
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BANDS = 4  # of a wavelet transform: means, and three kinds of differences
+BANDS = 4  # bands of a wavelet transform: means, and three kinds of differences
 
 
 def inverse_haar(x: Tensor) -> Tensor:
-    """Wavelet coefficients (B, 4C, H, W) to a map (B, C, 2H, 2W): the inverse of the orthonormal Haar transform.
+    """Turn wavelet coefficients (B, 4C, H, W) into a map (B, C, 2H, 2W) by the inverse orthonormal Haar transform.
 
-    The first C channels are the means; behind them come, for each of the C, the differences between rows, between
-    columns, and both.
+    The first C channels are the means. After them come, for each of the C, the differences between rows, between
+    columns, and across both.
     """
     b, c, h, w = x.shape[0], x.shape[1] // BANDS, *x.shape[2:]
     mean, (rows, columns, both) = x[:, :c], x[:, c:].reshape(b, c, 3, h, w).unbind(2)
@@ -38,7 +38,7 @@ def haar(x: Tensor) -> Tensor:
 
 
 class Modulation(nn.Module):
-    """Scales every channel of x (B, channels, H, W) by a number that w (B, w_dim) gives."""
+    """Scales every channel of x (B, channels, H, W) by a number computed from w (B, w_dim)."""
 
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
@@ -50,10 +50,14 @@ class Modulation(nn.Module):
         return x * self.style(w)[:, :, None, None]
 
 
-class StyledConv(nn.Module):
+class MobileConv(nn.Module):
     """Modulated 3 x 3 convolution, noise that is always the same, bias, activation.
 
-    separable: one 3 x 3 filter for each channel, then a 1 x 1 convolution. side: of the maps.
+    Args:
+        inputs, outputs: numbers of channels.
+        w_dim: length of w.
+        side: side of the maps.
+        separable: whether the convolution is one 3 x 3 filter for each channel, then a 1 x 1 convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, *, separable: bool = True) -> None:
@@ -67,7 +71,7 @@ class StyledConv(nn.Module):
         self.scale = 1 / math.sqrt(9 * inputs)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (B, inputs, H, W) under w (B, w_dim): (B, outputs, H, W)."""
+        """Map x (B, inputs, H, W) under w (B, w_dim) to (B, outputs, H, W)."""
         x = self.modulation(x, w)
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=len(self.depthwise))
@@ -76,21 +80,21 @@ class StyledConv(nn.Module):
 
 
 class Level(nn.Module):
-    """Features (B, inputs, H, W) to (B, outputs, 2H, 2W): modulation, inverse wavelet transform, two convolutions."""
+    """From features (B, inputs, H, W) to (B, outputs, 2H, 2W): modulation, inverse wavelets, two convolutions."""
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int) -> None:
         super().__init__()
         self.up = Modulation(inputs, w_dim)
-        self.conv1 = StyledConv(inputs // BANDS, outputs, w_dim, side)
-        self.conv2 = StyledConv(outputs, outputs, w_dim, side)
+        self.conv1 = MobileConv(inputs // BANDS, outputs, w_dim, side)
+        self.conv2 = MobileConv(outputs, outputs, w_dim, side)
 
     def forward(self, x: Tensor, w: Sequence[Tensor]) -> Tensor:
-        """w: three of them (B, w_dim)."""
+        """Map features x under three w (B, w_dim), one for the modulation and one for each convolution."""
         return self.conv2(self.conv1(inverse_haar(self.up(x, w[0])), w[1]), w[2])
 
 
 class ToPicture(nn.Module):
-    """Features (B, inputs, H, W) to a picture (B, 3, 2H, 2W), by way of its wavelet coefficients."""
+    """From features (B, inputs, H, W) to a picture (B, 3, 2H, 2W), by way of its wavelet coefficients."""
 
     def __init__(self, inputs: int, w_dim: int) -> None:
         super().__init__()
@@ -102,22 +106,24 @@ class ToPicture(nn.Module):
 
 
 class MobileSynthesis(nn.Module):
-    """w to a picture.
+    """The synthesis network, from w to a picture.
 
-    widths: channels at the sides 4, 8, 16, ...; the picture has twice the last side. w_dim: numbers in w.
+    Args:
+        widths: channels at the sides 4, 8, 16, ...; the picture has twice the last side.
+        w_dim: length of w.
     """
 
     def __init__(self, widths: Sequence[int], w_dim: int) -> None:
         super().__init__()
         self.w_dim, self.n_latent = w_dim, 3 * len(widths) - 1
         self.input = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        self.conv1 = StyledConv(widths[0], widths[0], w_dim, 4, separable=False)
+        self.conv1 = MobileConv(widths[0], widths[0], w_dim, 4, separable=False)
         pairs = itertools.pairwise(widths)
         self.levels = nn.ModuleList(Level(a, b, w_dim, 8 << i) for i, (a, b) in enumerate(pairs))
         self.to_picture = ToPicture(widths[-1], w_dim)
 
     def modulations(self) -> list[Modulation]:
-        """Where w enters the convolutions, from the first to the last."""
+        """The modulations, through which w enters, from the first to the last but that of the picture."""
         out = [self.conv1.modulation]
         for level in self.levels:
             assert isinstance(level, Level)
@@ -125,16 +131,20 @@ class MobileSynthesis(nn.Module):
         return out
 
     def features(self, w: Tensor, levels: int | None = None) -> Tensor:
-        """What the first so many levels, by default all, make of w (B, n_latent, w_dim): (B, width, side, side)."""
+        """Features (B, width, side, side) that the first `levels` levels, by default all, make of w.
+
+        w is (B, n_latent, w_dim).
+        """
         x = self.conv1(self.input.expand(len(w), -1, -1, -1), w[:, 0])
         for i, level in enumerate(self.levels[:levels]):
             x = level(x, w[:, 1 + 3 * i : 4 + 3 * i].unbind(1))
         return x
 
     def forward(self, w: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S), about [-1, 1], not clamped, of w (B, w_dim) or (B, n_latent, w_dim).
+        """Draw pictures (B, 3, S, S), about [-1, 1], not clamped, from w (B, w_dim) or (B, n_latent, w_dim).
 
-        Raises ValueError on another shape.
+        Raises:
+            ValueError: `w` has another shape.
         """
         if w.shape[1:] not in ((self.w_dim,), (self.n_latent, self.w_dim)):
             raise ValueError(f"w is {tuple(w.shape)}; give (B, {self.w_dim}) or (B, {self.n_latent}, {self.w_dim})")

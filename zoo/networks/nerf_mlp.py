@@ -15,21 +15,24 @@ from ..renderers.fields.volume import FieldOut
 
 
 def positional_encoding(x: Tensor, frequencies: int) -> Tensor:
-    """(..., 3) -> (..., 3 + 6 * frequencies): x, then sin(2^k x) and cos(2^k x) for each k (Mildenhall et al. 2020)."""
+    """Encode x (..., 3) as (..., 3 + 6 * frequencies): x, then sin(2^k x) and cos(2^k x) for each k.
+
+    See Mildenhall et al. 2020.
+    """
     angles = x[..., None, :] * 2.0 ** torch.arange(frequencies, device=x.device)[:, None]
     return torch.cat([x, torch.stack([angles.sin(), angles.cos()], -2).flatten(-3)], -1)
 
 
 class NeRFMLP(nn.Module):
-    """The field: points (B, M, 3) and code (B, shape_dim + appearance_dim) -> colour and density.
+    """The field: from points (B, M, 3) and code (B, shape_dim + appearance_dim) to colour and density.
 
     Args:
         hidden_dim: width of the trunk; the colour layer has half of it.
-        layers: of the trunk, ReLU.
-        skip: the layer after this one (counted from 0) is given the encoded point again; none if there is no such
-            layer.
-        frequencies, view_frequencies: of the encoding of points and of viewing directions.
-        shape_dim, appearance_dim: parts of the code, which the trunk and the colour layer are given.
+        layers: number of ReLU layers in the trunk.
+        skip: index, from 0, of the layer after which the encoded point is given again; without such a layer it is not.
+        frequencies, view_frequencies: numbers of frequencies that encode points and viewing directions.
+        shape_dim, appearance_dim: lengths of the two parts of the code; the first goes to the trunk, the second to the
+            colour layer.
         unit: length of a world unit in the field's own coordinates.
         front: azimuth in degrees of the world's +Z, the front, in the field's own coordinates, whose z points up.
     """
@@ -71,9 +74,9 @@ class NeRFMLP(nn.Module):
 
         Args:
             points: (B, M, 3) world coordinates.
-            code: (B, shape_dim + appearance_dim).
-            directions: (B, M, 3) unit ray directions, world.
-            with_gradient: also return d sigma / d points, in closed form: the gradient goes backwards through the
+            code: (B, shape_dim + appearance_dim) latent code.
+            directions: (B, M, 3) unit ray directions in the world frame.
+            with_gradient: whether to return d sigma / d points, in closed form: the gradient goes backwards through the
                 layers as g <- (g * (h > 0)) W, and through the encoding. Training does not need it.
         """
         appearance = code.split(self.code_dims, -1)[1]
@@ -118,8 +121,10 @@ class NeRFMLP(nn.Module):
 
 
 def _affine(layer: nn.Linear, *inputs: Tensor) -> Tensor:
-    """The layer applied to the concatenated inputs. Those of shape (B, C) hold for all points of an object, and are
-    multiplied once instead of at every point."""
+    """Apply the layer to the concatenated inputs.
+
+    Inputs (B, C) hold for all points of an object, and are multiplied once instead of at every point.
+    """
     weights = layer.weight.split([x.shape[-1] for x in inputs], 1)
     terms = [F.linear(x, w) for x, w in zip(inputs, weights, strict=True)]
     return sum((t if t.ndim == 3 else t[:, None] for t in terms), layer.bias)

@@ -12,8 +12,12 @@ from .disc_blocks import DiscOut, OneSize, check_images, check_max_size
 class PatchDiscriminator(OneSize):
     """Stride-2 convolutions with spectral and instance normalisation down to 4 px, then one score.
 
-    max_size: side of the patches, 16, 32 (the published one), 64 or 128. channels: widths at half that side, a
-    quarter, .. 4 px; None: the published ones. Raises ConfigError on another max_size or number of channels.
+    Args:
+        max_size: side of the patches: 16, 32 (as published), 64 or 128.
+        channels: widths at half that side, a quarter of it, and so on down to 4 px; None takes the published ones.
+
+    Raises:
+        ConfigError: `max_size` is not one of these, or the number of channels does not fit it.
     """
 
     def __init__(self, *, max_size: int = 32, channels: Sequence[int] | None = None) -> None:
@@ -29,7 +33,10 @@ class PatchDiscriminator(OneSize):
         self.main = nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 4, bias=False)))
 
     def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
-        """Judge patches (B, 3, max_size, max_size) in [-1, 1]. Nothing fades in: `alpha` is not used. Raises
-        ValueError on another image shape."""
+        """Judge patches (B, 3, max_size, max_size) in [-1, 1]. Nothing fades in, so `alpha` is not used.
+
+        Raises:
+            ValueError: the images have another shape.
+        """
         check_images(images, self.size, self.size)
         return DiscOut(self.main(images).flatten())

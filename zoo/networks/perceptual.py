@@ -1,7 +1,7 @@
 """Distances between images in the feature space of VGG16: Unsup3d's relu3_3 loss and LPIPS.
 
 Both need weights that are not part of this package: torchvision's VGG16 for ImageNet, and for LPIPS its five linear
-layers (version 0.1, `vgg.pth`). They are read from files of the user's; nothing is downloaded. Networks are frozen.
+layers (version 0.1, `vgg.pth`). They are read from the user's files; nothing is downloaded. The networks are frozen.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ _CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
 class VGGSlices(nn.Module):
-    """The convolutions of VGG16 in slices that end after relu1_2, 2_2, 3_3, 4_3, 5_3.
+    """The convolutions of VGG16, in slices that end after relu1_2, 2_2, 3_3, 4_3 and 5_3.
 
     Layers keep torchvision's numbers: `slice2.5.weight` is its `features.5.weight`.
 
     Args:
-        widths: channels of each slice, as many slices as are needed.
+        widths: channels of each slice; their number is the number of slices.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -46,7 +46,7 @@ class VGGSlices(nn.Module):
         self.depth = len(widths)
 
     def features(self, image: Tensor) -> Iterator[Tensor]:
-        """The output of each slice for a normalised image (B,3,H,W), finest first."""
+        """Yield the output of each slice for a normalised image (B,3,H,W), finest first."""
         for number in range(1, self.depth + 1):
             image = self.get_submodule(f"slice{number}")(image)
             yield image
@@ -59,7 +59,7 @@ class VGGSlices(nn.Module):
         """
         with torch.no_grad():
             for key, value in self.named_parameters():
-                copy(tensors, f"features.{key.partition('.')[2]}", value, where)
+                copy_tensor(tensors, f"features.{key.partition('.')[2]}", value, where)
 
 
 class PerceptualLoss(VGGSlices):
@@ -80,18 +80,22 @@ class PerceptualLoss(VGGSlices):
 
     @classmethod
     def from_file(cls, vgg: str | Path) -> Self:
-        """With torchvision's VGG16 weights, .pth or .safetensors. Raises WeightsError."""
+        """Make the loss with torchvision's VGG16 weights from a .pth or .safetensors file.
+
+        Raises:
+            WeightsError: the file cannot be read, or a layer is missing or has another shape.
+        """
         loss = cls()
         loss.load_torchvision(read_tensors(vgg), str(vgg))
         return loss
 
     def forward(self, first: Tensor, second: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:
-        """A scalar: the mean over features, or over those inside the mask.
+        """The distance as a scalar: the mean over features, or over those inside the mask.
 
         Args:
-            first, second: (B,3,S,S) in [-1,1].
+            first, second: images (B,3,S,S) in [-1,1].
             mask: (B,1,S,S) in [0,1], averaged over the pixels of each feature.
-            sigma: (B,1,S/4,S/4) > 0, spread of the error: d^2 / (2 sigma^2) + log sigma in place of d^2.
+            sigma: (B,1,S/4,S/4) > 0, the spread of the error. With it, d^2 / (2 sigma^2) + log sigma replaces d^2.
         """
         both = torch.cat([first, second]) / 2 + 0.5
         both = (both - self.mean_rgb.view(1, 3, 1, 1)) / self.std_rgb.view(1, 3, 1, 1)
@@ -108,7 +112,7 @@ class PerceptualLoss(VGGSlices):
 class LPIPS(nn.Module):
     """Learned perceptual distance, version 0.1 with VGG16 (Zhang et al. 2018).
 
-    Keys are those of the `lpips` package.
+    Its keys are those of the `lpips` package.
 
     Args:
         widths: channels of the five slices.
@@ -128,17 +132,21 @@ class LPIPS(nn.Module):
 
     @classmethod
     def from_files(cls, vgg: str | Path, lin: str | Path) -> Self:
-        """With torchvision's VGG16 weights and the linear layers of LPIPS 0.1. Raises WeightsError."""
+        """Make the distance with torchvision's VGG16 weights and the linear layers of LPIPS 0.1.
+
+        Raises:
+            WeightsError: a file cannot be read, or a layer is missing or has another shape.
+        """
         loss, tensors = cls(), read_tensors(lin)
         loss.net.load_torchvision(read_tensors(vgg), str(vgg))
         with torch.no_grad():
             for k in range(loss.net.depth):
                 key = f"lin{k}.model.1.weight"
-                copy(tensors, key, loss.get_parameter(key), str(lin))
+                copy_tensor(tensors, key, loss.get_parameter(key), str(lin))
         return loss
 
     def layers(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """What each slice adds to the distance, (B,1,1,1) each, for images (B,3,H,W) in [-1,1], H and W >= 16."""
+        """What each slice adds to the distance: (B,1,1,1) each, for images (B,3,H,W) in [-1,1] with H and W >= 16."""
         both = torch.cat([first, second])
         both = (both - self.scaling_layer.get_buffer("shift")) / self.scaling_layer.get_buffer("scale")
         out = []
@@ -149,12 +157,16 @@ class LPIPS(nn.Module):
         return out
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(B,1,1,1) distance >= 0 of images (B,3,H,W) in [-1,1], H and W >= 16."""
+        """The distance (B,1,1,1) >= 0 of images (B,3,H,W) in [-1,1] with H and W >= 16."""
         return torch.stack(self.layers(first, second)).sum(0)
 
 
-def copy(tensors: Mapping[str, Tensor], key: str, target: Tensor, where: str) -> None:
-    """Copy one tensor of a file. Raises WeightsError if it is missing or has another shape."""
+def copy_tensor(tensors: Mapping[str, Tensor], key: str, target: Tensor, where: str) -> None:
+    """Copy one tensor of a file to `target`; `where` is what the message calls the file.
+
+    Raises:
+        WeightsError: the tensor is missing or has another shape.
+    """
     found = tuple(tensors[key].shape) if key in tensors else "missing"
     if found != tuple(target.shape):
         raise WeightsError(f"{where}: {key} is {found}, must be {tuple(target.shape)}; are these the right weights?")
@@ -162,10 +174,10 @@ def copy(tensors: Mapping[str, Tensor], key: str, target: Tensor, where: str) ->
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by key from .safetensors or a file of torch.save; code in the file is never run.
+    """Read tensors by key from a .safetensors file or a file of `torch.save`; code in the file is never run.
 
     Raises:
-        WeightsError: the file is missing, damaged, or holds anything but tensors by name.
+        WeightsError: the file is missing or damaged, or holds anything but tensors by name.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,5 +191,5 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises pickle, zip and runtime errors alike
         raise WeightsError(f"{path}: not a readable weight file ({str(error).splitlines()[0]})") from None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path}: holds no plain mapping from names to tensors; save the state_dict alone")
+        raise WeightsError(f"{path}: is not a plain mapping from names to tensors; save only the state_dict")
     return tensors

@@ -18,15 +18,18 @@ def _halve(in_channels: int, out_channels: int) -> nn.Sequential:
 class PlainDiscriminator(nn.Module):
     """Stride-2 convolutions with LeakyReLU(0.2) and heads for score and pose.
 
-    A 32 px image passes one convolution per entry of `channels`. Larger sides get further convolutions of
-    width channels[0] in front; smaller sides skip the first ones. The first convolution on the path reads RGB
-    directly and halves the image, so no layer runs at full resolution. Layers are named by the image side at
-    which they act: a small network's weights are a subset of a larger one's, so it can take them over.
-    Works in channels_last.
+    A 32 px image passes one convolution per entry of `channels`. Larger sides get further convolutions of width
+    `channels[0]` in front; smaller sides skip the first ones. The first convolution on the path reads RGB directly and
+    halves the image, so no layer runs at full resolution. Layers are named by the image side at which they act, so the
+    weights of a small network are a subset of a larger one's, which can take them over. It works in `channels_last`.
 
-    max_size: largest image side, 16, 32, 64 or 128. channels: widths of the 32 px network, four entries.
-    latent_dim: also estimate a latent of this length; None: do not.
-    Raises ConfigError on another max_size or number of channels.
+    Args:
+        max_size: largest image side: 16, 32, 64 or 128.
+        channels: the four widths of the 32 px network.
+        latent_dim: length of a latent that is also estimated; None estimates none.
+
+    Raises:
+        ConfigError: `max_size` is not one of these, or `channels` has not four entries.
     """
 
     def __init__(
@@ -51,9 +54,13 @@ class PlainDiscriminator(nn.Module):
     def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
         """Judge images.
 
-        images: (B, 3, S, S) in [-1, 1], S a power of two from 16 to max_size. alpha: weight in [0, 1] of the
-        newest level while it fades in; the rest comes from the half-size image through the older entrance.
-        Raises ValueError on another image shape.
+        Args:
+            images: (B, 3, S, S) in [-1, 1], S a power of two from 16 to `max_size`.
+            alpha: weight in [0, 1] of the newest level while it fades in; the rest comes from the half-size image
+                through the older entrance.
+
+        Raises:
+            ValueError: the images have another shape.
         """
         side = check_images(images, 16, self.max_size)
         x = self.from_rgb[str(side)](images)

@@ -13,7 +13,7 @@ from ..renderers.fields.volume import FieldOut
 
 
 class MappingNetwork(nn.Module):
-    """Latent (B, z_dim) -> raw frequencies and phases of every FiLM layer, (B, 2 * width)."""
+    """From a latent (B, z_dim) to raw frequencies and phases of every FiLM layer, (B, 2 * width)."""
 
     def __init__(self, z_dim: int, hidden_dim: int, width: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class MappingNetwork(nn.Module):
 
 
 class FiLMLayer(nn.Module):
-    """sin(frequency * (W x + b) + phase), frequency and phase (B, 1, H) the same for all points of an object."""
+    """sin(frequency * (W x + b) + phase), with frequency and phase (B, 1, H) the same for all points of an object."""
 
     def __init__(self, in_dim: int, out_dim: int, bound: float) -> None:
         super().__init__()
@@ -45,16 +45,16 @@ class FiLMLayer(nn.Module):
 
 
 class FiLMSiren(nn.Module):
-    """The field: points (B, M, 3) and FiLM code (B, 2 * (layers + 1) * H) -> colour and density.
+    """The field: from points (B, M, 3) and a FiLM code (B, 2 * (layers + 1) * H) to colour and density.
 
     Args:
-        z_dim: size of the latent.
-        hidden_dim: width H.
+        z_dim: length of the latent.
+        hidden_dim: width H of the layers.
         layers: FiLM layers of the density trunk; one more carries the colour.
         mapping_dim: hidden width of the mapping network.
         box: side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
-        extra: per-object condition values appended to the colour layer (4 for a light).
-        use_direction: the colour layer also sees the ray direction.
+        extra: number of values per object that the colour layer also sees (4 for a light).
+        use_direction: whether the colour layer also sees the ray direction.
     """
 
     def __init__(
@@ -93,10 +93,13 @@ class FiLMSiren(nn.Module):
             points: (B, M, 3) world coordinates.
             film: (B, 2 * width) raw frequencies, then raw phases.
             directions: (B, M, 3) unit ray directions, if the colour depends on them.
-            extra: (B, E) condition of the colour layer, or None.
-            with_gradient: also return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p) the
-                gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. No second
-                autograd pass, so training on normals needs one backward and compiles.
+            extra: (B, E) values that the colour layer also sees, or None.
+            with_gradient: whether to return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p), the
+                gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. There is no
+                second autograd pass, so training on normals needs one backward pass and can be compiled.
+
+        Raises:
+            ValueError: the colour depends on the ray direction, and `directions` is None.
         """
         frequency, phases = self._film(film)
         layers: list[Any] = list(self.network)  # of FiLMLayer, which the type of a ModuleList cannot say
@@ -127,7 +130,7 @@ class FiLMSiren(nn.Module):
         return FieldOut(torch.sigmoid(self.color_layer_linear(colour)), sigma, gradient)
 
     def sigma(self, points: Tensor, film: Tensor) -> Tensor:
-        """Raw density (B, M, 1) alone, at half the work of `forward`."""
+        """The raw density (B, M, 1) alone, at half the work of `forward`."""
         x = points * self.scale
         for layer, frequency, phase in zip(self.network, *self._film(film), strict=False):
             x = layer(x, frequency, phase)

@@ -1,7 +1,7 @@
 """Building blocks of StyleGAN2 (Karras et al. 2020): modulated convolutions, FIR resampling, discriminator.
 
-Plain torch, written from the paper's formulas. Parameter names are those of the widely used PyTorch checkpoints, so
-that their weights load under their own keys.
+They are plain torch, written from the paper's formulas. Parameter names are those of the widely used PyTorch
+checkpoints, so that their weights load under their own keys.
 """
 
 import itertools
@@ -19,16 +19,24 @@ BLUR = (1.0, 3.0, 3.0, 1.0)
 
 
 def fir_kernel(taps: Sequence[float] = BLUR, gain: float = 1.0) -> Tensor:
-    """(T, T) separable low-pass kernel that sums to `gain`."""
+    """A separable low-pass kernel (T, T) that sums to `gain`."""
     line = torch.tensor(taps, dtype=torch.float32)
     square = line[:, None] * line[None, :]
     return square / square.sum() * gain
 
 
 def upfirdn(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
-    """Zero-insert by `up`, pad (left and top, right and bottom), convolve with `kernel`, keep every `down`-th sample.
+    """Insert zeros, pad, filter, and drop samples.
 
-    x: (B, C, H, W); kernel: (T, T). Result: (B, C, (H up + pad0 + pad1 - T) // down + 1, ...).
+    Args:
+        x: (B, C, H, W).
+        kernel: (T, T) filter.
+        up: the side grows by this factor, by zeros between the samples.
+        down: every `down`-th sample is kept.
+        pad: zeros at the left and top, and at the right and bottom.
+
+    Returns:
+        (B, C, (H up + pad0 + pad1 - T) // down + 1, ...).
     """
     b, c, h, w = x.shape
     if up > 1:
@@ -39,7 +47,7 @@ def upfirdn(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[in
 
 
 class Blur(nn.Module):
-    """FIR low-pass at unchanged or, with `down` 2, half resolution."""
+    """A low-pass FIR filter of four taps, with padding."""
 
     kernel: Tensor
 
@@ -89,9 +97,13 @@ class Activation(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer whose weights are N(0, 1) and are scaled at run time, so that all layers learn at one speed.
+    """A linear layer whose weights are N(0, 1) and are scaled at run time, so that all layers learn at one speed.
 
-    lr_mul: extra factor on the effective learning rate. activation: end with `biased_leaky_relu`.
+    Args:
+        inputs, outputs: numbers of channels.
+        bias: first value of the bias.
+        lr_mul: extra factor on the effective learning rate.
+        activation: whether the layer ends with `biased_leaky_relu`.
     """
 
     def __init__(
@@ -108,31 +120,31 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """Convolution with run-time weight scaling. bias: with one."""
+    """A convolution whose weights are scaled at run time, with or without a bias."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.scale, self.stride = 1 / math.sqrt(inputs * kernel**2), stride
-        self.padding = kernel // 2 if stride == 1 else 0  # a strided one follows a blur that has padded already
+        self.padding = kernel // 2 if stride == 1 else 0  # a strided one follows a blur, which has already padded
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
 
 
 def mapping_network(z_dim: int, w_dim: int, layers: int, lr_mul: float = 0.01) -> nn.Sequential:
-    """z (B, z_dim) to w (B, w_dim): a pixel norm and `layers` activated linear layers."""
+    """The network from z (B, z_dim) to w (B, w_dim): a pixel norm and `layers` activated linear layers."""
     widths = [z_dim, *[w_dim] * layers]
     pairs = itertools.pairwise(widths)
     return nn.Sequential(PixelNorm(), *(EqualLinear(a, b, lr_mul=lr_mul, activation=True) for a, b in pairs))
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose weights are scaled by a style, per input channel, and then (demodulation) to unit variance.
+    """A convolution whose weights are scaled by a style, per input channel, and then (demodulation) to unit variance.
 
-    The scales are put on the inputs and outputs instead of on the weights: the same sum, with one weight for the whole
-    batch instead of one for every image.
+    The inputs and outputs are scaled instead of the weights. The sum is the same, and one weight serves the whole batch
+    instead of one for every image.
     """
 
     def __init__(
@@ -154,8 +166,10 @@ class ModulatedConv2d(nn.Module):
         self.blur = Blur((1, 1), gain=4.0) if up else Blur((2, 2)) if down else None
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (B, inputs, H, W) under styles w (B, w_dim): (B, outputs, H, W), or twice that side with `up`, half of it
-        with `down`."""
+        """Map x (B, inputs, H, W) under styles w (B, w_dim) to (B, outputs, H, W).
+
+        With `up` the result has twice that side, with `down` half of it.
+        """
         style, weight = self.modulation(w), self.weight[0] * self.scale
         x = x * style[:, :, None, None]
         if self.blur is None:
@@ -171,7 +185,7 @@ class ModulatedConv2d(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated 3 x 3 convolution, bias and activation; no noise, so the result is a function of w alone."""
+    """Modulated 3 x 3 convolution, bias and activation, without noise, so that the result is a function of w alone."""
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, *, up: bool = False) -> None:
         super().__init__()
@@ -224,27 +238,34 @@ class ResidualBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """x (B, C, H, W) with one more channel: the mean standard deviation over groups of images of the batch."""
+    """Append a channel to x (B, C, H, W): the mean standard deviation over groups of images of the batch.
+
+    Raises:
+        ValueError: the batch is larger than a group, and not a multiple of it.
+    """
     b, _, h, w = x.shape
     group = min(b, group)
     if b % group:
-        raise ValueError(f"a batch of {b} cannot be split into groups of {group}; use a multiple")
+        raise ValueError(f"a batch of {b} cannot be split into groups of {group}; use a multiple of {group}")
     parts = x.reshape(group, -1, *x.shape[1:])
     std = (parts.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
     return torch.cat([x, std.repeat(group, 1, h, w)], 1)
 
 
 def official_width(multiplier: int = 1) -> Callable[[int], int]:
-    """Channels at an image side: 512 up to 32 px, then 256, 128, ... times `multiplier`."""
+    """The official number of channels at an image side: 512 up to 32 px, then 256, 128, ... times `multiplier`."""
     return lambda side: 512 if side <= 32 else 16384 * multiplier // side
 
 
 class StyleDiscriminator(OneSize):
     """StyleGAN2's residual discriminator, with heads for score and pose.
 
-    max_size: side of the images, a power of two from 8 to 1024; all images have this side. channels: one width per side
-    from `max_size` down to 4; None: the official ones.
-    Raises ConfigError on another side or number of channels.
+    Args:
+        max_size: side of all images, a power of two from 8 to 1024.
+        channels: one width for each side from `max_size` down to 4; None takes the official ones.
+
+    Raises:
+        ConfigError: `max_size` is not such a power, or there is another number of channels.
     """
 
     group = 4
@@ -265,9 +286,12 @@ class StyleDiscriminator(OneSize):
         self.pose_head = EqualLinear(widths[-1], POSE_DIM)
 
     def forward(self, images: Tensor, alpha: float = 1.0) -> DiscOut:
-        """Judge images (B, 3, S, S) in [-1, 1]; B up to 3, or a multiple of 4. `alpha` is for those that grow.
+        """Judge images (B, 3, S, S) in [-1, 1]; B is at most 3, or a multiple of 4.
 
-        Raises ValueError on another image side or batch.
+        `alpha` is there for discriminators that grow, and is not used.
+
+        Raises:
+            ValueError: the images have another side, or the batch another size.
         """
         side = check_images(images, self.max_size, self.max_size)
         assert side == self.max_size

@@ -1,4 +1,4 @@
-"""StyleGAN2's generator (Karras et al. 2020), under the parameter names of the PyTorch checkpoints that people have."""
+"""StyleGAN2's generator (Karras et al. 2020), with the parameter names of the widely used PyTorch checkpoints."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class Constant(nn.Module):
 
 
 class NoiseStrength(nn.Module):
-    """How much noise a layer takes; starts at none."""
+    """The learnt strength of a layer's noise, 0 at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,19 +37,29 @@ class NoisyConv(StyledConv):
         self.noise = NoiseStrength()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x (B, inputs, H, W) under w (B, w_dim). noise: broadcasts to (B, 1, H', W'); None: fresh draws."""
+        """Map x (B, inputs, H, W) under w (B, w_dim) to (B, outputs, H', W').
+
+        `noise` broadcasts to (B, 1, H', W'); None draws it afresh.
+        """
         x = self.conv(x, w)
         noise = x.new_empty(len(x), 1, *x.shape[2:]).normal_() if noise is None else noise
         return biased_leaky_relu(x + self.noise.weight * noise, self.activate.bias)
 
 
 class StyleGAN2Generator(nn.Module):
-    """w to a picture; `style` maps z to w.
+    """The synthesis network, from w to a picture, and with it the mapping network `style`, from z to w.
 
-    size: side of the pictures, a power of two from 8 to 1024. style_dim: numbers in z and in w. n_mlp: layers of the
-    mapping network, `lr_mlp` its learning rate relative to the rest. width: channels at an image side.
-    `style[a:b]` is a part of the mapping network; module 0 is its pixel norm, modules 1 to n_mlp its layers.
-    Raises ConfigError on another size.
+    `style[a:b]` is a part of the mapping network: module 0 is its pixel norm, modules 1 to `n_mlp` are its layers.
+
+    Args:
+        size: side of the pictures, a power of two from 8 to 1024.
+        style_dim: length of z and of w.
+        n_mlp: layers of the mapping network.
+        width: gives the number of channels at an image side; None takes the official ones.
+        lr_mlp: learning rate of the mapping network relative to the rest.
+
+    Raises:
+        ConfigError: `size` is not a power of two from 8 to 1024.
     """
 
     def __init__(
@@ -81,11 +91,15 @@ class StyleGAN2Generator(nn.Module):
             self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
 
     def forward(self, w: Tensor, noise: Sequence[Tensor | None] | None = None) -> Tensor:
-        """Pictures (B, 3, size, size), about [-1, 1], not clamped.
+        """Draw pictures (B, 3, size, size), about [-1, 1], not clamped.
 
-        w: (B, style_dim) for all layers, or (B, n_latent, style_dim), one for each. noise: one map for each
-        convolution, `None` among them for fresh draws; without it the stored maps, so that w alone fixes the picture.
-        Raises ValueError on another shape or number.
+        Args:
+            w: (B, style_dim) for all layers, or (B, n_latent, style_dim) with one for each layer.
+            noise: one map for each convolution, where None is drawn afresh; by default the stored maps, so that w alone
+                determines the picture.
+
+        Raises:
+            ValueError: `w` has another shape, or there is another number of noise maps.
         """
         w = self.per_layer(w)
         maps = list(self.noises.buffers()) if noise is None else noise
@@ -94,14 +108,18 @@ class StyleGAN2Generator(nn.Module):
         x = self.conv1(self.input(len(w)), w[:, 0], maps[0])
         rgb: Tensor = self.to_rgb1(x, w[:, 1])
         for i, to_rgb in enumerate(self.to_rgbs):
-            at = 2 * i + 1  # a picture's layer shares its w with the convolution that follows it
+            at = 2 * i + 1  # a layer that draws a picture shares its w with the convolution that follows it
             x = self.convs[2 * i](x, w[:, at], maps[at])
             x = self.convs[2 * i + 1](x, w[:, at + 1], maps[at + 1])
             rgb = to_rgb(x, w[:, at + 2], rgb)
         return rgb
 
     def per_layer(self, w: Tensor) -> Tensor:
-        """w (B, style_dim) or (B, n_latent, style_dim) as the latter. Raises ValueError on another shape."""
+        """Expand w (B, style_dim) to (B, n_latent, style_dim); w that is already so stays as it is.
+
+        Raises:
+            ValueError: `w` has another shape.
+        """
         if w.shape[1:] not in ((self.style_dim,), (self.n_latent, self.style_dim)):
             raise ValueError(f"w is {tuple(w.shape)}; give (B, {self.style_dim}) or (B, {self.n_latent}, ...)")
         return w[:, None].expand(-1, self.n_latent, -1) if w.ndim == 2 else w

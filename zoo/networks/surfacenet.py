@@ -1,4 +1,4 @@
-"""The surface-tracking network of ShadeGAN (Pan et al. 2021): from code and pose to a coarse depth map."""
+"""The surface-tracking network of ShadeGAN (Pan et al. 2021), which turns code and pose into a coarse depth map."""
 
 import math
 from itertools import pairwise
@@ -13,18 +13,21 @@ POSE_DIM = 2
 
 
 def surface_inputs(frequencies: Tensor, phase_shifts: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale the generator's state to the range that SurfaceNet was trained on.
+    """Scale the generator's state to the range on which SurfaceNet was trained.
 
-    frequencies, phase_shifts: (B, C) raw mapping outputs, before the generator scales them. pose: (B, 2)
-    pitch and yaw in radians, pi/2 when frontal. Returns code (B, 2C), detached because the depth loss must
-    train SurfaceNet only, and pose (B, 2).
+    Args:
+        frequencies, phase_shifts: (B, C) raw outputs of the mapping network, before the generator scales them.
+        pose: (B, 2) pitch and yaw in radians, both pi/2 in front.
+
+    Returns:
+        Code (B, 2C), detached because the depth loss must train SurfaceNet only, and pose (B, 2).
     """
     code = torch.cat([frequencies, phase_shifts], dim=-1).detach() / 10
     return code, (pose - math.pi / 2) * 10
 
 
 def _norm(channels: int, per_group: int) -> nn.GroupNorm:
-    """GroupNorm with `per_group` channels a group; one group where that does not divide (tiny nets)."""
+    """GroupNorm with `per_group` channels per group, or one group if that does not divide them (tiny networks)."""
     return nn.GroupNorm(channels // per_group if channels % per_group == 0 else 1, channels)
 
 
@@ -49,9 +52,16 @@ class ResidualUp(nn.Module):
 class SurfaceNet(nn.Module):
     """Predicts where the surface is, so that the renderer samples a thin shell around it.
 
-    code_dim: length of the code, 2 * 9 * hidden width of the generator. nf: channels at the output side.
-    size: side of the depth map, a power of two from 16. latent_dim: width of the code after the first layer.
-    The defaults give the official network, parameter names included. Raises ConfigError on another size.
+    The defaults give the official network, parameter names included.
+
+    Args:
+        code_dim: length of the code, 2 * 9 * the hidden width of the generator.
+        nf: channels at the output side.
+        size: side of the depth map, a power of two from 16.
+        latent_dim: width of the code after the first layer.
+
+    Raises:
+        ConfigError: `size` is not a power of two from 16.
     """
 
     def __init__(self, code_dim: int = 4608, nf: int = 16, size: int = 128, latent_dim: int = 256) -> None:
@@ -74,10 +84,10 @@ class SurfaceNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, code: Tensor, pose: Tensor) -> Tensor:
-        """Code (B, code_dim) and pose (B, 2), scaled by `surface_inputs` -> (B, 2, size, size) in (0, 1).
+        """Map code (B, code_dim) and pose (B, 2), scaled by `surface_inputs`, to (B, 2, size, size) in (0, 1).
 
-        Channel 0 is depth along the ray, 0 at the near and 1 at the far end of the sampled range. Channel 1
-        is unused; it exists because the released weights have it.
+        Channel 0 is depth along the ray: 0 at the near end of the sampled range and 1 at the far end. Channel 1 is
+        unused; it exists because the released weights have it.
         """
         x = torch.cat([self.linear(code), pose], dim=-1)
         return torch.sigmoid(self.network(x[:, :, None, None]))

@@ -4,14 +4,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# Dark blue over teal to pale yellow: rising lightness, so that it reads in grey print and by colour-blind people.
+# From dark blue over teal to pale yellow. Lightness rises, so it can be read in grey print and by colour-blind people.
 _RAMP = torch.tensor(
     [[0.07, 0.08, 0.25], [0.15, 0.33, 0.53], [0.18, 0.60, 0.55], [0.62, 0.80, 0.42], [0.99, 0.95, 0.70]]
 )
 
 
 def ramp(values: Tensor) -> Tensor:
-    """Values (B,1,H,W) in [0,1] as colours (B,3,H,W) in [0,1], dark for 0 and light for 1; clamped outside."""
+    """Values (B,1,H,W) in [0,1] as colours (B,3,H,W) in [0,1], from dark (0) to light (1); others are clamped."""
     position = values.cpu().clamp(0, 1) * (len(_RAMP) - 1)
     lower = position.floor().long().clamp_max(len(_RAMP) - 2)
     colour = torch.lerp(_RAMP[lower], _RAMP[lower + 1], (position - lower)[..., None].expand(*lower.shape, 3))
@@ -24,10 +24,12 @@ def show_image(rgb: Tensor) -> Tensor:
 
 
 def show_depth(depth: Tensor, mask: Tensor, span: tuple[float, float] | None = None) -> Tensor:
-    """Depth (B,1,H,W) as colours (B,3,H,W): near light, far dark, mid grey outside the mask (bool).
+    """Depth (B,1,H,W) as colours (B,3,H,W) in [0,1]: light where near, dark where far.
 
     Args:
-        span: (near, far) of the colours, world units; by default the range inside the mask.
+        depth: depth along the optical axis, in world units.
+        mask: (B,1,H,W) bool; pixels outside it are mid grey.
+        span: depths (near, far) of the lightest and darkest colours; by default the range inside the mask.
     """
     if not mask.any():
         return torch.full_like(depth, 0.5).expand(-1, 3, -1, -1)
@@ -36,16 +38,19 @@ def show_depth(depth: Tensor, mask: Tensor, span: tuple[float, float] | None = N
 
 
 def show_normal(normal: Tensor, mask: Tensor) -> Tensor:
-    """Unit normals (B,3,H,W) as colours: red to the right, green up, blue to the viewer, mid grey outside the mask."""
+    """Unit normals (B,3,H,W) as colours in [0,1]: red to the right, green up, blue towards the viewer.
+
+    Pixels outside the mask (B,1,H,W) bool are mid grey.
+    """
     return torch.where(mask, normal / 2 + 0.5, 0.5)
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """Colours (3,H,W) in [0,1] as a picture."""
+    """Turn colours (3,H,W) in [0,1] into a picture."""
     return Image.fromarray((image.detach().cpu().permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy())
 
 
 def tile(rows: list[Tensor], scale: int = 1) -> Image.Image:
-    """Rows of colours, each (N,3,S,S) in [0,1], as one sheet, enlarged by a whole factor without smoothing."""
+    """Join rows of colours, each (N,3,S,S) in [0,1], into one sheet, enlarged by a whole factor without smoothing."""
     sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
     return to_pil(sheet.repeat_interleave(scale, -1).repeat_interleave(scale, -2))

@@ -24,16 +24,19 @@ def canonical_views(
     seed: int = 0,
     advance: Advance | None = None,
 ) -> Image:
-    """One row for each object: a view drawn from the data's poses, its normals, the method's own maps, turned views.
+    """Draw one row for each object: a view from a random pose, its normals, the method's own maps, and turned views.
 
     Args:
-        generator: any; a mesh GAN adds its texture and background.
+        generator: any generator with cameras; a mesh GAN adds its texture and background.
         latents: B objects.
         size: side of each picture in pixels.
-        reach: the outermost views are turned this far to each side, in radians (pi / 2: profile to profile).
+        reach: how far the outermost views are turned to each side, in radians (pi / 2 turns from profile to profile).
         views: number of turned views.
-        seed: of the random poses.
+        seed: makes the random poses, which are drawn from the poses of the training data.
         advance: called after every object.
+
+    Raises:
+        ConfigError: the generator has no cameras.
     """
     generator.need_camera("turned views")
     cameras = generator.cameras(len(latents), seed, size)
@@ -64,18 +67,20 @@ def interpolation(
     size: int = 96,
     advance: Advance | None = None,
 ) -> Image:
-    """Rows are pairs of objects times yaws, columns go in `steps` from one object to the other, straight in z.
+    """Draw the way from one object to another, in a straight line in z.
+
+    There is one row for each pair of objects and each yaw. Its columns lead from the first object to the second.
 
     Args:
-        generator: any that draws its objects from z.
+        generator: any generator that has cameras and draws its objects from z.
         start, end: B objects each.
-        steps: columns, both ends included.
-        yaws: of the rows of a pair, in radians.
+        steps: number of columns, both ends included.
+        yaws: yaws of the rows of a pair, in radians.
         size: side of each picture in pixels.
         advance: called after every column of every pair.
 
     Raises:
-        ConfigError: no camera turns what this generator makes.
+        ConfigError: the generator has no cameras.
     """
     generator.need_camera("turned views")
     rows = []

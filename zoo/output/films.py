@@ -1,8 +1,4 @@
-"""Files to look at: meshes for Blender, contact sheets, turntables. Everything is written whole or not at all.
-
-Colours go from [-1, 1] to 0..255 by one fixed linear map; nothing is stretched to its own range
-except depth, which has none.
-"""
+"""Films: turntables, or any pictures in a row, written whole or not at all."""
 
 import contextlib
 import itertools
@@ -41,27 +37,28 @@ def turntable(
     """Film objects side by side while the camera swings from side to side and back, in a seamless loop.
 
     Args:
-        generator: any.
+        generator: any generator with cameras.
         latents: B objects.
-        path: `.mp4`; `.webp` or `.gif` for pages that show pictures only (a GIF has 256 colours per frame, dithered);
-            or a folder that does not exist yet for numbered PNGs.
-        frames: of one swing.
-        size: of each picture in pixels; films are padded to even sides, which the codec wants.
+        path: a `.mp4`; a `.webp` or `.gif` for pages that can only show pictures (a GIF has 256 colours per frame,
+            dithered); or a new folder for numbered PNGs.
+        frames: number of frames in one swing.
+        size: side of each picture in pixels; films are padded to even sides, which the codec needs.
         fps: frames per second.
-        yaw: how far to each side, in radians; by default twice the deviation of the training data, all that a model
-            knows.
-        pitch: the same throughout, in radians.
-        light: stays with the object; by default what the method takes when it is given none.
-        maps: rows, see `grid`.
-        notes: model, seed, command; stored in the file.
+        yaw: how far the camera swings to each side, in radians. By default it is twice the standard deviation of the
+            training data, beyond which a model has hardly seen anything.
+        pitch: pitch of the camera in radians, the same throughout.
+        light: the light, which stays with the object; by default the one that the method uses by itself.
+        maps: the rows, see `grid`.
+        notes: model, seed, command; they are stored in the file.
         advance: called after every frame.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: fewer than 2 frames, another suffix, or more pixels than the kind of film can have.
-        ZooError: the folder exists already, or the encoder failed.
+        ConfigError: the generator has no cameras, there are fewer than 2 frames, the suffix is unknown, or the pictures
+            are larger than this kind of film allows.
+        ZooError: the folder already exists, or the encoder failed.
     """
     generator.need_camera("turntable")
     if frames < 2:
@@ -91,13 +88,13 @@ def film(
     """Write pictures as a film, or as numbered PNGs in a folder. What was at `path` stays until the whole film exists.
 
     Args:
-        frames: pictures, drawn when they are asked for.
+        frames: the pictures, each of which is drawn only when its turn comes.
         path, fps, notes, advance: see `turntable`.
-        size: width and height of every picture in pixels; too large a film is refused before the first is drawn.
+        size: width and height of every picture in pixels. A film that is too large is refused before any is drawn.
 
     Raises:
-        ConfigError: another suffix, or pictures larger than the kind of film can be.
-        ZooError: the folder exists already, or the encoder failed.
+        ConfigError: the suffix is unknown, or the pictures are larger than this kind of film allows.
+        ZooError: the folder already exists, or the encoder failed.
     """
     import tempfile
 
@@ -108,7 +105,7 @@ def film(
         raise ZooError(f"{path} exists: choose a new folder for the frames")
     if max(size) > (most := _LARGEST.get(path.suffix, max(size))):
         fix = "ask for fewer objects, fewer maps or a smaller size, or write a folder of PNGs"
-        raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {path.suffix} has at most {most} to a side; {fix}")
+        raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {path.suffix} has at most {most} per side; {fix}")
 
     def counted() -> "Iterator[Image]":
         for image in frames:
@@ -117,7 +114,7 @@ def film(
                 advance()
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the last step is a rename and not a copy.
+    # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         part = Path(folder) / path.name
         _FILMS[path.suffix](counted(), part, fps, notes or {})
@@ -142,7 +139,7 @@ def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str
     picture = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.width}x{first.height}", "-r", str(fps), "-i", "-"]
     codec = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "25", "-metadata", f"comment={comment}"]
     with tempfile.TemporaryFile() as said:
-        # Not by imageio_ffmpeg's own writer, which does not tell how the encoder ended.
+        # imageio_ffmpeg's own writer would not tell how the encoder ended.
         encoder = subprocess.Popen(
             [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *picture, *codec, str(path)],
             stdin=subprocess.PIPE,
@@ -152,7 +149,7 @@ def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str
         )
         assert encoder.stdin is not None
         try:
-            # An encoder that ends before its time breaks the pipe; why it did is asked below.
+            # An encoder that ends early breaks the pipe; the reason is read below.
             with contextlib.suppress(BrokenPipeError), encoder.stdin as pipe:
                 for image in itertools.chain([first], film):
                     pipe.write(image.tobytes())
@@ -188,7 +185,7 @@ def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str
 
 
 def _quantised(image: "Image") -> "Image":
-    """256 colours of the frame's own, dithered: smooth maps such as normals show bands otherwise."""
+    """The frame in 256 colours of its own, dithered, because smooth maps such as normals would otherwise show bands."""
     from PIL.Image import Dither
 
     colours = image.quantize(256, kmeans=1)
@@ -201,5 +198,5 @@ def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[
         (path / f"{index:04d}.png").write_bytes(png(image, notes))
 
 
-_LARGEST = {".mp4": 16384, ".webp": 16383, ".gif": 65535}  # pixels to a side
+_LARGEST = {".mp4": 16384, ".webp": 16383, ".gif": 65535}  # pixels per side
 _FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 _MESH_FILES = (".glb", ".obj", ".ply")
-_MATERIAL = {"metallicFactor": 0.0, "roughnessFactor": 0.95}  # skin; without one, glTF says metal
+_MATERIAL = {"metallicFactor": 0.0, "roughnessFactor": 0.95}  # like skin; without a material, glTF assumes metal
 
 
 def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared.
 
-    Colours of .obj and .ply are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices, or an
-    sRGB picture, on a rough material without metal that is seen from both sides if the surface is open. Units and
-    centre are those of the world frame and are stated in the file (extras of a .glb, comments elsewhere).
+    Colours in .obj and .ply files are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices,
+    or an sRGB picture, on a rough, non-metallic material that is seen from both sides if the surface is open. Units and
+    centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere).
 
     Args:
-        meshes: a batch of one, as `Generator.mesh` gives; colours in [0, 1] at the vertices, a texture, or none. A
-            texture goes into a .glb whole; .obj and .ply get its colours at the vertices.
-        path: target; the suffix chooses the format.
+        meshes: a batch of one, as `Generator.mesh` makes it, with colours in [0, 1] at the vertices, a texture, or
+            neither. A .glb gets the whole texture; .obj and .ply get its colours at the vertices.
+        path: where to write; the suffix chooses the format.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: another suffix, or not exactly one mesh.
-        ZooError: an empty mesh, coordinates that are not finite, textures of another kind.
+        ConfigError: the suffix is unknown, or there is not exactly one mesh.
+        ZooError: the mesh is empty, a coordinate is not finite, or the textures are of another kind.
     """
     import numpy as np
     import trimesh
@@ -45,7 +45,7 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     if path.suffix not in _MESH_FILES:
         raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
     if len(meshes) != 1:
-        raise ConfigError(f"{path}: {len(meshes)} meshes for one file; export them one by one, e.g. meshes[0]")
+        raise ConfigError(f"{path}: one file cannot hold {len(meshes)} meshes; export them one by one, e.g. meshes[0]")
     batch: Any = meshes  # PyTorch3D's annotations say that packed tensors may be None
     vertices = batch.verts_packed().detach().cpu().double().numpy()
     faces = batch.faces_packed().detach().cpu().numpy()
@@ -89,13 +89,15 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
     if kind == "TexturesVertex":
         return None if path.suffix == ".glb" else ColorVisuals(vertex_colors=_bytes(textures.verts_features_packed()))
     if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
-        raise ZooError(f"{path}: only colours at vertices or a texture with one coordinate a vertex, not {kind}")
+        raise ZooError(
+            f"{path}: the colours are {kind}; give colours at vertices, or a texture with one coordinate per vertex"
+        )
     picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
     if path.suffix != ".glb":
         at = uv * uv.new_tensor([2.0, -2.0]) - uv.new_tensor([1.0, -1.0])
         sampled = F.grid_sample(picture.permute(2, 0, 1)[None], at[None, None], align_corners=True)
         return ColorVisuals(vertex_colors=_bytes(sampled[0, :, 0].T))
-    # A texture coordinate of ours names the centre of a texel, glTF's 0 and 1 are the outer edges of the picture.
+    # Our texture coordinates name centres of texels; glTF's 0 and 1 are the outer edges of the picture.
     side = np.array([picture.shape[1], picture.shape[0]])
     edges = (uv.detach().cpu().double().numpy() * (side - 1) + 0.5) / side
     image = Image.fromarray(_bytes(picture))
@@ -103,7 +105,7 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
 
 
 def _colours(meshes: "Meshes") -> "np.ndarray | None":
-    """Linear colours (V, 3) at the vertices, float32, for a .glb; None if the mesh has none there."""
+    """Linear colours (V, 3) at the vertices, float32, for a .glb; None if the mesh has no colours there."""
     import torch
 
     textures: Any = meshes.textures
@@ -115,8 +117,11 @@ def _colours(meshes: "Meshes") -> "np.ndarray | None":
 
 
 def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None") -> bytes:
-    """A binary glTF file. trimesh writes colours as 8-bit numbers, of which linear ones have too few for dark tones; so
-    they go in as an attribute of ours, and get the format's name last."""
+    """The bytes of a binary glTF file.
+
+    trimesh writes colours as 8-bit numbers, which are too coarse for dark tones if the colours are linear. So they go
+    in as an attribute of ours, which gets the format's name for colours at the end.
+    """
     import trimesh
 
     if colours is not None:

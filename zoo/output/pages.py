@@ -21,7 +21,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def document(title: str, protocol: str, lead: str, sections: Sequence[str], command: str) -> str:
-    """A whole page; `lead` and `sections` are HTML, the rest is text."""
+    """A whole page. `lead` and `sections` are HTML, the other arguments are text."""
     body = "".join(f"<section>{section}</section>" for section in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -38,12 +38,12 @@ def document(title: str, protocol: str, lead: str, sections: Sequence[str], comm
 
 
 def words(sentences: Sequence[str]) -> str:
-    """The section that says how figures were made."""
+    """The section that says how the figures were made, one paragraph for each sentence."""
     return "<h2>Protocol</h2>" + "".join(f"<p>{html.escape(text)}</p>" for text in sentences)
 
 
 def pictures(name: str, kind: str, sheets: Sequence[Sheet]) -> str:
-    """The section of one row."""
+    """The section with the pictures of one row."""
     return f"<h2>{html.escape(name)} <small>{kind}</small></h2>{''.join(strips(sheet, name) for sheet in sheets)}"
 
 
@@ -54,7 +54,7 @@ class Line:
     Attributes:
         kind: "baseline" or "model".
         cells: one text for each heading, the row's name first.
-        bar: what the bar below the name shows; the longest one fills the cell.
+        bar: length of the bar below the name, in any unit; the longest one fills the cell.
         notes: small text below the name.
     """
 
@@ -83,10 +83,10 @@ class Published:
     """Figures of others, which never share a table with those measured here.
 
     Attributes:
-        source: Where they come from, in a sentence.
-        caption: A few words above the table.
-        headings: One for each column, that of the names first.
-        rows: One text for each heading.
+        source: a sentence that says where they come from.
+        caption: a few words above the table.
+        headings: one for each column, that of the names first.
+        rows: the rows, each with one text for each heading.
     """
 
     source: str
@@ -96,7 +96,7 @@ class Published:
 
 
 def published(table: Published) -> str:
-    """The section with figures of others; all parts of `table` are text."""
+    """The section with the figures of others; all parts of `table` are text."""
     lines = []
     for row in table.rows:
         name, *numbers = map(html.escape, row)
@@ -117,7 +117,7 @@ def _table(caption: str, headings: Sequence[str], lines: Sequence[str]) -> str:
 
 
 def _spread(cell: str) -> str:
-    """A mean whose deviation goes to a second line where the screen is narrow."""
+    """A cell as HTML; where the screen is narrow, the deviation goes to a second line below the mean."""
     mean, sign, deviation = cell.partition(" ± ")
     return f"{mean} <span>± {deviation}</span>" if sign else cell
 
@@ -137,7 +137,7 @@ def strips(sheet: Sheet, name: str) -> str:
 
 
 def _png(images: Tensor) -> tuple[int, int, str]:
-    """Images (N,3,S,S) in [0,1], side by side: width, height, base64 PNG."""
+    """Images (N,3,S,S) in [0,1] side by side: the width, height and base64 PNG of the strip."""
     strip = torch.cat(list(images), dim=-1).mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
     buffer = io.BytesIO()
     Image.fromarray(strip.numpy()).save(buffer, "PNG", optimize=True)
@@ -145,6 +145,6 @@ def _png(images: Tensor) -> tuple[int, int, str]:
 
 
 def versions() -> str:
-    """Of the packages that figures depend on."""
+    """The versions of the packages on which figures depend."""
     packages = (f"{name} {version(name)}" for name in ("torch", "lightning", "torchmetrics"))
     return ", ".join([f"zoo {__version__}", f"Python {platform.python_version()}", *packages])

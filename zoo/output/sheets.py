@@ -21,16 +21,19 @@ _LABEL_HEIGHT = 14
 
 
 def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
-    """A contact sheet: one column for each object, one row for each map that the method has.
+    """Make a contact sheet: one column for each object, one row for each map that the method has.
+
+    Colours go from [-1, 1] to 0..255 and shading from [0, 1] to 0..255, by fixed linear maps. Normals are shown as
+    (n + 1) / 2. Depth is light where it is near and dark where it is far, by the range of all objects of the sheet.
+    Normals and depth are grey where there is no surface.
 
     Args:
-        renders: one or several; their objects stand side by side. All of one size.
-        maps: rows, out of `MAPS`. Colours [-1, 1] -> 0..255, normals (n + 1) / 2, shading [0, 1] -> 0..255, depth
-            light where near within the objects of the sheet; normals and depth are grey where there is no surface.
-        labels: text above the columns.
+        renders: one render or several of one size; their objects stand side by side.
+        maps: the rows, out of `MAPS`.
+        labels: texts above the columns.
 
     Raises:
-        ConfigError: an unknown map, no map at all, or a label count that differs from the number of objects.
+        ConfigError: a map is unknown, the renders have none of the maps, or there is not one label for each object.
     """
     from PIL import Image, ImageDraw
 
@@ -45,7 +48,7 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
         raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
     n, size = len(render.rgb), render.rgb.shape[-1]
     if labels and len(labels) != n:
-        raise ConfigError(f"{len(labels)} labels for {n} objects")
+        raise ConfigError(f"{len(labels)} labels for {n} objects: give one for each")
     top = _LABEL_HEIGHT if labels else 0
     sheet = Image.new("RGB", (n * size, top + len(rows) * size))
     for row, shown in enumerate(rows):
@@ -57,10 +60,10 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
 
 
 def pictures(name: str, render: "Render") -> "list[Image]":
-    """One map of a render, a picture for each object, coloured as in `grid`.
+    """One map of a render as pictures, one for each object, coloured as in `grid`.
 
     Raises:
-        ConfigError: an unknown map, or one that the render does not have.
+        ConfigError: the map is unknown, or the render does not have it.
     """
     import torch
     from PIL import Image
@@ -87,7 +90,7 @@ def pictures(name: str, render: "Render") -> "list[Image]":
 
 
 def stack(images: "Sequence[Image]") -> "Image":
-    """Pictures below each other, left-aligned on black."""
+    """Stack pictures below each other, left-aligned on black."""
     from PIL import Image
 
     sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)))
@@ -99,7 +102,7 @@ def stack(images: "Sequence[Image]") -> "Image":
 
 
 def captioned(rows: "Sequence[Mapping[str, Image]]") -> "Image":
-    """Rows of pictures with their captions above them, on black."""
+    """Join rows of pictures into one, on black, with a caption above each picture."""
     from PIL import Image, ImageDraw
 
     bars = []
@@ -119,10 +122,10 @@ def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, A
     """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk.
 
     Raises:
-        ConfigError: another suffix than .png.
+        ConfigError: the suffix is not .png.
     """
     if Path(path).suffix.lower() != ".png":
-        raise ConfigError(f"{path}: pictures are written as .png")
+        raise ConfigError(f"{path}: pictures are written as .png; change the suffix")
     return atomic_write(path, png(image, notes))
 
 

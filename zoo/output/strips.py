@@ -1,4 +1,4 @@
-"""The pictures of a report: what a model makes, and what was recovered from the test images."""
+"""The pictures of a report: what a model generates, and what was recovered from the test images."""
 
 import math
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Sheet:
 
     Attributes:
         title: a few words.
-        caption: what to look at.
-        rows: (label, images (N,3,S,S) in [0,1]) from top to bottom, the same objects below each other.
+        caption: a sentence or two that say what to look at.
+        rows: labels with images (N,3,S,S) in [0,1], from top to bottom; the same objects stand below each other.
     """
 
     title: str
@@ -31,15 +31,15 @@ class Sheet:
 
 
 def show_error(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """What SIDE sums up: |log-depth difference minus its mean|, from 0 (dark) to `ERROR_LIMIT` (light)."""
+    """The error that SIDE sums up, |log-depth difference minus its mean|, from 0 (dark) to `ERROR_LIMIT` (light)."""
     difference = torch.where(mask, prediction.log() - truth.clamp_min(1e-6).log(), 0.0)
     mean = difference.sum((1, 2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp_min(1)
     return torch.where(mask, ramp((difference - mean).abs() / ERROR_LIMIT), 0.5)
 
 
 def test_sheet(test: Pairs, depth: Tensor, true_normals: Tensor, normals: Tensor) -> Sheet:
-    """Test images with recovered and true shape; all arguments hold the same N images."""
-    # One scale for both, after the common factor that SIDE leaves free is taken out.
+    """Test images with their true and their recovered shape; all arguments hold the same N images."""
+    # Both get one scale, after the common factor that SIDE leaves free is taken out.
     inside, counted = test.mask, evaluation_mask(test.mask)
     scale = torch.where(inside, test.depth / depth, 0.0).sum((1, 2, 3), keepdim=True)
     matched = depth * scale / inside.sum((1, 2, 3), keepdim=True).clamp_min(1)

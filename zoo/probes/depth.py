@@ -1,9 +1,9 @@
-"""The depth probe: a small network that learns depth from a generator's own images, so that its shapes get a score.
+"""The depth probe: a small network that learns depth from a generator's own images, so that its shapes can be scored.
 
 A generator without an encoder cannot tell the depth of a given photograph. ShadeGAN and GOF therefore train a
 depth network on pairs (image, depth) that the generator renders, and score that network on test images with true
-depth. The better the generated shapes agree with the generated images, the better the network does on others.
-The same network trained on true pairs is the `supervised` baseline: the limit of what the probe itself can reach.
+depth. The better the generated shapes agree with the generated images, the better the network does on other images.
+The same network trained on true pairs is the `supervised` baseline, the limit of what the probe itself can reach.
 """
 
 import logging
@@ -31,8 +31,11 @@ class Pairs:
 
     Attributes:
         image: (N,3,S,S) in [-1,1].
-        depth: (N,1,S,S) along the optical axis, world units.
-        mask: (N,1,S,S) bool, where the depth means something.
+        depth: (N,1,S,S) along the optical axis, in world units.
+        mask: (N,1,S,S) bool, true where the depth means something.
+
+    Raises:
+        ValueError: the shapes do not fit together, or the mask is not bool.
     """
 
     image: Tensor
@@ -59,7 +62,7 @@ class Pairs:
 
     @staticmethod
     def cat(parts: "list[Pairs]") -> "Pairs":
-        """Several sets of pairs as one."""
+        """Join several sets of pairs into one."""
         return Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("image", "depth", "mask")))
 
 
@@ -75,18 +78,18 @@ def render_pairs(
     """Render `n` pairs with latents, cameras and lights from the generator's priors (psi = 1, as published).
 
     Args:
-        generator: frozen generator; it is used as it is, on its own device.
+        generator: the frozen generator, which stays on its own device.
         n: number of pairs.
         size: image side in pixels.
         seed: makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
-        batch_size: images rendered at once.
+        batch_size: number of images rendered at once.
         advance: called with the number of pairs just rendered.
 
     Returns:
-        Pairs on the CPU; the mask is opacity > 0.5.
+        Pairs on the CPU, whose mask is opacity > 0.5.
 
     Raises:
-        ValueError: the generator gives no depth, or its opacity exceeds 0.5 nowhere.
+        ValueError: the generator renders no depth, or its opacity exceeds 0.5 nowhere.
     """
     latents = generator.latents(n, seed=seed)
     cameras = generator.cameras(n, seed=seed + 1, size=size)
@@ -110,28 +113,28 @@ def render_pairs(
 
 
 def average_depth(pairs: Pairs) -> Tensor:
-    """(1,1,S,S) mean depth of each pixel over the images in whose mask it lies; the farthest such mean elsewhere."""
+    """The mean depth (1,1,S,S) of each pixel over the images in whose mask it lies, else the farthest such mean."""
     seen = pairs.mask.sum(0, keepdim=True)
     mean = torch.where(pairs.mask, pairs.depth, 0.0).sum(0, keepdim=True) / seen
     return torch.where(seen > 0, mean, mean[seen > 0].max())
 
 
 class DepthProbe(lightning.LightningModule):
-    """Image to depth, trained with L1 on depth normalised to [near, far], inside the mask.
+    """A network from image to depth, trained with L1 on depth normalised to [near, far], inside the mask.
 
-    The network gives the difference from the average depth of the training pairs, at first zero: a short training
-    then spends itself on what tells one object from another.
+    The network gives the difference from the average depth of the training pairs, which is 0 at first. A short training
+    then spends its steps on what tells one object from another.
 
     Args:
-        average: (1,1,S,S) depth that the output 0 of the network stands for, world units.
-        near, far: range of the training depth; an output of 1 adds half of it. The output is not bounded by it.
-        nf: network width, see `EDDeconv`.
-        zdim: bottleneck width, see `EDDeconv`.
-        lr: peak learning rate of Adam; one cycle, up during the first tenth and down to 0.
+        average: (1,1,S,S) depth in world units for which the network's output 0 stands.
+        near, far: range of the training depth. An output of 1 adds half of it; outputs may leave the range.
+        nf: width of the network, see `EDDeconv`.
+        zdim: width of the bottleneck, see `EDDeconv`.
+        lr: peak learning rate of Adam. It has one cycle: up during the first tenth, then down to 0.
         steps: optimiser steps of the cycle.
 
     Raises:
-        ValueError: not 0 < near < far.
+        ValueError: 0 < near < far does not hold.
     """
 
     average: Tensor
@@ -157,33 +160,36 @@ class DepthProbe(lightning.LightningModule):
         nn.init.zeros_(last.weight)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Depth (B,1,S,S) along the optical axis, world units, of images (B,3,S,S) in [-1,1]."""
+        """Depth (B,1,S,S) along the optical axis, in world units, of images (B,3,S,S) in [-1,1]."""
         return self.average + self.network(image) * (self.far - self.near) / 2
 
     def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
-        """Masked L1 on normalised depth of one augmented batch; a scalar."""
-        pairs = augment(batch)
+        """Masked L1 on the normalised depth of one augmented batch, as a scalar."""
+        pairs = augment_pairs(batch)
         error = (self(pairs.image) - pairs.depth).abs() * (2 / (self.far - self.near))
         return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam with one cycle of the learning rate over `steps`."""
+        """Adam, with one cycle of the learning rate over `steps`."""
         optimiser = torch.optim.Adam(self.parameters(), self.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=self.steps + 1, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
     def predict(self, images: Tensor, batch_size: int = 100) -> Tensor:
-        """Depth (N,1,S,S) on the CPU of images (N,3,S,S) in [-1,1]; at least `near` / 10, so that logs exist."""
+        """Depth (N,1,S,S), on the CPU, of images (N,3,S,S) in [-1,1].
+
+        It is at least `near` / 10, so that it has a logarithm.
+        """
         self.eval()
         parts = [self(chunk.to(self.device)).cpu() for chunk in images.split(batch_size)]
         return torch.cat(parts).clamp_min(self.near / 10)
 
 
-def augment(pairs: Pairs) -> Pairs:
-    """Mirror half of the batch, with its depth; jitter contrast, brightness and sharpness of every image.
+def augment_pairs(pairs: Pairs) -> Pairs:
+    """Mirror half of the batch, with its depth, and jitter contrast, brightness and sharpness of every image.
 
-    The same for every method and for the supervised baseline: it narrows the gap from rendered to test images.
+    It is the same for every method and for the supervised baseline, and narrows the gap from rendered to test images.
     """
     n, device = len(pairs), pairs.image.device
 
@@ -200,7 +206,7 @@ def augment(pairs: Pairs) -> Pairs:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice (loader workers, other products) out of a step that takes seconds."""
+    """Silence Lightning's advice (loader workers, other products) during a step that takes seconds."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -236,18 +242,18 @@ def train_probe(
 
     Args:
         pairs: training data; [near, far] is the range of its depth inside the masks.
-        steps: optimiser steps.
-        batch_size: pairs in each step, drawn in random order, all of them once before any of them twice.
+        steps: number of optimiser steps.
+        batch_size: pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
         nf, zdim, lr: see `DepthProbe`.
-        seed: weights, order and augmentation; the caller's random state is left alone.
-        accelerator: Lightning's choice of device.
+        seed: makes weights, order and augmentation; the caller's random state is left alone.
+        accelerator: the device, by Lightning's name.
         advance: called with 1 after every step.
 
     Returns:
-        The trained probe, on the CPU, in eval mode.
+        The trained probe, on the CPU and in eval mode.
 
     Raises:
-        ValueError: no pairs, no pixel inside any mask, or depth inside them that is not finite and positive.
+        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive.
     """
     if not len(pairs) or not pairs.mask.any():
         raise ValueError(f"{len(pairs)} pairs with {int(pairs.mask.sum())} masked pixels: nothing to learn depth from")
@@ -258,7 +264,7 @@ def train_probe(
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         average = average_depth(pairs)
-        # Depth that does not vary would leave [near, far] empty.
+        # If depth does not vary, [near, far] would be empty.
         far = max(far, near * 1.001)
         probe = DepthProbe((average + average.flip(-1)) / 2, near, far, nf=nf, zdim=zdim, lr=lr, steps=steps)
         orders = [torch.randperm(len(pairs)) for _ in range(steps * batch_size // len(pairs) + 1)]
@@ -273,7 +279,7 @@ def train_probe(
             enable_model_summary=False,
             callbacks=[_Advance(advance)] if advance else [],
         )
-        # Keys of the loader are whole batches of indices, so one look-up makes one batch.
+        # The loader's keys are whole batches of indices, so one look-up makes one batch.
         loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
         trainer.fit(probe, loader)
     return probe.cpu().eval()

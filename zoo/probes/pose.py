@@ -1,7 +1,7 @@
-"""Which way a head looks, from its picture: a small network trained on the embedded heads, whose poses are known.
+"""Which way a head looks, read off its picture by a small network trained on the embedded heads, whose poses are known.
 
-2D GANs have no camera, so somebody must tell how far an edit has turned a head. The viewpoint networks of Unsup3D would
-do, but measure in units of their own; true poses cost nothing here.
+2D GANs have no camera, so something must measure how far an edit has turned a head. The viewpoint networks of Unsup3d
+could, but they measure in units of their own, and true poses cost nothing here.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ..heads.dataset import HeadDataset
 from ..images import resize
 from ..networks.encoders import Encoder
 
-SIZE = 32  # px that the network sees
+SIZE = 32  # side in px of the pictures that the network sees
 _RANGE = 1.2  # radians; more than the heads turn
 
 
@@ -37,13 +37,13 @@ class PoseProbe(nn.Module):
 def train_pose_probe(
     n: int = 3000, steps: int = 500, batch: int = 32, seed: int = 0, advance: Callable[[int], None] = lambda _: None
 ) -> PoseProbe:
-    """A probe trained on `n` images of the train split, frozen, on the CPU.
+    """Train a probe on `n` images of the train split; it is returned frozen and on the CPU.
 
     Args:
-        n: images.
-        steps: of Adam, with a learning rate that falls to 0.
-        batch: images in each.
-        seed: of weights and order.
+        n: number of images.
+        steps: number of steps of Adam, whose learning rate falls to 0.
+        batch: number of images in each step.
+        seed: makes weights and order.
         advance: called with 1 after each step.
     """
     heads = HeadDataset("train", size=SIZE, length=n).batch(list(range(n)))

@@ -1,8 +1,8 @@
 """The only door to PyTorch3D.
 
-Its native part needs a torch built with CUDA libraries. Where that cannot load, the Python layer (meshes, cameras,
+Its native part needs a torch built with CUDA libraries. Where that part cannot load, the Python layer (meshes, cameras,
 textures, shaders, files, losses) still works once `pytorch3d._C` is replaced by a stand-in that complains when it is
-called; our own rasterizer then takes over on the CPU.
+called. Our own rasteriser then takes over on the CPU.
 """
 
 import importlib
@@ -19,7 +19,7 @@ _PARTS = ("structures", "renderer", "io", "loss", "ops", "transforms")
 
 
 class _Missing:
-    """Stands for one function or constant of the native part."""
+    """Stands in for one function or constant of the native part."""
 
     def __init__(self, name: str, reason: str) -> None:
         self._message = f"pytorch3d._C.{name} needs PyTorch3D's native part, which did not load ({reason}): zoo doctor"
@@ -29,7 +29,7 @@ class _Missing:
 
 
 class _Stub(ModuleType):
-    """Stands for `pytorch3d._C`: importing from it works, calling what it holds does not."""
+    """Stands in for `pytorch3d._C`: importing from it works, calling what it holds does not."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(_NATIVE)
@@ -43,7 +43,7 @@ class _Stub(ModuleType):
 
 @cache
 def _load_native() -> str:
-    """Import the native part or put the stub in its place; the reason why not, "" if it loaded."""
+    """Import the native part, or put the stub in its place. Returns why it did not load, or "" if it did."""
     try:
         importlib.import_module("pytorch3d")
     except ModuleNotFoundError:
@@ -62,7 +62,7 @@ def _load_native() -> str:
 
 
 def pytorch3d() -> Any:
-    """The package, with its parts `structures`, `renderer`, `io`, `loss`, `ops` and `transforms` loaded.
+    """The package `pytorch3d`, with its parts `structures`, `renderer`, `io`, `loss`, `ops` and `transforms` loaded.
 
     Raises:
         ZooError: PyTorch3D is not installed.
@@ -74,7 +74,7 @@ def pytorch3d() -> Any:
 
 
 def native() -> tuple[bool, str]:
-    """Whether the native part works, and why not ("" if it does)."""
+    """Whether the native part works, and if not, why ("" if it does)."""
     try:
         reason = _load_native()
     except ZooError as error:

@@ -4,7 +4,7 @@ All coordinates are pixels: u = column from the left, v = row from the top, with
 
 Which pixels a triangle covers is decided on corners snapped to 1/16384 of a pixel, from edge functions that come out
 exactly opposite for the two triangles at an edge, however far away its ends are: the triangles around an edge or a
-vertex share out its pixels with no gap and no overlap. Depth and weights come from the unsnapped corners.
+vertex share its pixels without gap or overlap. Depth and weights come from the unsnapped corners.
 
 Camera space here is (u z, v z, z). In it a triangle that reaches behind the camera is an ordinary triangle; only its
 corners in front of the near plane have a projection to snap.
@@ -20,14 +20,21 @@ _SNAP = 16384.0
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw(verts, faces, first_vertex, first_face, near, cull, pix_to_face, zbuf, bary, dists):  # pragma: no cover
-    """Fill one image.
+    """Draw one image into the four arrays at the end.
 
-    verts: (V, 3) x and y in PyTorch3D's NDC, view-space z. faces: (F, 3) int64, the mesh's rows of the packed faces,
-    counted from ``first_vertex``. near: depth from which surface is drawn. cull: skip faces seen from behind.
-    pix_to_face: (H, W, K) int64, filled with ``first_face`` + row of ``faces``, or -1. zbuf, dists: (H, W, K).
-    bary: (H, W, K, 3).
-    Returns 0; or 1 + the index of the first vertex that is not finite; or -1 - the index of the first face that
-    points outside the vertices.
+    Args:
+        verts: (V, 3) x and y in PyTorch3D's NDC, and view-space z.
+        faces: (F, 3) int64, the mesh's rows of the packed faces, whose vertices count from `first_vertex`.
+        first_vertex, first_face: where the mesh begins among the packed vertices and faces.
+        near: depth from which surface is drawn.
+        cull: skip faces that are seen from behind.
+        pix_to_face: (H, W, K) int64, filled with `first_face` + row of `faces`, or -1.
+        zbuf, dists: (H, W, K) depth, and distance to the boundary.
+        bary: (H, W, K, 3) weights.
+
+    Returns:
+        0; or 1 + the index of the first vertex that is not finite; or -1 - the index of the first face that points
+        outside the vertices.
     """
     height, width, layers = pix_to_face.shape
     points = np.empty((len(verts), 5))  # u, v, z, snapped u, snapped v
@@ -47,7 +54,7 @@ def draw(verts, faces, first_vertex, first_face, near, cull, pix_to_face, zbuf, 
 
 @njit(cache=True, error_model="numpy")
 def _to_pixels(verts, height, width, points):  # pragma: no cover
-    """Fill ``points``; the index of the first vertex that is not finite, -1 if there is none."""
+    """Fill `points`, and return the index of the first vertex that is not finite, or -1 if there is none."""
     short = min(height, width)
     for i in range(len(verts)):
         x, y, z = float(verts[i, 0]), float(verts[i, 1]), float(verts[i, 2])
@@ -61,7 +68,7 @@ def _to_pixels(verts, height, width, points):  # pragma: no cover
 
 @njit(cache=True)
 def _at(points, i):  # pragma: no cover
-    """A row as a tuple: views of arrays are counted, which costs more than the triangle."""
+    """A row as a tuple, because numba counts references to views of arrays, which costs more than the triangle."""
     return points[i, 0], points[i, 1], points[i, 2], points[i, 3], points[i, 4]
 
 
@@ -116,8 +123,8 @@ def _draw_face(a, b, c, label, near, cull, nearest, pix_to_face):  # pragma: no 
 def _edge(p, q, side, near):  # pragma: no cover
     """The edge from p to q as x, y, u, v, own: x * (col - u) + y * (row - v) is positive inside the triangle.
 
-    ``own``: whether pixels exactly on the edge belong to the triangle; of two triangles at an edge, to one.
-    (u, v) is the same end for both, and the sum is exactly 0 at both ends.
+    `own` says whether pixels exactly on the edge belong to the triangle; they belong to one of the two triangles at an
+    edge. (u, v) is the same end for both, and the sum is exactly 0 at both ends.
     """
     if p[2] >= near and q[2] >= near:
         if p[3] > q[3] or (p[3] == q[3] and p[4] > q[4]):
@@ -129,14 +136,14 @@ def _edge(p, q, side, near):  # pragma: no cover
         # In the image the edge leaves p towards q, or away from it if q lies behind the camera.
         across, down = q[0] * q[2] - p[3] * q[2], q[1] * q[2] - p[4] * q[2]
     else:
-        return 0.0, 0.0, 0.0, 0.0, True  # all of it is nearer than the near plane, which cuts first
+        return 0.0, 0.0, 0.0, 0.0, True  # the whole edge lies before the near plane, which cuts first
     x, y = -down * side, across * side
     return x, y, p[3], p[4], x > 0.0 or (x == 0.0 and y > 0.0)
 
 
 @njit(cache=True, error_model="numpy")
 def _corner(p, near):  # pragma: no cover
-    """A corner in camera space, on its snapped ray where it has one."""
+    """A corner in camera space, on its snapped ray if it has one."""
     if p[2] >= near:
         return p[3] * p[2], p[4] * p[2], p[2]
     return p[0] * p[2], p[1] * p[2], p[2]
@@ -153,7 +160,7 @@ def _volume(a, b, c, near):  # pragma: no cover
 
 @njit(cache=True, error_model="numpy")
 def _clipped_box(a, b, c, near):  # pragma: no cover
-    """Bounds left, right, low, high of what is left of a triangle beyond the near plane, a pixel wider."""
+    """Bounds left, right, low, high of the part of a triangle beyond the near plane, widened by a pixel."""
     left, right, low, high = np.inf, -np.inf, np.inf, -np.inf
     for p, q in ((a, b), (b, c), (c, a)):
         if p[2] >= near:
@@ -170,8 +177,8 @@ def _clipped_box(a, b, c, near):  # pragma: no cover
 def _weigh(a, b, c, col, row):  # pragma: no cover
     """Perspective-correct barycentric coordinates of a pixel: sign of the winding, three weights, their scale, and z.
 
-    Snapping may let in a pixel that misses the triangle by a hair; its weights are those of a point on the triangle,
-    whereas z is that of the plane, wherever the triangle ends.
+    Snapping may admit a pixel that misses the triangle by a hair. Its weights are those of a point on the triangle,
+    whereas z is that of the triangle's plane.
     """
     au, av, bu, bv, cu, cv = a[0] - col, a[1] - row, b[0] - col, b[1] - row, c[0] - col, c[1] - row
     area_a, area_b, area_c = bu * cv - bv * cu, cu * av - cv * au, au * bv - av * bu
@@ -196,7 +203,7 @@ def _nearest_on_edge(p, q, col, row):  # pragma: no cover
 
 @njit(cache=True, error_model="numpy")
 def _fill(points, faces, first_vertex, first_face, pix_to_face, zbuf, bary, dists):  # pragma: no cover
-    """Depth, weights and distance to the boundary for every entry of ``pix_to_face``."""
+    """Depth, weights and distance to the boundary for every entry of `pix_to_face`."""
     height, width, layers = pix_to_face.shape
     unit = 2.0 / min(height, width)
     for row in range(height):
@@ -226,7 +233,7 @@ def _fill(points, faces, first_vertex, first_face, pix_to_face, zbuf, bary, dist
 def draw_backward(
     verts, faces, first_vertex, first_face, grad, pix_to_face, grad_zbuf, grad_bary, grad_dists
 ):  # pragma: no cover
-    """Fill ``grad`` (V, 3) with the gradient of `draw`; which face a pixel shows is held fixed."""
+    """Fill `grad` (V, 3) with the gradient of `draw`, with the face that each pixel shows held fixed."""
     height, width, layers = pix_to_face.shape
     total = np.zeros((len(verts), 3))  # float64: a large triangle sums up thousands of pixels
     points = np.empty((len(verts), 5))
@@ -255,7 +262,7 @@ def draw_backward(
                 total[j, 2] += by_z * w1 + g2 * a[2] * area_c + g0 * c[2] * area_a
                 total[k, 2] += by_z * w2 + g0 * b[2] * area_a + g1 * a[2] * area_b
                 g0, g1, g2 = g0 * b[2] * c[2], g1 * c[2] * a[2], g2 * a[2] * b[2]
-                # Back to NDC, where a pixel is ``unit`` wide and x and y run the other way.
+                # Back to NDC, where a pixel is `unit` wide and x and y run the other way.
                 g0, g1, g2 = -g0 / unit, -g1 / unit, -g2 / unit
                 total[i, 0] += g2 * bv - g1 * cv
                 total[i, 1] += g1 * cu - g2 * bu
@@ -271,7 +278,7 @@ def draw_backward(
 
 @njit(cache=True, error_model="numpy")
 def _distance_backward(a, b, c, i, j, k, col, row, scale, total):  # pragma: no cover
-    """Add ``scale`` times the offset of the boundary's nearest point to the two corners that it lies between."""
+    """Add `scale` times the offset of the boundary's nearest point to the two corners that it lies between."""
     squared, u, v, t = _nearest_on_edge(a, b, col, row)
     p, q = i, j
     other = _nearest_on_edge(b, c, col, row)

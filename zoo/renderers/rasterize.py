@@ -1,8 +1,8 @@
-"""Mesh rasterization with exact gradients of depth and barycentric coordinates: PyTorch3D's `Fragments`, fast on a CPU.
+"""Mesh rasterisation with exact gradients of depth and barycentric coordinates: PyTorch3D's `Fragments`, fast on a CPU.
 
-PyTorch3D's CPU kernel compares every pixel with every face. Here a compiled z-buffer visits each face's own pixels
-and runs over the batch in threads; its backward pass is compiled as well. On a GPU, PyTorch3D's kernel finds the faces
-and the rest is plain torch.
+PyTorch3D's CPU kernel compares every pixel with every face. Here a compiled z-buffer visits only the pixels of each
+face and runs over the batch in threads; its backward pass is compiled as well. On a GPU, PyTorch3D's kernel finds the
+faces, and the rest is plain torch.
 """
 
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytorch3d.renderer.mesh.rasterizer import Fragments
     from pytorch3d.structures import Meshes
 
-# In squared NDC, PyTorch3D's kernel draws this far around a face: without it, pixels exactly on an edge stay empty.
+# PyTorch3D's kernel draws this far around a face, in squared NDC; without it, pixels exactly on an edge stay empty.
 _HAIR = 1e-13
 
 
@@ -33,32 +33,32 @@ def rasterize(
 ) -> "Fragments":
     """Find the nearest faces on every pixel of N meshes, and where on them the pixel lies.
 
-    Depth, weights and distances are differentiable with respect to the vertices, once; which face a pixel shows is
-    held fixed, so silhouettes carry no gradient. Runs outside autocast.
+    Depth, weights and distances are differentiable with respect to the vertices, once. Which face a pixel shows is
+    held fixed, so silhouettes carry no gradient. It runs outside autocast.
 
     Args:
-        meshes: N meshes of any sizes, vertices as PyTorch3D's `rasterize_meshes` takes them: x, y in NDC (+x left,
-            +y up, [-1, 1] over the shorter side of the image) and z in view space. float32 or float64; half
-            precision is raised to float32.
-        image_size: pixels of a square image, or (height, width).
-        faces_per_pixel: K, how many faces to keep, nearest first; of equally near ones the lower index.
-        cull_backfaces: leave out faces whose corners run clockwise in the image.
-        z_near: view-space z from which surface is drawn, above 0; faces that reach nearer, or behind the camera,
-            are cut there.
+        meshes: N meshes of any sizes. Their vertices are as PyTorch3D's `rasterize_meshes` takes them: x, y in NDC (+x
+            left, +y up, [-1, 1] over the shorter side of the image) and z in view space. They are float32 or float64;
+            half precision is raised to float32.
+        image_size: pixels per side of a square image, or (height, width).
+        faces_per_pixel: K, the number of faces to keep, nearest first; of equally near ones, the lower index first.
+        cull_backfaces: whether to leave out faces whose corners run clockwise in the image.
+        z_near: view-space z from which surface is drawn, above 0. Faces that reach nearer, or behind the camera, are
+            cut there.
 
     Returns:
-        PyTorch3D's Fragments, of the vertices' dtype. Where fewer than K faces are hit, all of it is -1.
+        PyTorch3D's Fragments, of the vertices' dtype. Where fewer than K faces are hit, all entries are -1.
         pix_to_face: (N, H, W, K) int64 index into the packed faces. At an edge or a vertex that faces share, one of
             them gets the pixel; on a GPU with K > 1, all of them may.
         zbuf: (N, H, W, K) view-space z.
         bary_coords: (N, H, W, K, 3) perspective-correct weights of the corners, 0 to 1, summing to 1.
-        dists: (N, H, W, K) minus the squared distance in NDC to the face's boundary. For a face that reaches behind
-            the camera it is of no use: its boundary is then not the one between its corners' x and y.
+        dists: (N, H, W, K) minus the squared distance in NDC to the face's boundary. It means nothing for a face that
+            reaches behind the camera, because the x and y of such corners do not bound its picture.
 
     Raises:
-        ValueError: no meshes, a vertex that is not finite, a face that points outside its mesh's vertices, an
-            argument out of range, or a device other than a CPU or a CUDA GPU.
-        ZooError: on a GPU where PyTorch3D's native part does not load.
+        ValueError: there are no meshes, a vertex is not finite, a face points outside its mesh's vertices, an argument
+            is out of range, or the device is neither a CPU nor a CUDA GPU.
+        ZooError: the meshes are on a GPU and PyTorch3D's native part does not load.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
     if len(meshes) == 0:
@@ -81,12 +81,12 @@ def rasterize(
             pix_to_face = _visible(meshes, *settings)
             out = (pix_to_face, *_interpolate(verts, faces, pix_to_face))
     else:
-        raise ValueError(f"rasterize: no rasterizer for device {verts.device}; move the meshes to cpu or cuda")
+        raise ValueError(f"rasterize: there is no rasteriser for device {verts.device}; move the meshes to cpu or cuda")
     return pytorch3d().renderer.mesh.rasterizer.Fragments(*out)
 
 
 def _parts(meshes: "Meshes") -> list[tuple[slice, slice]]:
-    """Each mesh's rows of the packed vertices and of the packed faces."""
+    """The rows of each mesh among the packed vertices and among the packed faces."""
     parts, v, f = [], 0, 0
     for verts, faces in zip(meshes.verts_list(), meshes.faces_list(), strict=True):
         parts.append((slice(v, v + len(verts)), slice(f, f + len(faces))))
@@ -182,12 +182,12 @@ class _Draw(torch.autograd.Function):
 
 
 def _visible(meshes: "Meshes", size: tuple[int, int], layers: int, cull: bool, near: float) -> Tensor:
-    """``pix_to_face`` from PyTorch3D's kernel, no gradient."""
+    """`pix_to_face` from PyTorch3D's kernel, without gradient."""
     if len(meshes.faces_packed()) == 0:
         return torch.full((len(meshes), *size, layers), -1, device=meshes.device)
     meshes = meshes.detach()
     if bool((meshes.verts_packed()[:, 2] < near).any()):
-        # PyTorch3D would cut the faces into new ones first, and fails on some batches; these are rare.
+        # PyTorch3D would first cut the faces into new ones, and fails on some batches; such faces are rare.
         there = meshes.cpu()
         out = _Draw.apply(there.verts_packed().float(), there.faces_packed(), _parts(there), size, layers, cull, near)
         return out[0].to(meshes.device)
@@ -206,7 +206,7 @@ def _visible(meshes: "Meshes", size: tuple[int, int], layers: int, cull: bool, n
 
 
 def _interpolate(verts: Tensor, faces: Tensor, pix_to_face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``zbuf``, ``bary_coords`` and ``dists`` of known faces, in plain torch: what the kernels compute."""
+    """`zbuf`, `bary_coords` and `dists` of known faces in plain torch, the same as the kernels compute."""
     _, height, width, layers = pix_to_face.shape
     hit = (pix_to_face.reshape(-1) >= 0).nonzero()[:, 0]
     corners = faces.index_select(0, pix_to_face.reshape(-1)[hit]).reshape(-1)

@@ -9,13 +9,13 @@ from ..geometry import Light
 def unit_normals(gradient: Tensor) -> Tensor:
     """Outward unit normals from composited density gradients (..., 3).
 
-    Steep samples weigh more, then one normalisation.
+    The sum is normalised once, so steep samples weigh more.
     """
     return -gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)
 
 
 def lambert(normal: Tensor, light: Light, ratio: float = 1.0) -> Tensor:
-    """Light factor (B, N, 1) >= 0 of world-frame unit normals (B, N, 3): ambient + diffuse * max(0, normal . light).
+    """The light factor (B, N, 1) of unit normals (B, N, 3) in the world frame: ambient + diffuse * max(0, n . light).
 
     `ratio` blends from no shading (0) to full shading (1), for a warm-up. A normal that is not a number counts as
     facing the light, so that empty rays stay harmless.

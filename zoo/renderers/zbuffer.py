@@ -1,7 +1,7 @@
-"""A z-buffer rasteriser for the CPU: triangles in camera space in, one visible face per pixel out.
+"""A z-buffer rasteriser for the CPU: triangles in camera space go in, one visible face per pixel comes out.
 
 Which pixels a triangle covers is decided on its projection, snapped to 1/16384 of a pixel: there every edge function
-is exact in float64, so the triangles around an edge or a vertex share out its pixels with no gap and no overlap.
+is exact in float64, so the triangles around an edge or a vertex share its pixels without gap or overlap.
 Depth and barycentric coordinates come from the unsnapped planes through the camera and the triangle's edges: a ray's
 products with the three planes, divided by their sum, are perspective-correct as they stand. The same products decide
 coverage for the few triangles that cross the near plane and have no projection.
@@ -23,12 +23,13 @@ BACKGROUND = -1
 
 
 class Fragments(NamedTuple):
-    """What the camera sees; B images of H x W pixels, row 0 at the top.
+    """What the camera sees: B images of H x W pixels, with row 0 at the top.
 
-    face: (B, H, W) int32, index into ``faces``, or -1 where there is nothing.
-    depth: (B, H, W) float32, distance along the optical axis in world units, 0 where there is nothing.
-    bary: (B, H, W, 3) float32, perspective-correct weights of the three corners, summing to 1, 0 where there is
-    nothing.
+    Attributes:
+        face: (B, H, W) int32 index into `faces`, or -1 where nothing is seen.
+        depth: (B, H, W) float32 distance along the optical axis in world units, 0 where nothing is seen.
+        bary: (B, H, W, 3) float32 perspective-correct weights of the three corners. They sum to 1, and are 0 where
+            nothing is seen.
     """
 
     face: np.ndarray
@@ -37,12 +38,18 @@ class Fragments(NamedTuple):
 
 
 def pixel_slopes(size: int, fov: float, centres: str = "corner", supersample: int = 1) -> np.ndarray:
-    """(size * supersample,) float64 ascending slopes x / -z of the pixel centres of a square camera.
+    """Slopes x / -z of the pixel centres of a square camera: (size * supersample,) float64, ascending.
 
-    fov: full angle in degrees. centres: "corner" puts the first and last pixel centre on the edge of the frustum,
-    "half" puts them half a pixel inside. With ``supersample`` = n each pixel is split into n equal parts; the mean
-    over the parts of a pixel is that pixel's box-filtered value under either rule.
-    Raises ValueError for an unknown rule or a size below 2.
+    Args:
+        size: pixels per side.
+        fov: full angle of view in degrees.
+        centres: "corner" puts the first and last pixel centre on the edge of the frustum, "half" puts them half a pixel
+            inside.
+        supersample: number of equal parts into which each pixel is split. Under either rule, the mean over the parts of
+            a pixel is that pixel's box-filtered value.
+
+    Raises:
+        ValueError: the rule is unknown, or the size is below 2.
     """
     if centres not in ("corner", "half"):
         raise ValueError(f"pixel_slopes: centres={centres!r} is not a pixel rule; use 'corner' or 'half'")
@@ -55,7 +62,7 @@ def pixel_slopes(size: int, fov: float, centres: str = "corner", supersample: in
     return half_width * (first + step * parts)
 
 
-def rasterize(
+def rasterize_batch(
     verts: np.ndarray,
     faces: np.ndarray,
     slopes_x: np.ndarray,
@@ -66,22 +73,26 @@ def rasterize(
 ) -> Fragments:
     """Find the nearest triangle on every pixel ray.
 
-    verts: (B, V, 3) in camera axes (x right, y up, looking along -z), world units.
-    faces: (F, 3) integers below V; counter-clockwise seen from outside.
-    slopes_x, slopes_y: (W,), (H,) evenly spaced, ascending x / -z and y / -z of the pixel centres [`pixel_slopes`].
-    near: surface closer than this along the axis is not drawn. cull_backfaces: skip faces seen from behind.
-    Raises ValueError for arrays of another shape, or for faces that point outside the vertices.
+    Args:
+        verts: (B, V, 3) vertices in camera axes (x right, y up, looking along -z), in world units.
+        faces: (F, 3) integers below V, counter-clockwise seen from outside.
+        slopes_x, slopes_y: (W,) and (H,) evenly spaced, ascending slopes x / -z and y / -z of the pixel centres, see
+            `pixel_slopes`.
+        near: surface closer than this along the optical axis is not drawn.
+        cull_backfaces: skip faces that are seen from behind.
+
+    Raises:
+        ValueError: an array has another shape, or a face points outside the vertices.
     """
     if verts.ndim != 3 or verts.shape[-1] != 3:
-        raise ValueError(f"rasterize: verts has shape {verts.shape}; give (B, V, 3)")
+        raise ValueError(f"rasterize_batch: verts has shape {verts.shape}; give (B, V, 3)")
     if faces.ndim != 2 or faces.shape[-1] != 3:
-        raise ValueError(f"rasterize: faces has shape {faces.shape}; give (F, 3)")
+        raise ValueError(f"rasterize_batch: faces has shape {faces.shape}; give (F, 3)")
     if len(faces) and not (faces.min() >= 0 and faces.max() < verts.shape[1]):
-        raise ValueError(
-            f"rasterize: faces point outside the {verts.shape[1]} vertices; range {faces.min()}..{faces.max()}"
-        )
+        found, most = f"{faces.min()}..{faces.max()}", verts.shape[1] - 1
+        raise ValueError(f"rasterize_batch: faces {found} point outside the vertices; use 0..{most}")
     if min(len(slopes_x), len(slopes_y)) < 2:
-        raise ValueError(f"rasterize: image is {len(slopes_y)} x {len(slopes_x)} pixels; 2 x 2 is the smallest")
+        raise ValueError(f"rasterize_batch: image is {len(slopes_y)} x {len(slopes_x)} pixels; use 2 x 2 or more")
     batch, height, width = len(verts), len(slopes_y), len(slopes_x)
     out = Fragments(
         np.full((batch, height, width), BACKGROUND, np.int32),
@@ -99,11 +110,15 @@ def rasterize(
 
 
 def in_threads(work: Callable[[int], None], count: int, threads: int | None = None) -> None:
-    """Call ``work(i)`` for i in 0..count-1; it pays where ``work`` is compiled with nogil.
+    """Call `work(i)` for i in 0..count-1 in several threads, which pays if `work` is compiled with nogil.
 
-    threads: how many at once, at least 1; None takes all processors.
-    Plain threads, because numba's own pool breaks forked data workers and changes torch's number of threads. One call
-    or one thread runs in the calling thread. The first exception is raised again here.
+    These are plain threads, because numba's own pool breaks forked data workers and changes torch's number of threads.
+    A single call or a single thread runs in the calling thread. The first exception is raised again here.
+
+    Args:
+        work: called with each index.
+        count: number of calls.
+        threads: number of threads; None takes one for each processor.
     """
     threads = min(count, threads or os.cpu_count() or 1)
     if threads <= 1:
@@ -116,7 +131,7 @@ def in_threads(work: Callable[[int], None], count: int, threads: int | None = No
 
 @njit(cache=True, nogil=True)
 def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragma: no cover - compiled
-    """One image of `rasterize`, for callers that are compiled themselves; ``face`` must come filled with -1."""
+    """One image of `rasterize_batch`, for callers that are compiled themselves; `face` must come filled with -1."""
     height, width = face.shape
     zbuf = np.full((height, width), np.inf)
     edge, cover = np.empty((3, 3)), np.empty((3, 3))
@@ -125,7 +140,7 @@ def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragm
         _edge_plane(b, c, edge[0])
         _edge_plane(c, a, edge[1])
         _edge_plane(a, b, edge[2])
-        # Six times the signed volume of the tetrahedron (camera, a, b, c): negative when the front side is seen.
+        # Six times the signed volume of the tetrahedron (camera, a, b, c). It is negative if the front side is seen.
         volume = a[0] * edge[0, 0] + a[1] * edge[0, 1] + a[2] * edge[0, 2]
         if volume == 0.0 or (cull and volume > 0.0):
             continue
@@ -136,7 +151,7 @@ def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragm
                 if not (_inside(cover[0], col, j) and _inside(cover[1], col, j) and _inside(cover[2], col, j)):
                     continue
                 x = xs[col]
-                # Snapping may let in a ray that misses by a hair; its weights stay on the triangle.
+                # Snapping may admit a ray that misses by a hair; its weights stay on the triangle.
                 w0 = max((edge[0, 0] * x + edge[0, 1] * y - edge[0, 2]) / volume, 0.0)
                 w1 = max((edge[1, 0] * x + edge[1, 1] * y - edge[1, 2]) / volume, 0.0)
                 w2 = max((edge[2, 0] * x + edge[2, 1] * y - edge[2, 2]) / volume, 0.0)
@@ -164,7 +179,7 @@ def _edge_plane(p, q, out):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def _inside(line, col, j):  # pragma: no cover - compiled
-    """Whether a pixel lies on the inner side of an edge; of two triangles that share an edge one owns its pixels."""
+    """Whether a pixel lies on the inner side of an edge. Of two triangles that share an edge, one owns its pixels."""
     side = line[0] * col + line[1] * j + line[2]
     if side != 0.0:
         return side > 0.0
@@ -173,7 +188,7 @@ def _inside(line, col, j):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def _coverage(a, b, c, edge, volume, xs, ys, near, cover):  # pragma: no cover - compiled
-    """Fill ``cover`` with the edge functions over (column, row from below, 1), positive inside.
+    """Fill `cover` with the edge functions over (column, row from below, 1), positive inside.
 
     Returns the columns and rows that the triangle can touch, both ends included: left, right, low, high.
     """

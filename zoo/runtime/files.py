@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Writing files in such a way that nobody ever reads half of one."""
 
 import os
 import unicodedata
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
-    """Write a whole file or nothing: temporary file beside the target, fsync, rename, fsync of the folder.
+    """Write a whole file or nothing: a temporary file beside the target, fsync, rename, fsync of the folder.
 
     The temporary file must share the folder: a rename across file systems is a copy, and a copy can be cut short.
 
     Args:
-        path: target; missing parent folders are made. An existing file is replaced.
-        data: the content; text is written as UTF-8, what cannot be as escapes.
+        path: where to write. Missing parent folders are made, and an existing file is replaced.
+        data: the content. Text is written as UTF-8; characters that UTF-8 cannot encode are written as escapes.
 
     Returns:
         The path.
@@ -27,7 +27,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            # mkstemp makes private files; give this one the rights that a plain open() would have given.
+            # mkstemp makes private files; give this one the permissions that a plain open() would have given.
             umask = os.umask(0)
             os.umask(umask)
             os.fchmod(file.fileno(), 0o666 & ~umask)
@@ -47,8 +47,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
 
 
 def printable(text: object) -> str:
-    """Text as it may be shown and stored: control characters, marks that turn the direction of writing, and bytes of
-    a file name that are not UTF-8 appear as escapes such as `\\x1b`."""
+    """Text that is safe to show and to store.
+
+    Control characters, marks that change the direction of writing, and bytes of a file name that are not UTF-8 become
+    escapes such as `\\x1b`.
+    """
     return "".join(_escaped(character) for character in str(text))
 
 

@@ -5,10 +5,10 @@ surface is seen from another viewpoint by rasterising it there. Colours are not 
 looks up where its point lies in the canonical image.
 
 Points live in the frame of the published code: camera at the origin, x right, y DOWN, z forward. A viewpoint turns the
-object about a point `centre` in front of the camera, which is the origin of zoo's world: world X = x, Y = -y,
+object about a point that lies `centre` in front of the camera and is the origin of zoo's world: world X = x, Y = -y,
 Z = centre - z (`MapCamera.to_world`). Normals and lights are zoo's (x right, y up, z towards the viewer).
 
-Shapes: maps (B,C,S,S); points and look-up coordinates (B,S,S,3) and (B,S,S,2), as `grid_sample` wants them.
+Maps are (B,C,S,S), points (B,S,S,3), and look-up coordinates (B,S,S,2), as `grid_sample` wants them.
 """
 
 import math
@@ -22,7 +22,7 @@ from ...geometry import Camera, Light
 from ..shading import lambert
 from .gridmesh import Visible, rasterize_grid
 
-SAMPLES = 2  # per pixel and direction, as the published renderer has it
+SAMPLES = 2  # per pixel and direction, as in the published renderer
 _EPS = 1e-7
 
 
@@ -33,9 +33,10 @@ class MapCamera:
     Attributes:
         size: image side S in pixels.
         fov: full angle of view in degrees, the same across and down.
-        centre: distance of the point about which viewpoints turn, along the optical axis.
-        aligned: sample around a rendered pixel's own centre. The published renderer samples half a pixel further right
-            and down, so that the identity view misses the last row and column; published weights expect that.
+        centre: distance along the optical axis of the point about which viewpoints turn.
+        aligned: whether a rendered pixel is sampled around its own centre. The published renderer samples half a pixel
+            further right and down, so that the identity view misses the last row and column; published weights expect
+            that.
     """
 
     size: int
@@ -51,16 +52,16 @@ class MapCamera:
 
     @property
     def focal(self) -> float:
-        """Focal length in pixels."""
+        """The focal length in pixels."""
         return self.middle / math.tan(math.radians(self.fov) / 2)
 
     @property
     def middle(self) -> float:
-        """Principal point in pixels, the same across and down; 0 is the centre of the first pixel."""
+        """The principal point in pixels, the same across and down; 0 is the centre of the first pixel."""
         return (self.size - 1) / 2
 
     def lift(self, depth: Tensor) -> Tensor:
-        """Points (B,S,S,3) of a depth map (B,1,S,S).
+        """Lift a depth map (B,1,S,S) to points (B,S,S,3).
 
         Raises:
             ValueError: the map has another shape.
@@ -72,7 +73,7 @@ class MapCamera:
         return depth[:, 0, :, :, None] * torch.stack([x, y, torch.ones_like(x)], -1)
 
     def pixels(self, points: Tensor) -> Tensor:
-        """Where points (...,3) appear: (...,2) pixel coordinates, x right and y down, 0 at the first centre."""
+        """Project points (...,3) to pixel coordinates (...,2), x right and y down, 0 at the first pixel's centre."""
         return points[..., :2] / points[..., 2:] * self.focal + self.middle
 
     def to_view(self, points: Tensor, view: Tensor) -> Tensor:
@@ -82,17 +83,17 @@ class MapCamera:
         return ((flat - centre) @ rotation.mT + centre + shift).view_as(points)
 
     def to_canonical(self, points: Tensor, view: Tensor) -> Tensor:
-        """The inverse of `to_view`."""
+        """Undo `to_view`: points (B,S,S,3) of a viewpoint, in the canonical view."""
         rotation, shift = view_transform(view)
         flat, centre = points.flatten(1, 2), self._centre(points)
         return ((flat - shift - centre) @ rotation + centre).view_as(points)
 
     def to_world(self, points: Tensor) -> Tensor:
-        """Canonical points (...,3) in zoo's world: Y up, towards +Z, the centre of rotation at the origin."""
+        """Canonical points (...,3) in zoo's world: Y up, the face towards +Z, the centre of rotation at the origin."""
         return (points - self._centre(points)) * points.new_tensor([1.0, -1.0, -1.0])
 
     def world_camera(self, view: Tensor, size: int | None = None) -> Camera:
-        """zoo cameras that see the canonical object as the viewpoints (B,3|5|6) do, `size` pixels wide."""
+        """The zoo cameras that see the canonical object as the viewpoints (B,3|5|6) do, `size` pixels wide."""
         rotation, shift = view_transform(view)
         flip = view.new_tensor([1.0, -1.0, -1.0])
         matrix = torch.eye(4, device=view.device, dtype=view.dtype).repeat(len(view), 1, 1)
@@ -109,10 +110,10 @@ def view_transform(view: Tensor) -> tuple[Tensor, Tensor]:
     """Rotation (B,3,3) = Rz Ry Rx and translation (B,1,3) of viewpoints.
 
     Args:
-        view: (B,3|5|6) angles about x, y and z in radians, then translation in x, y and z; what is missing is 0.
+        view: (B,3|5|6) angles about x, y and z in radians, then translation in x, y and z; missing values are 0.
 
     Raises:
-        ValueError: another number of values.
+        ValueError: a viewpoint has another number of values.
     """
     if view.ndim != 2 or view.shape[1] not in (3, 5, 6):
         raise ValueError(f"a viewpoint has 3, 5 or 6 numbers, got a tensor {tuple(view.shape)}")
@@ -127,7 +128,7 @@ def view_transform(view: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def see(points: Tensor, camera: MapCamera, samples: int = SAMPLES) -> Visible:
-    """`rasterize_grid` of points (B,S,S,3) in the frame of a camera, by its rule of where a pixel is sampled."""
+    """Call `rasterize_grid` on points (B,S,S,3) in the frame of a camera, with its rule of where pixels are sampled."""
     pixels = camera.pixels(points) - (0.0 if camera.aligned else 0.5)
     return rasterize_grid(pixels, points[..., 2], camera.size, samples)
 
@@ -139,14 +140,15 @@ def warp_depth(depth: Tensor, view: Tensor, camera: MapCamera, near: float, far:
         depth: (B,1,S,S) canonical depth.
         view: (B,3|5|6) viewpoints.
         camera: the camera of both views.
-        near, far: the result is clamped to this range.
+        near, far: range to which the result is clamped.
 
     Returns:
-        Depth (B,1,S,S), the mean of 2x2 samples, and (B,1,S,S) bool where it is valid: every sample of the pixel shows
-        the surface, before `far`. Elsewhere the depth is `far`. Clamped pixels pass no gradient.
+        Depth (B,1,S,S), the mean of 2x2 samples, and a map (B,1,S,S) bool that is true where it is valid: there, every
+        sample of the pixel shows the surface, nearer than `far`. Elsewhere the depth is `far`. Clamped pixels pass no
+        gradient.
 
     Raises:
-        ValueError: wrong shapes, or values that are not finite.
+        ValueError: a shape is wrong, or a value is not finite.
     """
     visible = see(camera.to_view(camera.lift(depth), view), camera)
     hit = (visible.face >= 0)[:, None]
@@ -161,21 +163,25 @@ def lookup_grid(warped: Tensor, view: Tensor, camera: MapCamera) -> Tensor:
 
     Args:
         warped: (B,1,S,S) depth in the other view, from `warp_depth`.
-        view: (B,3|5|6) its viewpoint.
+        view: (B,3|5|6) viewpoints of the other view.
+        camera: the camera of both views.
     """
     return camera.pixels(camera.to_canonical(camera.lift(warped), view)) / camera.middle - 1
 
 
 def sample(image: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
-    """Look up an image (B,C,S,S) at (B,S,S,2); -1 and 1 are the outermost pixel centres, 0 lies around the image."""
+    """Look up an image (B,C,S,S) at places (B,S,S,2).
+
+    -1 and 1 are the outermost pixel centres; outside the image everything is 0.
+    """
     return F.grid_sample(image, grid, mode=mode, padding_mode="zeros", align_corners=True)
 
 
 def map_normals(depth: Tensor, camera: MapCamera) -> Tensor:
-    """(B,3,S,S) normals of depth (B,1,S,S): x right, y up, z towards the viewer.
+    """Normals (B,3,S,S) of depth (B,1,S,S): x right, y up, z towards the viewer.
 
-    As published, they are a little shorter than 1 (0.3 % at 64 px), and the outermost pixels face the camera.
-    `zoo.geometry.depth_to_normal` has unit normals.
+    As in the published code, they are a little shorter than 1 (0.3 % at 64 px), and the outermost pixels face the
+    camera. `zoo.geometry.depth_to_normal` gives unit normals.
     """
     points = camera.lift(depth)
     right = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
@@ -189,10 +195,10 @@ def map_normals(depth: Tensor, camera: MapCamera) -> Tensor:
 
 
 def map_shading(normal: Tensor, light: Light) -> Tensor:
-    """Light factor (B,1,S,S) of normals (B,3,S,S): ambient + diffuse * max(0, normal . light)."""
+    """The light factor (B,1,S,S) of normals (B,3,S,S): ambient + diffuse * max(0, normal . light)."""
     return lambert(normal.flatten(2).mT, light).mT.view_as(normal[:, :1])
 
 
 def shaded(albedo: Tensor, shading: Tensor) -> Tensor:
-    """Albedo (B,3,S,S) in [-1,1] under light (B,1,S,S); bright spots exceed 1."""
+    """The image (B,3,S,S) of an albedo (B,3,S,S) in [-1,1] under a light factor (B,1,S,S); bright spots exceed 1."""
     return (albedo / 2 + 0.5) * shading * 2 - 1

@@ -15,9 +15,9 @@ class Prior:
     """How a category's box around the foreground is adjusted, in fractions of its own height and width.
 
     Attributes:
-        top, bottom: the box grows by this much upwards and downwards; "edge": down to the last row.
-        sides: it shrinks by this much on the left and on the right.
-        far: depth around the ellipsoid, and at its rim.
+        top, bottom: how far the box grows upwards and downwards; "edge" extends it to the last row.
+        sides: how far the box shrinks on the left and on the right.
+        far: depth around the ellipsoid and at its rim.
     """
 
     top: float = 0.0
@@ -38,17 +38,17 @@ PRIORS = {
 def ellipsoid_depth(mask: Tensor, category: str = "face", *, near: float = 0.91, radius: float = 0.4) -> Tensor:
     """Depth (S,S) of a cap of a sphere, stretched to the foreground's box.
 
-    As published, heights are stretched about the middle of the image while the centre is not, so an off-centre
-    foreground shifts its ellipsoid.
+    As in the published code, heights are stretched about the middle of the image while the centre is not, so an
+    off-centre foreground shifts its ellipsoid.
 
     Args:
-        mask: (S,S) foreground in [0,1]; from 0.7 on it counts.
-        category: a name of `PRIORS`.
-        near: depth of the point next to the camera.
-        radius: of the sphere, in units of depth.
+        mask: (S,S) opacity of the foreground in [0,1]; pixels of 0.7 or more count.
+        category: a name in `PRIORS`.
+        near: depth of the point nearest to the camera.
+        radius: radius of the sphere, in units of depth.
 
     Raises:
-        ConfigError: unknown category.
+        ConfigError: the category is unknown.
         ValueError: the mask is not square, or its foreground is less than two pixels wide or high.
     """
     if category not in PRIORS:

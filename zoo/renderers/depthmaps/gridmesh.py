@@ -1,4 +1,4 @@
-"""A square map as a mesh: its pixels are the vertices, every quad of pixels is two triangles."""
+"""A square map as a mesh: its pixels are the vertices, and every quad of pixels is two triangles."""
 
 from functools import cache
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from ..rasterize import rasterize
 
 
 @cache
-@torch.inference_mode(False)  # what is kept must serve training as well
+@torch.inference_mode(False)  # the cached tensor must serve training as well
 def grid_faces(size: int) -> Tensor:
-    """(2 (S-1)^2, 3) triangles of a depth map over its pixels in row-major order, on the CPU.
+    """The triangles (2 (S-1)^2, 3) of a depth map over its pixels in row-major order, on the CPU.
 
-    The upper left halves of all quads (TL, BL, TR) come first, then the lower right ones (TR, BL, BR); seen from the
-    camera both run counter-clockwise.
+    The upper left halves of all quads (top left, bottom left, top right) come first, then the lower right ones (top
+    right, bottom left, bottom right). Seen from the camera, both run counter-clockwise.
     """
     index = torch.arange(size * size).view(size, size)
     tl, tr, bl, br = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
@@ -25,12 +25,12 @@ def grid_faces(size: int) -> Tensor:
 
 
 class Visible(NamedTuple):
-    """What is seen of B grids; H x W samples, row 0 at the top.
+    """What is seen of B grids at H x W samples, with row 0 at the top.
 
     Attributes:
         face: (B,H,W) int64 index into `grid_faces`, -1 where nothing is seen.
-        weights: (B,H,W,3) perspective-correct weights of its corners.
-        depth: (B,H,W) distance along the optical axis; without meaning where nothing is seen.
+        weights: (B,H,W,3) perspective-correct weights of the face's corners.
+        depth: (B,H,W) distance along the optical axis; it means nothing where nothing is seen.
     """
 
     face: Tensor
@@ -39,15 +39,15 @@ class Visible(NamedTuple):
 
 
 def rasterize_grid(pixels: Tensor, depth: Tensor, image_size: int, samples: int = 1) -> Visible:
-    """The nearest triangle of a grid at every sample of an image, either side of it.
+    """Find the nearest triangle of a grid at every sample of an image, seen from either side.
 
-    Differentiable in depth, weights and position of what is seen; which triangle is seen is held fixed.
+    Depth, weights and position of what is seen are differentiable; which triangle is seen is held fixed.
 
     Args:
-        pixels: (B,S,S,2) position of the grid's vertices in the image, 0 at the centre of its first pixel.
+        pixels: (B,S,S,2) positions of the grid's vertices in the image, 0 at the centre of its first pixel.
         depth: (B,S,S) distance of the vertices along the optical axis.
         image_size: side of the image in pixels.
-        samples: per pixel and direction; the result has `samples * image_size` rows and columns.
+        samples: samples per pixel and direction; the result has `samples * image_size` rows and columns.
 
     Raises:
         ValueError: a vertex is not finite, for example because the depth is not.
@@ -63,11 +63,11 @@ def rasterize_grid(pixels: Tensor, depth: Tensor, image_size: int, samples: int 
     return Visible(torch.where(face >= 0, face - first, -1), weights, fragments.zbuf[..., 0])
 
 
-def interpolate(values: Tensor, visible: Visible, faces: Tensor) -> Tensor:
-    """Values of the vertices (B,V,C) at every sample (B,C,H,W), 0 where nothing is seen.
+def interpolate_vertices(values: Tensor, visible: Visible, faces: Tensor) -> Tensor:
+    """Interpolate values of the vertices at every sample: (B,C,H,W), 0 where nothing is seen.
 
     Args:
-        values: one vector for each vertex.
+        values: (B,V,C), one vector for each vertex.
         visible: what is seen.
         faces: (F,3) vertices of each triangle.
     """

@@ -1,4 +1,4 @@
-"""A depth map as a Wavefront mesh in the layout of the published code (Unsup3d, GAN2Shape): its picture as texture."""
+"""A depth map as a Wavefront mesh in the layout of the published code (Unsup3d, GAN2Shape), its picture as texture."""
 
 import torch
 import torch.nn.functional as F
@@ -6,16 +6,18 @@ from torch import Tensor
 
 from .depthmap import MapCamera, map_normals
 
-SCALE = 100  # units of the file in one of the world
+SCALE = 100  # units of the file per world unit
 MATERIAL = "newmtl tex\nKa 1.0 1.0 1.0\nKd 1.0 1.0 1.0\nKs 0.0 0.0 0.0\nd 1.0\nillum 0\nmap_Kd {texture}\n"
 
 
 def obj_text(depth: Tensor, camera: MapCamera, material: str) -> str:
-    """The .obj of one depth map: a vertex for each pixel and one in the middle of each quad, four triangles a quad.
+    """The text of an .obj file of one depth map.
+
+    It has a vertex for each pixel and one in the middle of each quad of pixels, and four triangles for each quad.
 
     Args:
         depth: (1,1,S,S) along the optical axis.
-        camera: of the map.
+        camera: the camera of the map.
         material: name of the .mtl file, see `MATERIAL`.
     """
     size = camera.size

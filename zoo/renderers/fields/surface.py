@@ -1,6 +1,6 @@
 """Surfaces of implicit fields along rays: where a ray enters, and where to sample around it (Xu et al. 2021).
 
-Shapes: B objects, N rays, K samples. Distances are Euclidean along unit rays. Nothing here carries gradients.
+There are B objects, N rays and K samples. Distances are Euclidean along unit rays. Nothing here carries gradients.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Crossing(NamedTuple):
-    """Where rays enter a surface."""
+    """The places where rays enter a surface."""
 
     distance: Tensor  # (B, N, 1); a given constant where no surface is found
     found: Tensor  # (B, N, 1) bool
@@ -25,17 +25,17 @@ def find_surface(
     steps: int,
     otherwise: float,
 ) -> Crossing:
-    """The first place where each ray goes from outside (negative) to inside (positive).
+    """Find the first place where each ray goes from outside (negative) to inside (positive).
 
     The coarse samples bracket it; the bracket is then narrowed. A ray that starts inside, or whose first change of sign
-    leaves the object, has none.
+    leaves the object, has no such place.
 
     Args:
         logits: (B, N, K, 1) field values at the coarse samples; the surface is where they are 0.
-        z: (B, N, K) their distances, ascending.
-        evaluate: field values (B, N, 1) at distances (B, N, 1).
-        steps: refinements, by the secant rule.
-        otherwise: distance given where nothing is found.
+        z: (B, N, K) distances of the samples, ascending.
+        evaluate: gives field values (B, N, 1) at distances (B, N, 1).
+        steps: number of refinements, by the secant rule.
+        otherwise: distance returned where nothing is found.
     """
     a = logits[..., 0]
     changes = a[..., :-1] * a[..., 1:] < 0
@@ -59,8 +59,11 @@ def find_surface(
 
 
 def surface_distances(crossing: Crossing, half_width: float, steps: int, near: float, far: float) -> Tensor:
-    """Sample distances (B, N, steps): evenly over `half_width` to both sides of the surface, moved to lie within
-    [near, far]; over all of [near, far] where there is no surface, or `half_width` is half of it or more."""
+    """Sample distances (B, N, steps) around surfaces.
+
+    They lie evenly over `half_width` on both sides of the surface, shifted to lie within [near, far]. They cover all of
+    [near, far] if there is no surface, or if `half_width` is half of that range or more.
+    """
     half_width = min(half_width, (far - near) / 2)
     low, high = crossing.distance - half_width, crossing.distance + half_width
     into = (near - low).clamp_min(0)

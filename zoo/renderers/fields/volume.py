@@ -1,7 +1,7 @@
 """Volume rendering along rays: where to sample, how to composite (Mildenhall et al. 2020; Chan et al. 2021).
 
-Shapes: B objects, N rays, K samples. Distances are Euclidean along unit rays. Everything here is float32: weights are
-cumulative products, which half precision does not survive.
+There are B objects, N rays and K samples. Distances are Euclidean along unit rays. Everything here is float32, because
+weights are cumulative products, for which half precision is too coarse.
 """
 
 from collections.abc import Callable
@@ -27,29 +27,30 @@ Field = Callable[[Tensor, Tensor], FieldOut]
 Density = Callable[[Tensor], Tensor]
 """points (B, M, 3) -> raw density or occupancy logit (B, M, 1)."""
 
-_LAST_INTERVAL = 1e10  # any density at the last sample makes the ray opaque, as in the published code
+_LAST_INTERVAL = 1e10  # so that any density at the last sample makes the ray opaque, as in the published code
 _EPS = 1e-5
 _CHUNK_ELEMENTS = 2**19  # points times field width per pass without gradients: stays in cache, far below 2 GB at 256 px
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How rays are sampled and composited. A method that needs to know more has a sub-class in its own file.
+    """How rays are sampled and composited. A method that needs more settings has a subclass in its own file.
 
     Attributes:
         steps: samples over the whole ray, or over the window around a tracked surface.
-        fine_steps: importance samples added where the first ones found density; 0 = none.
-        random: jitter the samples (training); otherwise everything is deterministic.
+        fine_steps: importance samples added where the first ones found density; 0 adds none.
+        random: whether the samples are jittered, as in training; otherwise everything is deterministic.
         noise_std: standard deviation of Gaussian noise on the raw density.
-        last_back: the last sample takes the weight that is left over.
-        window: full width of the interval around the tracked surface, world units; 0 = the whole ray.
-        surface_steps: samples around the surface that root finding meets; 0 = off. If on, the first samples only find
-            it: what is composited are these and the fine ones.
-        interval: half width of the interval they cover, world units.
+        last_back: whether the last sample takes the weight that is left over.
+        window: full width of the interval around the tracked surface in world units; 0 means the whole ray.
+        surface_steps: samples around the surface that root finding meets; 0 turns this off. If it is on, the first
+            samples only find the surface, and only these and the fine ones are composited.
+        interval: half width of the interval that `surface_steps` cover, in world units.
         refine: steps of root finding.
 
     Raises:
-        ValueError: `steps` below `least_steps`, or negative `fine_steps`.
+        ValueError: `steps` is below `least_steps`, `fine_steps` is negative, or `surface_steps` or `refine` is out of
+            range.
     """
 
     steps: int = 12
@@ -72,12 +73,12 @@ class Sampling:
 
     @classmethod
     def of(cls, sampling: "Sampling") -> Self:
-        """The same sampling as this class has it; what only this class knows has its defaults."""
+        """The same sampling as an object of this class; settings that only this class has get their defaults."""
         return sampling if isinstance(sampling, cls) else cls(**vars(sampling))
 
 
 def least_steps(fine_steps: int) -> int:
-    """Fewest samples that a ray can be marched with: fine ones are drawn between the midpoints of three or more."""
+    """The fewest samples with which a ray can be marched; fine samples need the midpoints of three or more."""
     return 3 if fine_steps > 0 else 2
 
 
@@ -98,7 +99,7 @@ class RayMaps(NamedTuple):
 def ray_distances(
     near: float, far: float, steps: int, centre: Tensor | None = None, window: float = 0.0, *, like: Tensor
 ) -> Tensor:
-    """Sample distances (B, N, K): evenly over [near, far], or over `window` around `centre` (B, N, 1), kept inside."""
+    """Sample distances (B, N, K), evenly over [near, far], or over `window` around `centre` (B, N, 1) within it."""
     if centre is None or window <= 0:
         return torch.linspace(near, far, steps, device=like.device).expand(*like.shape[:2], steps)
     centre = centre.clamp(near + window / 2, far - window / 2)
@@ -106,18 +107,28 @@ def ray_distances(
 
 
 def jitter(z: Tensor, u: Tensor) -> Tensor:
-    """Move sorted distances (B, N, K) by up to half a step each way, u (B, N, K) uniform in [0, 1]."""
+    """Move sorted distances (B, N, K) by up to half a step either way, by `u` (B, N, K), uniform in [0, 1]."""
     return z + (u - 0.5) * (z[..., 1:2] - z[..., :1])
 
 
 def composite_weights(
     sigma: Tensor, z: Tensor, *, density_scale: float = 1.0, clamp: str = "relu", noise: Tensor | None = None
 ) -> Tensor:
-    """Weights (B, N, K, 1) of the samples from raw density (B, N, K, 1) at sorted distances z (B, N, K).
+    """Weights (B, N, K, 1) of samples, from their raw density.
 
-    alpha = 1 - exp(-interval * act(sigma + noise)), weight = alpha * product of (1 - alpha) before it. `clamp` is the
-    activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma) and no
-    interval (Xu et al. 2021).
+    A sample has alpha = 1 - exp(-interval * act(sigma + noise)) and the weight alpha * product of (1 - alpha) of the
+    samples before it.
+
+    Args:
+        sigma: (B, N, K, 1) raw density.
+        z: (B, N, K) sorted distances.
+        density_scale: factor on the activated density.
+        clamp: the activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma)
+            and no interval (Xu et al. 2021).
+        noise: (B, N, K, 1) added to the raw density.
+
+    Raises:
+        ValueError: `clamp` is unknown.
     """
     raw = sigma if noise is None else sigma + noise
     if clamp == "occupancy":
@@ -133,13 +144,13 @@ def composite_weights(
 
 
 def fill_last(weights: Tensor) -> Tensor:
-    """Weights (B, N, K, 1) whose last sample takes what is left over, so that they sum to 1."""
+    """Weights (B, N, K, 1) of which the last takes what is left over, so that they sum to 1."""
     left = 1 - weights.sum(-2, keepdim=True)
     return torch.cat([weights[..., :-1, :], weights[..., -1:, :] + left], -2)
 
 
 def composite(out: FieldOut, z: Tensor, weights: Tensor, near: float, far: float, last_back: bool = False) -> RayMaps:
-    """Weighted sums along the rays; all of `out` is (B, N, K, .)."""
+    """Weighted sums along the rays; every tensor of `out` is (B, N, K, .)."""
     opacity = weights.sum(-2)
     if last_back:
         weights = fill_last(weights)
@@ -169,7 +180,10 @@ def sample_pdf(bins: Tensor, weights: Tensor, u: Tensor) -> Tensor:
 
 
 def fine_distances(z: Tensor, weights: Tensor, u: Tensor) -> Tensor:
-    """Importance samples (B, N, F) from coarse distances z (B, N, K) and their weights (B, N, K, 1); no gradient."""
+    """Importance samples (B, N, F) from coarse distances z (B, N, K) and their weights (B, N, K, 1).
+
+    They pass no gradient. `u` (B, N, F) in [0, 1] chooses them, see `sample_pdf`.
+    """
     middle = 0.5 * (z[..., 1:] + z[..., :-1])
     return sample_pdf(middle, (weights[..., 0] + _EPS)[..., 1:-1], u).detach()
 
@@ -193,19 +207,22 @@ def render_rays(
     """March B x N rays through a field and composite.
 
     Args:
-        field: the field to query; called once for the first samples and once for the fine ones, or with
-            `surface_steps` once for all.
-        origins, directions: (B, N, 3) world, unit directions.
+        field: the field to query. It is called once for the first samples and once for the fine ones, or, with
+            `surface_steps`, once for all.
+        origins, directions: (B, N, 3) origins and unit directions in the world frame.
         near, far: range of distances.
-        sampling: see `Sampling`.
+        sampling: how the rays are sampled.
         density_scale: factor on the activated density.
-        clamp: activation, see `composite_weights`.
+        clamp: the activation, see `composite_weights`.
         centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
-        density: the field's raw density alone; needed with `sampling.surface_steps`.
-        u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] to use instead of
-            fresh ones; for tests.
-        width: width of the field, to size the chunks. Without gradients the rays are rendered in chunks that fit a
-            CPU's cache, or fill a GPU.
+        density: the field's raw density alone, which `sampling.surface_steps` needs.
+        u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] that replace fresh
+            random ones, for tests.
+        width: width of the field, which sets the size of the chunks. Without gradients the rays are rendered in chunks
+            that fit a CPU's cache or fill a GPU.
+
+    Raises:
+        ValueError: `clamp` is unknown, or `density` is missing although `surface_steps` needs it.
     """
     n = origins.shape[1]
     composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
@@ -262,7 +279,7 @@ def _march(
     crossing: Crossing | None = None
     if sampling.surface_steps > 0:
         if density is None:
-            raise ValueError("surface_steps needs `density`, the raw density alone")
+            raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
         with torch.no_grad():
             sigma = density(at(z)).reshape(*z.shape, 1)
             middle = (near + far) / 2

@@ -1,4 +1,4 @@
-"""Three other treatments of outlines, to compare the margin of `zoo.renderers.meshes.boundary` with."""
+"""Three other treatments of outlines, to be compared with the margin of `zoo.renderers.meshes.boundary`."""
 
 import math
 
@@ -15,16 +15,16 @@ _CUT = 1e-4  # the soft rasteriser leaves out what covers less than this
 
 
 def half_plane(scene: Scene, crisp_depth: Tensor, second_depth: Tensor, push: Tensor) -> Contour:
-    """Pixels that an outline cuts, with the fraction of each that lies on the mesh's side of the outline.
+    """Find the pixels that an outline cuts, and the fraction of each that lies on the mesh's side of the outline.
 
-    Exact where one straight outline crosses the pixel. Which side the pixel's centre is on decides whose colour has to
-    be continued: outside, the mesh's; inside, that of what is behind it.
+    The fraction is exact if one straight outline crosses the pixel. The side on which the pixel's centre lies decides
+    whose colour is continued: the mesh's if the centre is outside, that of whatever is behind the mesh if it is inside.
 
     Args:
         scene: the projected meshes.
         crisp_depth, second_depth: (scene.pixels,) depth of the first and second surface that each pixel centre sees,
             infinite where there is none.
-        push: (B,) depth, world units, by which surfaces of one object may differ, as in `margin`.
+        push: (B,) depth in world units by which surfaces of one object may differ, as in `margin`.
     """
     reach = math.sqrt(0.5)
     image, ends, pixel = pairs(scene, reach)
@@ -47,7 +47,7 @@ def half_plane(scene: Scene, crisp_depth: Tensor, second_depth: Tensor, push: Te
 
 
 def _beyond(scene: Scene, image: Tensor, near: Closest, pixel: Tensor) -> Tensor:
-    """(L,) number of the pixel that lies a pixel's width outside the nearest point of the edge."""
+    """(L,) numbers of the pixels that lie a pixel's width outside the nearest point of the edge."""
     out = torch.stack([-near.run[:, 1], near.run[:, 0]], 1)
     at = scene.centres(pixel) - near.gap + F.normalize(out, dim=1)
     column, row = at.floor().long().clamp(0, scene.size - 1).unbind(1)
@@ -55,7 +55,7 @@ def _beyond(scene: Scene, image: Tensor, near: Closest, pixel: Tensor) -> Tensor
 
 
 def _covered(distance: Tensor, run: Tensor) -> Tensor:
-    """(L,) fraction of a unit square on the inner side of a line at signed `distance` (L,) inwards of its centre."""
+    """(L,) fraction of a unit square on the inner side of a line, which lies `distance` (L,) inwards of its centre."""
     n = run.abs() / run.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
     a, b = n.amax(-1), n.amin(-1)
     d = distance.abs()
@@ -67,15 +67,16 @@ def _covered(distance: Tensor, run: Tensor) -> Tensor:
 def antialias(scene: Scene, face: Tensor, depth: Tensor, image: Tensor) -> Tensor:
     """Blend neighbouring pixels across the outline between them (Laine et al. 2020, section 3.3).
 
-    Of two neighbours that see different faces, the nearer face's outline is looked for on the segment between the two
-    centres. Crossed at the fraction x from the nearer one, it gives that pixel 1/2 - x of the other's colour, or the
-    other x - 1/2 of its colour. It is linear, exact for outlines along the axes, and enlarges nothing. It finds an
-    outline only where the very face that ends there covers a pixel centre: of faces smaller than pixels, it sees few.
+    If two neighbours see different faces, the nearer face's outline is looked for on the segment between their centres.
+    If the outline crosses it at the fraction x from the nearer one, that pixel takes 1/2 - x of the other's colour, or
+    the other takes x - 1/2 of its colour. The method is linear, exact for outlines along the axes, and enlarges
+    nothing. It finds an outline only where the very face that ends there covers a pixel centre, so it misses most
+    outlines of faces smaller than a pixel.
 
     Args:
         scene: the projected meshes.
-        face, depth: (scene.pixels,) what each pixel centre sees: face, -1 for none; depth, infinite for none.
-        image: (B, C, S, S) picture over its background.
+        face, depth: (scene.pixels,) face that each pixel centre sees, -1 for none, and its depth, infinite for none.
+        image: (B, C, S, S) pictures over their backgrounds.
     """
     colour = image.permute(0, 2, 3, 1).reshape(scene.pixels, -1)
     total = colour
@@ -95,8 +96,10 @@ def antialias(scene: Scene, face: Tensor, depth: Tensor, image: Tensor) -> Tenso
 def _crossings(
     scene: Scene, face: Tensor, near: Tensor, far: Tensor, axis: int, corner: int
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Which pixel pairs near, far (L,) along `axis` are divided by the edge of the near face that starts at `corner`,
-    provided that it is an outline, and at which fraction of the way from near to far."""
+    """Which pixel pairs near, far (L,) along `axis` an outline divides, and at which fraction of the way to far.
+
+    Only the edge of the near face that starts at `corner` is looked at.
+    """
     t, other = scene.topology, 1 - axis
     f, image = face[near], near // scene.size**2
     beyond = t.edge_faces[t.face_edges[f, corner]].sum(1) - f
@@ -115,18 +118,18 @@ def _crossings(
 
 
 def soft_raster(scene: Scene, texture: Tensor, background: Tensor, sigma: float, gamma: Tensor) -> Tensor:
-    """(B, 4, S, S) colour and opacity from PyTorch3D's rasteriser, after SoftRas (Liu et al. 2019, eq. 1 to 4).
+    """Render colour and opacity (B, 4, S, S) with PyTorch3D's rasteriser, after SoftRas (Liu et al. 2019, eq. 1 to 4).
 
-    Each face covers a pixel by D = sigmoid(+-d^2 / sigma^2), d the distance from its outline, + inside and - outside.
-    Opacity is 1 - prod(1 - D); colours mix in proportion to D exp(-depth / gamma). Dense meshes get pinholes at their
-    edges (opacity 1 - 1/2 * 1/2), and only the 16 nearest faces count. Runs in float32.
+    Each face covers a pixel by D = sigmoid(+-d^2 / sigma^2), where d is the distance from its outline, + inside and -
+    outside. Opacity is 1 - prod(1 - D), and colours mix in proportion to D exp(-depth / gamma). Dense meshes get
+    pinholes at their edges (opacity 1 - 1/2 * 1/2), and only the 16 nearest faces count. It runs in float32.
 
     Args:
         scene: the projected meshes.
-        texture: (B, 3, T, T).
-        background: (B, 4, S, S) colour and opacity behind the mesh.
-        sigma: width of an edge, pixels.
-        gamma: (B,) depth over which surfaces mix, world units.
+        texture: (B, 3, T, T) textures.
+        background: (B, 4, S, S) colour and opacity behind the meshes.
+        sigma: width of an edge in pixels.
+        gamma: (B,) depth in world units over which surfaces mix.
 
     Raises:
         ZooError: PyTorch3D's native part does not load.

@@ -1,10 +1,10 @@
 """Outlines of a projected mesh, and how much of each pixel beside them the mesh covers.
 
-A picture that shows in each pixel what its centre sees does not change when an outline moves a little: its derivative
-lacks the outline, and no loss can move one. Here the outline is made part of the picture. The margin (Szabo et al.
+If every pixel shows what its centre sees, the picture does not change when an outline moves a little. Its derivative
+then lacks the outline, and no loss can move one. Here the outline is made part of the picture. The margin (Szabo et al.
 2019, fig. 3a, and their published renderer) extends the nearer surface by a strip of decreasing opacity; the picture is
-then continuous in the vertices, and its derivative is simply that of autograd. Half-plane coverage does the same
-without enlarging the object, but has to know what is behind it.
+then continuous in the vertices, and autograd gives its derivative. Half-plane coverage does the same without enlarging
+the object, but has to know what is behind it.
 
 Only silhouette edges matter: the point of a mesh that is closest to a pixel outside it lies on one of them. All lengths
 are in pixels of the rendered image, x right and y down, 0 at the outer corner of the top left pixel.
@@ -31,9 +31,9 @@ class Scene:
     Attributes:
         corners: (B * V, 3) x and y in pixels and depth along the optical axis in world units.
         facing: (B, F) bool, faces that are seen from the front.
-        topology: their connectivity.
+        topology: the connectivity of the meshes.
         size: image side in pixels.
-        near: depth from which surface is drawn, world units.
+        near: depth in world units from which surface is drawn.
     """
 
     corners: Tensor
@@ -44,22 +44,22 @@ class Scene:
 
     @property
     def batch(self) -> int:
-        """B."""
+        """The number of meshes, B."""
         return len(self.facing)
 
     @property
     def pixels(self) -> int:
-        """Pixels of all images together; a pixel's number counts images, then rows, then columns."""
+        """The number of pixels of all images together; a pixel's number counts images, then rows, then columns."""
         return self.batch * self.size**2
 
     def centres(self, pixel: Tensor) -> Tensor:
-        """(L, 2) centres of the pixels with the numbers pixel (L,)."""
+        """(L, 2) centres of the pixels with the numbers `pixel` (L,)."""
         column_row = torch.stack([pixel % self.size, pixel // self.size % self.size], -1)
         return column_row.to(self.corners.dtype) + 0.5
 
 
 class Closest(NamedTuple):
-    """The point of an edge that is closest to a pixel centre; L of them."""
+    """The L points of edges that are closest to L pixel centres."""
 
     distance: Tensor  # (L,) pixels
     depth: Tensor  # (L,) world units
@@ -70,7 +70,7 @@ class Closest(NamedTuple):
 
 
 class Contour(NamedTuple):
-    """Pixels beside an outline, L of them, each with the nearest point of it."""
+    """L pixels beside outlines, each with the nearest point of its outline."""
 
     pixel: Tensor  # (L,) number of the pixel
     share: Tensor  # (L,) opacity or covered fraction in [0, 1]
@@ -79,14 +79,15 @@ class Contour(NamedTuple):
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
-    """(...) z of the cross product of plane vectors (..., 2)."""
+    """The z component (...) of the cross product of plane vectors (..., 2)."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def facing(corners: Tensor, faces: Tensor) -> Tensor:
-    """(B, F) bool: which faces (F, 3) of corners (B, V, 3), as in `Scene`, show their front side.
+    """Which faces (F, 3) of corners (B, V, 3), as in `Scene`, show their front side: (B, F) bool.
 
-    Counter-clockwise is the front. A corner behind the camera projects to the other side, which flips the sign.
+    The front is the side on which the corners run counter-clockwise. A corner behind the camera projects to the other
+    side, which flips the sign.
     """
     px, depth = corners[..., :2], corners[..., 2]
     p0, p1, p2 = (px.index_select(1, faces[:, k]) for k in range(3))
@@ -97,7 +98,7 @@ def facing(corners: Tensor, faces: Tensor) -> Tensor:
 
 
 def margin(scene: Scene, crisp_depth: Tensor, width: float, push: Tensor) -> Contour:
-    """The strip around the outlines: opacity 1 - d / width at distance d, colour of the nearest outline point.
+    """The strip around the outlines: its opacity at distance d is 1 - d / width, its colour the nearest outline's.
 
     The strip recedes by push * d / width and shows only where it is nearer than what the pixel sees, so that
     it hides behind the mesh's own surface and covers what lies farther back. Where several strips meet, the one with
@@ -108,8 +109,8 @@ def margin(scene: Scene, crisp_depth: Tensor, width: float, push: Tensor) -> Con
     Args:
         scene: the projected meshes.
         crisp_depth: (scene.pixels,) depth that each pixel centre sees, infinite where it sees nothing.
-        width: of the strip, pixels.
-        push: (B,) world units.
+        width: width of the strip in pixels.
+        push: (B,) depth in world units by which the strip recedes at its outer end.
     """
     image, ends, pixel = pairs(scene, width)
     with torch.no_grad():
@@ -122,15 +123,15 @@ def margin(scene: Scene, crisp_depth: Tensor, width: float, push: Tensor) -> Con
 
 
 def uv_of(scene: Scene, ends: Tensor, near: Closest) -> Tensor:
-    """(L, 2) of the points."""
+    """UV coordinates (L, 2) of points on edges."""
     uv = scene.topology.uv.to(near.weight.dtype)
     return (near.weight[..., None] * uv[ends]).sum(1)
 
 
 def _silhouettes(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Image (N,) and ends (N, 2) of the edges between a front face and a back face or nothing.
+    """Image (N,) and ends (N, 2) of the edges where a front face meets a back face or the border.
 
-    The ends are the front face's own vertices, in the order in which it runs along the edge.
+    The ends are the front face's own vertices, in the order in which the face runs along the edge.
     """
     t = scene.topology
     front = F.pad(scene.facing, (0, 1))  # face -1, beyond the border, counts as seen from behind
@@ -141,10 +142,10 @@ def _silhouettes(scene: Scene) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def pairs(scene: Scene, reach: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Image (L,), ends (L, 2) and pixel (L,) for silhouette edges and all pixels within `reach` of them, and some more.
+    """Silhouette edges, each with all pixels within `reach` of it and some more: image (L,), ends (L, 2), pixel (L,).
 
-    Walks along the axis on which the edge is longer; across it, nothing farther than sqrt(2) reach can be in reach.
-    That keeps long edges cheap, which a bounding box would not.
+    It walks along the axis on which the edge is longer; across that axis, nothing farther than sqrt(2) reach can be in
+    reach. That keeps long edges cheap, which a bounding box would not.
     """
     image, ends = _silhouettes(scene)
     s, v = scene.size, len(scene.corners) // scene.batch
@@ -174,7 +175,7 @@ def pairs(scene: Scene, reach: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def closest(scene: Scene, image: Tensor, ends: Tensor, pixel: Tensor) -> Closest:
-    """The points of the edges ends (L, 2) of the meshes image (L,) that are closest to the pixels (L,)."""
+    """The points closest to pixels `pixel` (L,) on the edges `ends` (L, 2) of the meshes `image` (L,)."""
     at = ends + (image * (len(scene.corners) // scene.batch))[:, None]
     a, b = scene.corners.index_select(0, at[:, 0]), scene.corners.index_select(0, at[:, 1])
     run, to_pixel = b[:, :2] - a[:, :2], scene.centres(pixel) - a[:, :2]
@@ -187,7 +188,7 @@ def closest(scene: Scene, image: Tensor, ends: Tensor, pixel: Tensor) -> Closest
 
 
 def nearest(pixels: int, pixel: Tensor, distance: Tensor, candidate: Tensor) -> Tensor:
-    """Number of the candidate with the smallest distance for each pixel that has one; the first, if several do."""
+    """For each pixel that has candidates, the number of the nearest; of equally near ones, the first."""
     pair = candidate.nonzero()[:, 0]
     at, d = pixel[pair], distance[pair]
     best = d.new_full((pixels,), math.inf).scatter_reduce(0, at, d, "amin")

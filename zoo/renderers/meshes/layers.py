@@ -1,4 +1,4 @@
-"""What pixel centres see of meshes: face, weights, depth, UV and normal, differentiable but for the choice of face.
+"""What pixel centres see of meshes: face, weights, depth, UV and normal. All but the choice of face is differentiable.
 
 An object unit is half the width of the image at the distance of the origin, distance * tan(fov / 2) in world units.
 """
@@ -30,18 +30,18 @@ class Layer(NamedTuple):
     uv: Tensor  # (B, S, S, 2)
 
     def depths(self) -> Tensor:
-        """(B * S * S,) without gradient, infinite where nothing is hit."""
+        """Depth (B * S * S,) without gradient, infinite where nothing is hit."""
         return torch.where(self.hit, self.depth.detach(), torch.inf).reshape(-1)
 
 
 def object_unit(camera: Camera) -> Tensor:
-    """(B,) world units in an object unit, without gradient."""
+    """(B,) length of an object unit in world units, without gradient."""
     distance = camera.cam2world[:, :3, 3].detach().norm(dim=-1)
     return distance * math.tan(math.radians(camera.fov) / 2)
 
 
 def project(verts: Tensor, topology: Topology, camera: Camera, supersample: int) -> Scene:
-    """The scene of verts (B, V, 3), world frame, in images `supersample` times the camera's size."""
+    """Project vertices (B, V, 3), in the world frame, into images `supersample` times the camera's size."""
     unit = object_unit(camera)
     height = camera.to_camera(verts.detach())[..., 2:]
     least = (_PLANE * unit)[:, None, None]
@@ -54,8 +54,8 @@ def project(verts: Tensor, topology: Topology, camera: Camera, supersample: int)
     return Scene(corners.reshape(-1, 3), front, topology, camera.size * supersample, _NEAR * unit.min().item())
 
 
-def see(scene: Scene, count: int) -> list[Layer]:
-    """The nearest `count` front faces on each pixel, as layers from the nearest on."""
+def visible_layers(scene: Scene, count: int) -> list[Layer]:
+    """The nearest `count` front faces on each pixel, as layers, nearest first."""
     b, s, topology = scene.batch, scene.size, scene.topology
     ndc = torch.cat([1 - scene.corners[:, :2] * (2 / s), scene.corners[:, 2:]], 1)
     meshes = pytorch3d().structures.Meshes(ndc.view(b, -1, 3), topology.faces.expand(b, -1, -1))
@@ -71,21 +71,24 @@ def see(scene: Scene, count: int) -> list[Layer]:
 
 
 def _blend(weight: Tensor, corners: Tensor) -> Tensor:
-    """(..., C) mean of corners (..., 3, C) with weight (..., 3); several times faster than `sum` over so short an axis,
-    and exact where a matrix product would run in reduced precision."""
+    """Mean (..., C) of corners (..., 3, C), weighted by `weight` (..., 3).
+
+    It is several times faster than `sum` over so short an axis, and exact where a matrix product would run in reduced
+    precision.
+    """
     w0, w1, w2 = weight[..., None].unbind(-2)
     return w0 * corners[..., 0, :] + w1 * corners[..., 1, :] + w2 * corners[..., 2, :]
 
 
 def smooth_normals(scene: Scene, layer: Layer, points: Tensor) -> Tensor:
-    """(B, 3, S, S) unit normals of the smooth surface through points (B, V, 3), averaged by area over welded faces."""
+    """Unit normals (B, 3, S, S) of the smooth surface through points (B, V, 3), averaged by area over welded faces."""
     t = scene.topology
     p0, p1, p2 = (points.index_select(1, t.faces[:, k]) for k in range(3))
     flat = torch.linalg.cross(p1 - p0, p2 - p0)
     smooth = points.new_zeros(scene.batch, int(t.weld.max()) + 1, 3)
     for k in range(3):
         smooth = smooth.index_add(1, t.weld[t.faces[:, k]], flat)
-    smooth = F.normalize(smooth, dim=-1, eps=1e-18)  # the faces of a mesh of a thousandth of a unit are that small
+    smooth = F.normalize(smooth, dim=-1, eps=1e-18)  # a mesh a thousandth of a unit in size has such small faces
     image = torch.arange(scene.batch, device=points.device)[:, None, None, None]
     at_corners = smooth[image, t.weld[t.faces[layer.face]]]
     return F.normalize(_blend(layer.weight, at_corners), dim=-1).permute(0, 3, 1, 2)

@@ -1,13 +1,14 @@
 """Render textured meshes with gradients that are exact at outlines (Szabo, Meishvili, Favaro 2019, arXiv 1910.00287).
 
-Pixel centres see a face, and on it, differentiably, a depth, a UV and the texture there. To this crisp picture the mode
-adds what it does at outlines:
+Each pixel centre sees a face, and on it a depth, a UV and the texture there, all of them differentiable. The mode says
+what is done to this crisp picture at outlines:
 
-    crisp     nothing. No gradient moves an outline.
-    soft      a strip of decreasing opacity outside the outline, the paper's; enlarges the object by about half a strip.
-    centred   the area that the outline cuts off each pixel; exact for one straight outline per pixel.
-    aa        blends neighbouring pixels across the outline (Laine et al. 2020); for faces larger than a pixel only.
-    sigmoid   PyTorch3D's soft rasteriser (Liu et al. 2019), for comparison.
+    crisp     Nothing is done; no gradient moves an outline.
+    soft      A strip of decreasing opacity lies outside the outline, as in the paper; it enlarges the object by about
+              half a strip.
+    centred   Each pixel takes the area that the outline cuts off; exact for one straight outline per pixel.
+    aa        Neighbouring pixels blend across the outline (Laine et al. 2020); only for faces larger than a pixel.
+    sigmoid   PyTorch3D's soft rasteriser renders everything (Liu et al. 2019), for comparison.
 
 An object unit is half the width of the image at the distance of the origin, distance * tan(fov / 2) in world units.
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 from ...geometry import Camera
 from .antialias import antialias, half_plane, soft_raster
 from .boundary import Contour, Scene, margin
-from .layers import object_unit, project, see, smooth_normals
+from .layers import object_unit, project, smooth_normals, visible_layers
 from .topology import Topology
 
 MODES = ("crisp", "soft", "centred", "aa", "sigmoid")
@@ -35,12 +36,12 @@ class MeshRenderConfig:
     """What happens at outlines.
 
     Attributes:
-        mode: one of `MODES`, see the module.
+        mode: one of `MODES`; the docstring of the module explains them.
         margin_px: width of the soft strip in rendered pixels; for "sigmoid", twice the standard width of the edge.
         push: object units by which the strip recedes towards its outer end; for "sigmoid", the depth over which
-            surfaces mix. Must exceed the unevenness of an outline in depth, and stay below the distances between
+            surfaces mix. It must exceed the unevenness of an outline in depth, and stay below the distances between
             surfaces whose outlines are to be soft.
-        supersample: render this many times larger and average; for figures and gradient tests.
+        supersample: pictures are rendered this many times larger and averaged, for figures and gradient tests.
     """
 
     mode: str = "soft"
@@ -60,7 +61,7 @@ class MeshRenderConfig:
 
 
 class MeshRender(NamedTuple):
-    """Maps of B images of S x S pixels. Everything but `rgb` and `mask` is of the crisp picture, without outlines."""
+    """Maps of B images of S x S pixels. All but `rgb` and `mask` belong to the crisp picture, without soft outlines."""
 
     rgb: Tensor  # (B, 3, S, S) in [-1, 1] over the background
     mask: Tensor  # (B, 1, S, S) opacity in [0, 1], outlines included
@@ -81,21 +82,21 @@ def render_mesh(
 ) -> MeshRender:
     """Render B meshes with one topology, each from its own camera. Differentiable, once, in all three tensors.
 
-    Back faces and what is nearer to the camera than 1e-3 object units are not drawn. Runs in float32 outside autocast,
-    or in float64 if the vertices are.
+    Back faces, and surface nearer to the camera than 1e-3 object units, are not drawn. It runs outside autocast, in
+    float32, or in float64 if the vertices are float64.
 
     Args:
-        verts: (B, V, 3) world frame.
-        topology: shared connectivity and UV.
+        verts: (B, V, 3) vertices in the world frame.
+        topology: the connectivity and UV that the meshes share.
         texture: (B, 3, T, T) in [-1, 1]; UV -1 and 1 are the centres of the outermost texels.
-        background: (B, 3, S, S) in [-1, 1]; None: 0, so that `rgb` is premultiplied by `mask`.
+        background: (B, 3, S, S) in [-1, 1]; None stands for 0, so that `rgb` is premultiplied by `mask`.
         camera: B cameras, or one for all; S is its size.
-        config: see `MeshRenderConfig`.
-        normals: False leaves `normal` 0 and saves the time.
+        config: what happens at outlines.
+        normals: whether to compute `normal`; False leaves it 0 and saves the time.
 
     Raises:
-        ValueError: a tensor of the wrong shape, vertices that are not finite, or a camera at the origin.
-        ZooError: mode "sigmoid" without PyTorch3D's native part.
+        ValueError: a tensor has the wrong shape, a vertex is not finite, or a camera stands at the origin.
+        ZooError: the mode is "sigmoid" and PyTorch3D's native part does not load.
     """
     config = config or MeshRenderConfig()
     _check(verts, topology, texture, background, camera)
@@ -132,7 +133,7 @@ def _render(
 ) -> MeshRender:  # fmt: skip
     k = config.supersample
     scene, unit = project(verts, topology, camera, k), object_unit(camera)
-    layers = see(scene, 2 if config.mode == "centred" else 1)
+    layers = visible_layers(scene, 2 if config.mode == "centred" else 1)
     push, first = config.push * unit, layers[0]
     empty = F.pad(F.interpolate(behind, size=(scene.size, scene.size)), (0, 0, 0, 0, 0, 1))
     image = _over(_sample(texture, first.uv), first.hit, empty)
@@ -173,7 +174,7 @@ def _over(colour: Tensor, share: Tensor, below: Tensor) -> Tensor:
 
 
 def _dense(scene: Scene, texture: Tensor, contour: Contour, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Colour (B, 4, S, S) of an outline beside it, and share (L,) as (B, 1, S, S), 0 elsewhere."""
+    """The colour (B, 4, S, S) of outlines at the pixels beside them, and share (L,) as a map (B, 1, S, S)."""
     b, s = scene.batch, scene.size
     uv = share.new_zeros(scene.pixels, 2).index_put((contour.pixel,), contour.uv)
     opacity = share.new_zeros(scene.pixels).index_put((contour.pixel,), share)

@@ -1,8 +1,8 @@
 """Meshes whose connectivity is fixed while their vertices move: UV layout, faces, edges with the faces beside them.
 
-A vertex that lies on a seam of the UV layout exists once for each side of the seam, so that faces on both sides read
-their own UV; `weld` says which vertices are one point in space. Adjacency goes by the welded points: otherwise every
-seam would look like the border of the mesh and be drawn as a silhouette.
+A vertex on a seam of the UV layout exists once for each side of the seam, so that the faces on either side read their
+own UV; `weld` says which vertices are one point in space. Two faces are neighbours if they share welded points:
+otherwise every seam would look like the border of the mesh and be drawn as a silhouette.
 """
 
 import math
@@ -19,7 +19,7 @@ NO_FACE = -1
 
 
 class Edges(NamedTuple):
-    """Every edge of a mesh once. E edges, F faces; see `Topology`."""
+    """The E edges of a mesh with F faces, each of them once; the fields are those of `Topology`."""
 
     edges: Tensor
     twins: Tensor
@@ -53,9 +53,16 @@ class Topology:
 
     @classmethod
     def of(cls, uv: Tensor, positions: Tensor, faces: Tensor, weld: Tensor | None = None) -> "Topology":
-        """A topology from uv (V, 2), rest positions (V, 3), faces (F, 3) and weld (V,), open or closed.
+        """Make the topology of an open or closed mesh.
 
-        Without `weld` every vertex is its own point. Raises ValueError as `edges_of` does.
+        Args:
+            uv: (V, 2), see `Topology`.
+            positions: (V, 3) rest positions.
+            faces: (F, 3) int64.
+            weld: (V,) int64; without it, every vertex is its own point.
+
+        Raises:
+            ValueError: see `edges_of`.
         """
         weld = torch.arange(len(uv)) if weld is None else weld
         return cls(uv, positions, faces, weld, *edges_of(faces, weld))
@@ -73,11 +80,11 @@ def _copy(topology: Topology, device: torch.device) -> Topology:
 
 
 def edges_of(faces: Tensor, weld: Tensor) -> Edges:
-    """The edges of faces (F, 3) over vertices that stand on the points weld (V,).
+    """The edges of faces (F, 3) over vertices that stand on the points `weld` (V,).
 
     Raises:
-        ValueError: faces of another shape, that point outside the vertices, with two corners on one point, with more
-            than two at an edge, or two that run along their common edge in the same direction.
+        ValueError: `faces` has another shape, a face points outside the vertices or has two corners on one point, more
+            than two faces share an edge, or two run along their common edge in the same direction.
     """
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype != torch.int64 or not len(faces):
         raise ValueError(f"faces are {faces.dtype} {tuple(faces.shape)}; give int64 (F, 3) with at least one face")
@@ -108,20 +115,21 @@ def _refuse(bad: Tensor, message: Callable[[int], str]) -> None:
 
 
 @cache
-@torch.inference_mode(False)  # what is kept must serve training as well
+@torch.inference_mode(False)  # the cached tensors must serve training as well
 def octa_sphere(n: int) -> Topology:
     """A closed unit sphere from a folded octahedron, with azimuthal equidistant UVs.
 
     A square grid of 2 floor(n/2) + 1 points a side is folded into an octahedron, so the faces are almost equal in size.
-    uv is the direction in the image plane times the angle from +z over pi: 0 at the front pole, 1/2 at the equator, 1
-    at the back pole; the corners of the texture, beyond radius 1, are unused. The topology and the projection are
-    those of the `sphere` mesh in Szabo's pTFrenderer (2020), on which Szabo et al. 2019 build.
+    The UV is the direction in the image plane times the angle from +z over pi. Its length is 0 at the front pole, 1/2
+    at the equator and 1 at the back pole; the corners of the texture, beyond radius 1, are unused. The topology and the
+    projection are those of the `sphere` mesh in Szabo's pTFrenderer (2020), on which Szabo et al. 2019 build.
 
     Args:
-        n: grid cells across, 2 or more; odd numbers count as the even number below. 2 n^2 faces.
+        n: number of grid cells across, 2 or more. An odd number counts as the even number below it. There are 2 n^2
+            faces.
 
     Raises:
-        ValueError: n below 2.
+        ValueError: `n` is below 2.
     """
     if n < 2:
         raise ValueError(f"octa_sphere: n={n} leaves no grid; use 2 or more")
@@ -139,7 +147,7 @@ def octa_sphere(n: int) -> Topology:
     pole = sine < 1e-9
     angle = torch.atan2(sine, points[:, 2]) / math.pi
     uv = points[:, :2] * points.new_tensor([1, -1]) * (angle / sine.masked_fill(pole, 1))[:, None]
-    uv[pole & (points[:, 2] < 0)] = uv.new_tensor([0.0, -1.0])  # of the circle that is the back pole, its top
+    uv[pole & (points[:, 2] < 0)] = uv.new_tensor([0.0, -1.0])  # the top of the circle that is the back pole
 
     at = torch.arange(side * side).reshape(side, side)
     p00, p01, p10, p11 = at[:-1, :-1], at[:-1, 1:], at[1:, :-1], at[1:, 1:]
@@ -156,16 +164,16 @@ def _sign(x: Tensor) -> Tensor:
 
 
 def signed_volume(verts: Tensor, faces: Tensor) -> Tensor:
-    """(B,) volume enclosed by closed meshes verts (B, V, 3), faces (F, 3), in cubed units of the vertices.
+    """Volume (B,) that closed meshes with vertices (B, V, 3) and faces (F, 3) enclose, in cubed units of the vertices.
 
-    One sixth of the sum of p0 . (p1 x p2). It is negative for a mesh turned inside out, for example a hollow mask,
-    which back-face culling cannot tell from its convex counterpart.
+    It is one sixth of the sum of p0 . (p1 x p2). It is negative for a mesh turned inside out, for example a hollow
+    mask, which back-face culling cannot tell from its convex counterpart.
     """
     p0, p1, p2 = (verts[:, faces[:, k]] for k in range(3))
     return (p0 * torch.linalg.cross(p1, p2)).sum((1, 2)) / 6
 
 
 def rms_radius(verts: Tensor) -> Tensor:
-    """(B,) root mean square distance of the vertices (B, V, 3) from their mean, in their units."""
+    """Root mean square distance (B,) of vertices (B, V, 3) from their mean, in the units of the vertices."""
     spread = verts - verts.mean(1, keepdim=True)
     return spread.square().sum(-1).mean(1).clamp_min(1e-20).sqrt()

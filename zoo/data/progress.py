@@ -1,1 +1,0 @@
-"""A progress bar for work on images, on the error stream and only where somebody watches."""
