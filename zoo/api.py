@@ -109,9 +109,10 @@ def sample(
     """
     import torch
 
-    from .geometry import Light, Render
+    from .geometry import Render
     from .hub import load
-    from .output.sheets import MAPS, RELIGHT, grid, stack
+    from .output.lights import preset_lights
+    from .output.sheets import MAPS, grid, stack
 
     chosen = seeds_of(seeds) if isinstance(seeds, str) else seeds
     generator = load(model) if isinstance(model, str) else model
@@ -128,7 +129,7 @@ def sample(
 
     sheets = [grid(render(None), maps=maps or MAPS, labels=[str(seed) for seed in chosen])]
     if relight:
-        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in RELIGHT.values()]
+        lights = preset_lights(generator.device).values()
         sheets += [grid(render(light), maps=["rgb"]) for light in lights]
     return stack(sheets)
 
