@@ -22,10 +22,10 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
     """Write every map, view and light of a reconstruction, a sheet of all of them, its mesh and the object itself.
 
     Args:
-        rec: what inversion has found.
-        folder: where the files go; made if it is missing.
-        size: side of the pictures in pixels.
-        notes: what each picture says about its origin, see `save_png`; the name of the model is added.
+        rec: Is what inversion has found.
+        folder: Takes the files; it is made if it is missing.
+        size: Is the side of the pictures in pixels.
+        notes: Tells each picture's origin, see `save_png`; the name of the model is added.
 
     Returns:
         The files: `sheet.png`, one PNG for each picture, `mesh.glb` and `reconstruction.safetensors`.
