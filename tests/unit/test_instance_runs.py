@@ -361,4 +361,4 @@ def test_rotating_a_2d_gan(
     assert "use camera, sefa, ganspace" in failed(capsys, "rotate", gan, "--by", "eye")
     assert "without a camera" in failed(capsys, "rotate", gan, "--by", "camera")
     assert "--pitch 0.1" in failed(capsys, "rotate", gan, "--pitch", "0.1")
-    assert "use a StyleGAN2" in failed(capsys, "rotate", "pigan", "--by", "sefa")
+    assert "is no 2D GAN" in failed(capsys, "rotate", "pigan", "--by", "sefa")

@@ -21,15 +21,15 @@ _INTERRUPTED = 2  # SIGINT
 def invert(
     name: Name,
     photos: Annotated[list[Path], typer.Argument(help="One or several pictures.")],
-    out: Annotated[Path, typer.Option(help="Folder; with several pictures, one folder inside for each.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder; with several pictures, it has a folder for each.")] = Path("out"),
     align: Annotated[bool, typer.Option(help="Find the face; else the largest square in the middle is used.")] = True,
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
-    steps: Annotated[int, typer.Option(help="Of the search, at most.", min=1, max=10_000)] = 150,
-    prior: Annotated[float, typer.Option(help="More: likelier, less similar objects.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the draws that the search starts from.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of the search, at most.", min=1, max=10_000)] = 150,
+    prior: Annotated[float, typer.Option(help="Higher: objects are likelier, but less similar.", min=0.0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the candidates that the search starts from.", min=0)] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
-    size: Annotated[int, typer.Option(help="Of the pictures written.", min=16, max=1024)] = 128,
+    size: Annotated[int, typer.Option(help="Side of the written pictures in pixels.", min=16, max=1024)] = 128,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -86,7 +86,7 @@ def invert(
 
 
 def _folders(photos: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Where the files of each picture go: no two in one folder, also where upper and lower case are one."""
+    """Give each picture a folder of its own, even on disks that do not tell upper from lower case."""
     if len(photos) == 1:
         return [(photos[0], out)]
     stems = [printable(photo.stem) for photo in photos]

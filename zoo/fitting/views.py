@@ -80,7 +80,7 @@ class Fitted:
         return light, self.geometry.view.expand(len(x), -1)
 
     def paths(self, category: str, frames: int) -> dict[str, tuple[Light, Tensor]]:
-        """Lights and viewpoints of two films: in one the view swings from side to side and back, in the other the light."""
+        """Lights and viewpoints of two closed films: the view swings in one, the light in the other."""
         swing = torch.sin(torch.arange(frames) * 2 * math.pi / frames)
         zero = torch.zeros(frames)
         reach = math.radians(REACH.get(category, FURTHEST))
