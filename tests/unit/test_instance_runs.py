@@ -158,7 +158,7 @@ def test_an_interrupted_run_must_be_finished_first(
         instances.run_all(job, "heads:0-1", advance=stop)
     for benchmark in ("instances", "identity"):
         err = failed(capsys, "compare", str(out), "--benchmark", benchmark, "--json")
-        assert f"{out / 'head0001'}: not finished; the same zoo run command goes on" in err
+        assert f"{out / 'head0001'}: not finished; repeat the zoo run command to continue" in err
     instances.run_all(job, "heads:0-1")
     assert len(read_run(out).pictures) == 2
 

@@ -146,7 +146,7 @@ def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
     """
     folder = Path(folder).expanduser()
     if not (folder / SETTINGS).is_file():
-        raise ConfigError(f"{folder}: is no folder of zoo run, which has a {SETTINGS}")
+        raise ConfigError(f"{folder}: is no folder of zoo run: it has no {SETTINGS}")
     settings = _read_json(folder / SETTINGS)
     if not isinstance(settings, dict) or not isinstance(settings.get("gan"), str):
         raise _unreadable(folder / SETTINGS, "does not name the GAN of the run")
@@ -154,10 +154,10 @@ def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
     if unfinished := [p.name for p in places if not (p / RESULT).is_file()]:
         more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
         raise ConfigError(
-            f"{folder / unfinished[0]}{more}: not finished; the same zoo run command goes on, or delete it"
+            f"{folder / unfinished[0]}{more}: not finished; repeat the zoo run command to continue, or delete it"
         )
     if not places:
-        raise ConfigError(f"{folder}: no picture is finished; the same zoo run command goes on")
+        raise ConfigError(f"{folder}: no picture is finished; repeat the zoo run command to continue")
     return FinishedRun(folder, settings, [_finished(place) for place in places])
 
 
