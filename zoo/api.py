@@ -1,4 +1,4 @@
-"""What the commands train, finetune, compare and sample do, for scripts: `zoo.train` and so on.
+"""What the commands `train`, `finetune`, `compare` and `sample` do, for scripts: `zoo.train` and so on.
 
 Nothing heavy is imported until a function runs.
 """
@@ -25,39 +25,39 @@ MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
 
 
 def train(recipe: str, overrides: Sequence[str] = (), /, **settings: Any) -> Path:
-    """Train from scratch, go on with `resume="auto"`, or start from weights with `init=NAME`.
+    """Train from scratch, continue a run with `resume="auto"`, or start from weights with `init=NAME`.
 
     Args:
-        recipe: a recipe or method name, or the path of a YAML file.
-        overrides: as on the command line, e.g. `["data=folder", "trainer.max_kimg=1"]`.
-        settings: the same as keywords, e.g. `trainer={"max_kimg": 1}`; they win.
+        recipe: Names a recipe, a method, or a YAML file by its path.
+        overrides: Set values as on the command line, e.g. `["data=folder", "trainer.max_kimg=1"]`.
+        settings: Do the same as keywords, e.g. `trainer={"max_kimg": 1}`; where both speak, keywords win.
 
     Returns:
         The run's folder, which `zoo.load` takes.
 
     Raises:
-        ConfigError: unknown names or keys, values that cannot work, a run that is there already, a missing device.
-        Interrupted: a signal ended it; what was learned is saved.
+        ConfigError: A name or key is unknown, a value cannot work, the run exists already, or a device is missing.
+        Interrupted: A signal ended the training; what was learned is saved.
     """
     given = [*overrides, *_overrides(settings)]
     return _start(recipes.load_run(recipe, given), ["train", recipe, *given])
 
 
 def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Path:
-    """Train weights further: their recipe and architecture, its last stage, a third of its learning rates.
+    """Train weights further, by the last stage of the recipe that made them, at a third of its learning rates.
 
     Args:
-        name: weights to start from, any name that `zoo.load` takes.
-        overrides: as on the command line, e.g. `["data=folder", "data.root=my_faces"]`.
-        settings: the same as keywords; they win.
+        name: Names the weights to start from, as `zoo.load` takes them.
+        overrides: Set values as on the command line, e.g. `["data=folder", "data.root=my_faces"]`.
+        settings: Do the same as keywords; where both speak, keywords win.
 
     Returns:
         The run's folder, which `zoo.load` takes.
 
     Raises:
-        ConfigError: as `train`.
-        WeightsError: the card does not say which recipe trained the weights.
-        Interrupted: a signal ended it; what was learned is saved.
+        ConfigError: A name or key is unknown, a value cannot work, the run exists already, or a device is missing.
+        WeightsError: The card does not say which recipe trained the weights.
+        Interrupted: A signal ended the training; what was learned is saved.
     """
     from .systems.start import finetune as configure
 
@@ -66,15 +66,18 @@ def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Pa
 
 
 def compare(names: Sequence[str] = (), benchmark: str = "heads", **options: Any) -> "Comparison":
-    """Score methods and baselines under one protocol, with pictures; Ctrl-C keeps the rows that are finished.
+    """Score methods and baselines under one protocol, with pictures. Ctrl-C keeps the rows that are finished.
 
     Args:
-        names: what `zoo.load` takes, and folders of `zoo run`; by default all trained weights that suit the benchmark.
-        benchmark: for example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists them all.
-        options: see `zoo.evaluation.comparison.compare`.
+        names: Say what to score: names that `zoo.load` takes, and folders of `zoo run`. By default all trained weights
+            that suit the benchmark are scored.
+        benchmark: Is for example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists all of them.
+        options: Are those of `zoo.evaluation.comparison.compare`.
 
     Raises:
-        ConfigError: unknown names or benchmark, a method that makes pictures only, `bfm` without a `data_root`.
+        ConfigError: A name, the benchmark or a setting is unknown or missing, or a method cannot be scored.
+        DataError: The benchmark's data is missing or unreadable.
+        WeightsError: Files are damaged.
     """
     from .evaluation.comparison import compare as run
     from .evaluation.scores import named
@@ -96,22 +99,25 @@ def sample(
     """Draw objects as a contact sheet, one column for each seed.
 
     Args:
-        model: any name that `zoo.load` takes, or a generator.
-        seeds: numbers, or text such as "0-7" or "3,5,8"; a seed is the same object alone and in company.
-        size: side of each picture in pixels.
-        psi: truncation, 1 = none, 0 = the average object.
-        yaw, pitch: where the camera stands, radians; see `Camera.orbit`.
-        maps: rows, out of rgb, albedo, normal, depth and shading; by default all that the method has.
-        relight: add a row for each of five lights.
+        model: Is a generator, or any name that `zoo.load` takes.
+        seeds: Are numbers, or text such as "0-7" or "3,5,8". A seed gives the same object alone and among others.
+        size: Is the side of each picture in pixels.
+        psi: Truncates: 1 leaves the objects as they are, 0 makes each the average object.
+        yaw: Says in radians how far the head turns to its left, see `Camera.orbit`.
+        pitch: Says in radians how far the chin is raised.
+        maps: Names the rows, out of rgb, albedo, normal, depth and shading; by default all that the method has.
+        relight: Adds a row for each of five lights.
 
     Raises:
-        ConfigError: wrong seeds, an unknown map, a method without light to change or without a camera to turn.
+        ConfigError: Seeds are wrong, a map is unknown, or the method has no light to change or no camera to turn.
+        WeightsError: Weights are missing or damaged.
     """
     import torch
 
-    from .geometry import Light, Render
+    from .geometry import Render
     from .hub import load
-    from .output.sheets import MAPS, RELIGHT, grid, stack
+    from .output.lights import preset_lights
+    from .output.sheets import MAPS, grid, stack
 
     chosen = seeds_of(seeds) if isinstance(seeds, str) else seeds
     generator = load(model) if isinstance(model, str) else model
@@ -128,13 +134,17 @@ def sample(
 
     sheets = [grid(render(None), maps=maps or MAPS, labels=[str(seed) for seed in chosen])]
     if relight:
-        lights = [Light.of(0.25, 0.75, *slope).to(generator.device) for slope in RELIGHT.values()]
+        lights = preset_lights(generator.device).values()
         sheets += [grid(render(light), maps=["rgb"]) for light in lights]
     return stack(sheets)
 
 
 def seeds_of(text: str) -> list[int]:
-    """Numbers and ranges as a list: `"0-3,8"` -> [0, 1, 2, 3, 8]. Raises ConfigError."""
+    """Read numbers and ranges: `"0-3,8"` becomes `[0, 1, 2, 3, 8]`.
+
+    Raises:
+        ConfigError: The text has another form, or asks for too many objects.
+    """
     out: list[int] = []
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
@@ -151,7 +161,11 @@ def seeds_of(text: str) -> list[int]:
 
 
 def draw(generator: "Generator", seeds: Sequence[int], psi: float) -> "Latents":
-    """One object for each seed; a seed is the same object alone and in company. Raises ConfigError if there is none."""
+    """Draw one object for each seed. A seed gives the same object alone and among others.
+
+    Raises:
+        ConfigError: There are no seeds.
+    """
     if not seeds:
         raise ConfigError("no seeds: give one or more, e.g. range(8)")
     parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
@@ -168,7 +182,7 @@ def _start(run: RunConfig, command: list[str]) -> Path:
         return start(run, *initial(run), command=shlex.join(["zoo", *command]))
     except MisconfigurationException as error:
         asked = f"trainer.accelerator={run.trainer.accelerator} trainer.devices={run.trainer.devices}"
-        raise ConfigError(f"{asked} cannot be had here; leave them out, or see zoo doctor ({error})") from error
+        raise ConfigError(f"{asked}: not on this machine; leave them out, or see zoo doctor ({error})") from error
 
 
 def _overrides(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

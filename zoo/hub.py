@@ -1,7 +1,7 @@
 """From a name to a network and back: list, build, load, save, card. Functions that need torch import it themselves.
 
-Weights travel as a folder of `model.safetensors` (its header carries the config), `config.json` (a copy, for people)
-and `README.md` (the card). Nothing here unpickles, and no file is parsed before its hash has been compared with its
+Weights travel as a folder with `model.safetensors` (its header carries the config), `config.json` (a copy for people)
+and `README.md` (the card). Nothing here unpickles, and no file is parsed before its hash has been compared with the
 card.
 """
 
@@ -29,32 +29,33 @@ names_left(__name__)
 
 
 def card(name: str) -> Card:
-    """The card of weights, by any name that `load` takes.
+    """Read the card of weights, by any name that `load` takes.
 
     Raises:
-        ConfigError: unknown name.
-        WeightsError: no card there, or it cannot be read.
+        ConfigError: The name is unknown.
+        WeightsError: There is no card, or it cannot be read.
     """
     place = locate(name)
     folder = place if place.is_dir() else place.parent
     if not (folder / CARD).is_file():
-        raise WeightsError(f"{folder}: no {CARD}, so nothing is known of these weights")
+        raise WeightsError(f"{folder}: no {CARD}, so nothing is known about these weights")
     return cards.read(folder / CARD)
 
 
 def load(name: str, *, device: str = "auto", pretrained: bool = True, **overrides: Any) -> "Generator":
-    """A trained network: averaged weights, verified, in evaluation mode, frozen, with `.name` and `.card`.
+    """Load a trained network: averaged weights, verified, in evaluation mode, frozen, with `.name` and `.card`.
 
     Args:
-        name: a method (`shadegan`, its default weights), `method.tag`, `file:PATH` of a folder, a .safetensors file, a
-            run of `zoo train` or one of its checkpoints, or `hf:org/repo@revision`. A path that exists needs no prefix.
-        device: "auto" (GPU if there is one), or what torch calls a device.
+        name: A method (`shadegan` means its default weights), `method.tag`, `file:PATH` of a folder, a .safetensors
+            file, a run of `zoo train` or one of its checkpoints, or `hf:org/repo@revision`. A path that exists needs
+            no prefix.
+        device: "auto" takes a GPU if there is one; else any device that torch knows.
         pretrained: False gives the same architecture with random weights, as `build` does.
-        overrides: fields of the Config that leave the weights' shapes alone, e.g. `steps=24`.
+        overrides: Change fields of the Config that leave the weights' shapes alone, e.g. `steps=24`.
 
     Raises:
-        ConfigError: unknown name or field, the nearest are offered; a device that is not there.
-        WeightsError: missing or damaged file, wrong hash, weights that do not fit or are not finite.
+        ConfigError: A name or field is unknown, the nearest one is offered; or the device is missing.
+        WeightsError: A file is missing or damaged, its hash is wrong, or its weights do not fit or are not finite.
     """
     import torch
 
@@ -78,21 +79,21 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
 
 
 def load_reconstruction(path: "str | Path", generator: "Generator | None" = None) -> "Reconstruction":
-    """What `Reconstruction.save` wrote, with its generator.
+    """Read what `Reconstruction.save` has written, with its generator.
 
     Args:
-        path: the .safetensors file.
-        generator: the one that made it; by default the file's own, if it is among those that are shipped.
+        path: Is the .safetensors file.
+        generator: Is the one that made it; by default the file's own is loaded, if its weights are shipped.
 
     Raises:
-        WeightsError: missing or damaged, made with other weights, or with weights that are not shipped.
+        WeightsError: The file is missing or damaged, or was made with other weights or with ones that are not shipped.
     """
     from .editing import reconstruction
 
     if generator is None:
         name = reconstruction.model_of(path)
         if name not in registry.weights():  # a file must not choose what else is opened
-            raise WeightsError(f"{path}: made with {name!r}, no shipped weights; pass its generator")
+            raise WeightsError(f"{path}: made with {name!r}, which are no shipped weights; pass its generator")
         generator = load(name)
     return reconstruction.read(path, generator)
 
@@ -108,18 +109,18 @@ def save(
     """Write weights, config and card to a folder that `load("file:folder")` reads back bit for bit.
 
     Args:
-        model: from `build` or `load`, or any instance of a registered class.
-        folder: made if missing.
-        card: what is known of the weights; hash, size and number of parameters are filled in.
-        discriminator: state to travel along, so that fine-tuning goes on from it; see `discriminator`.
-        overwrite: replace weights that lie there already.
+        model: Comes from `build` or `load`, or is any instance of a registered class.
+        folder: Takes the files; it is made if it is missing.
+        card: Says what is known about the weights; hash, size and number of parameters are filled in.
+        discriminator: Holds the discriminator's state, so that fine-tuning can continue with it.
+        overwrite: Replaces weights that are there already.
 
     Returns:
         The folder.
 
     Raises:
-        WeightsError: weights lie there already, or tensors share memory.
-        ConfigError: the class of the model is not registered.
+        WeightsError: The folder holds weights already, or tensors share memory.
+        ConfigError: The class of the model is not registered.
     """
     from .weights import files as weights
 

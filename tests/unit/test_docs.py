@@ -1,5 +1,7 @@
 """The documents against the code: links, commands, overrides, code blocks, paths."""
 
+import ast
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:zoo|tests|configs)/[\w./-]+)`")
 STAND_INS = {"ellipsoid": "shadegan", "ellipsoid_heads32": "shadegan_heads32"}  # the walk-through's own method
 IMAGINARY = {"zoo/generators/ellipsoid.py", "configs/generator/ellipsoid.yaml", "configs/ellipsoid_heads32.yaml"}
+
+NO_PARTS = {"zoo.format"}  # a key in the header of weights
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -99,6 +103,38 @@ def test_settings_are_real(page: Path) -> None:
 def test_python_blocks_compile(page: Path) -> None:
     for number, block in enumerate(blocks(page, "python", "py")):
         compile(block, f"{page.name}, block {number + 1}", "exec")
+
+
+def exists(name: str) -> bool:
+    """Whether `zoo.a.b.c` is a module, or something in one."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+@pages
+def test_named_parts_of_zoo_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":  # names what was there before, too
+        return
+    named = set(re.findall(r"`(zoo(?:\.\w+)+)(?=[`(])", prose(page)))
+    for block in blocks(page, "python", "py"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "zoo":
+                named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert [name for name in sorted(named - NO_PARTS) if not exists(name)] == []
+
+
+def test_the_drawing_of_the_house_shows_every_folder() -> None:
+    drawing = next(block for block in blocks(ROOT / "docs" / "CONTRIBUTING.md", "text") if block.startswith("zoo/"))
+    folders = {path.parent.name for path in (ROOT / "zoo").glob("*/__init__.py")}
+    assert sorted(folder for folder in folders if f"-- {folder}/" not in drawing) == []
 
 
 @pages

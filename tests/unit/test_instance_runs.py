@@ -157,7 +157,7 @@ def test_an_interrupted_run_must_be_finished_first(
         instances.run_all(job, "heads:0-1", advance=stop)
     for benchmark in ("instances", "identity"):
         err = failed(capsys, "compare", str(out), "--benchmark", benchmark, "--json")
-        assert f"{out / 'head0001'}: not finished; the same zoo run command goes on" in err
+        assert f"{out / 'head0001'}: not finished; repeat the zoo run command to continue" in err
     instances.run_all(job, "heads:0-1")
     assert len(read_run(out).pictures) == 2
 
@@ -360,4 +360,4 @@ def test_rotating_a_2d_gan(
     assert "use camera, sefa, ganspace" in failed(capsys, "rotate", gan, "--by", "eye")
     assert "without a camera" in failed(capsys, "rotate", gan, "--by", "camera")
     assert "--pitch 0.1" in failed(capsys, "rotate", gan, "--pitch", "0.1")
-    assert "use a StyleGAN2" in failed(capsys, "rotate", "pigan", "--by", "sefa")
+    assert "is no 2D GAN" in failed(capsys, "rotate", "pigan", "--by", "sefa")

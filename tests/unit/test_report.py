@@ -161,6 +161,8 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
         "Rotated",
         "Test images",
     ]
+    lit = [label for label, _ in comparison.sheets["tiny"][1].rows]
+    assert lit == ["light front", "light left", "light right", "light top", "light below"]  # as `zoo invert` has them
     text = write_report(comparison, tmp_path / "report.html").read_text(encoding="utf-8")
     strips = [strip for sheets in comparison.sheets.values() for sheet in sheets for strip in sheet.rows]
     assert len(Page(text).images) == len(strips)

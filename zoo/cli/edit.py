@@ -1,4 +1,4 @@
-"""Commands that change objects, drawn or found in photographs: relight, rotate, interpolate, mix."""
+"""Commands that change objects, drawn or found in photographs: `relight`, `rotate`, `interpolate`, `mix`."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Seed = Annotated[str, typer.Option(help="Objects of the model: 3, or 0-3, or 3,5,8.")]
 Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")]
-Frames = Annotated[int, typer.Option(help="Of the whole film.", min=2, max=2000)]
+Frames = Annotated[int, typer.Option(help="Frames in the whole film.", min=2, max=2000)]
 Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]
 Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")]
 
@@ -37,7 +37,7 @@ def relight(
     maps: Maps = "rgb",
     device: Device = "auto",
 ) -> None:
-    """Film objects while a light goes round them.
+    """Film objects while a light moves around them.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def rotate(
     seed: Seed = "",
     source: From = None,
     out: Annotated[Path, typer.Option(help=".png for a sheet; .mp4, .webp, .gif or a new folder.")] = Path("views.png"),
-    yaws: Annotated[str, typer.Option(help="Radians, e.g. -0.5,0,0.5.")] = "-0.5,-0.25,0,0.25,0.5",
+    yaws: Annotated[str, typer.Option(help="Angles in radians, e.g. -0.5,0,0.5.")] = "-0.5,-0.25,0,0.25,0.5",
     pitch: Pitch = 0.0,
     by: Annotated[
         str, typer.Option(help="camera; for 2D GANs a line in the code: sefa or ganspace. Default: camera, or sefa.")
@@ -68,7 +68,7 @@ def rotate(
     maps: Maps = "rgb",
     device: Device = "auto",
 ) -> None:
-    """Show objects from given angles; for a swing from side to side there is zoo turntable.
+    """Show objects from given angles. To swing from side to side, use zoo turntable.
 
     \b
     Examples:
@@ -120,7 +120,7 @@ def mix(
     name: Name,
     seed: Seed = "",
     source: From = None,
-    layers: Annotated[str, typer.Option(help="First layers of the first object, one sheet column each.")] = "",
+    layers: Annotated[str, typer.Option(help="Numbers of layers from the first object; one column each.")] = "",
     out: Annotated[Path, typer.Option(help="PNG.")] = Path("mix.png"),
     size: Size = 128,
     psi: EditPsi = None,
@@ -129,7 +129,7 @@ def mix(
     maps: Maps = "rgb",
     device: Device = "auto",
 ) -> None:
-    """Mix two objects: the first layers of one, the other layers of the other (photographs count first, then seeds).
+    """Mix two objects: the first layers of one, the rest of the other. Photographs come first, then seeds.
 
     Example: zoo mix shadegan --from out/reconstruction.safetensors --seed 8 --layers 0,2,3,4 --out mix.png
     """
@@ -153,7 +153,7 @@ def mix(
 def _views(
     generator: "Generator", objects: "Latents", angles: list[float], pitch: float, by: str, size: int
 ) -> "Iterator[Render]":
-    """Renders from the angles, turned `by` camera or a line in the code."""
+    """Render objects from the angles, turned `by` camera or by a line in the code."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -164,7 +164,7 @@ def _views(
     if by == "camera":
         return rotate(generator, objects, angles, pitch, size=size)
     if pitch:
-        raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads from side to side alone; leave it out")
+        raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads only from side to side; leave it out")
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("training a pose probe", total=500)
@@ -174,7 +174,7 @@ def _views(
 def _film(
     renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str], side: int, n: int
 ) -> None:
-    """`frames` renders of `n` objects, each `side` pixels wide."""
+    """Write a film from `frames` renders of `n` objects, each `side` pixels wide."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Commands that score: eval, compare."""
+"""Commands that score: `eval`, `compare`."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def evaluate(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
     benchmark: Benchmark = "heads",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Order and weights of the probe.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the probe: order and first weights.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Score one method, by default with SIDE (depth, x 1e-2) and MAD (normals, degrees).
@@ -42,19 +42,19 @@ def evaluate(
 def compare(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="What zoo.load takes, folders of zoo run; settings. Default: all weights."),
+        typer.Argument(help="What zoo.load takes, folders of zoo run, and settings. Default: all weights."),
     ] = None,
     benchmark: Benchmark = "heads",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Order and weights of the probes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the probes: order and first weights.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="HTML report; compare-<benchmark>.html, or none with --json.")
+        Path | None, typer.Option(help="HTML report. Default: compare-<benchmark>.html, or none with --json.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare methods and baselines under one protocol: a table and an HTML report.
 
-    Ctrl-C ends it with the rows that are finished.
+    Ctrl-C ends the comparison and keeps the rows that are finished.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command that fits a method to given pictures: run."""
+"""The command that fits a method to given pictures: `run`."""
 
 import json
 import shlex
@@ -16,13 +16,13 @@ def run(
     source: Annotated[str, typer.Argument(help="A picture, a folder, heads:0-3 (with true depth) or seed:0-3.")],
     overrides: Overrides = None,
     gan: Annotated[str, typer.Option(help="The 2D GAN to learn from: what zoo.load takes.")] = "stylegan2.heads64",
-    out: Annotated[Path, typer.Option(help="Folder; the same command goes on where it stopped.")] = Path("gan2shape"),
+    out: Annotated[Path, typer.Option(help="Folder; the same command continues where it stopped.")] = Path("gan2shape"),
     joint: Annotated[bool, typer.Option("--joint", help="One set of networks for all pictures.")] = False,
     align: Annotated[bool, typer.Option("--align", help="Find the face first (extra identity).")] = False,
-    psi: Annotated[float, typer.Option(help="Truncation of seed: pictures.", min=0, max=2)] = 0.7,
+    psi: Annotated[float, typer.Option(help="Truncation of the pictures of seed:0-3.", min=0, max=2)] = 0.7,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Recover shape, albedo, light and viewpoint from pictures with what a 2D GAN knows (GAN2Shape).
+    """Recover shape, albedo, light and viewpoint from pictures, with the help of a 2D GAN (GAN2Shape).
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def run(
 
 
 def _line(result: dict[str, Any]) -> str:
-    """Name, time by kind of step, and SIDE stage by stage."""
+    """A line with name, time by kind of step, and SIDE stage by stage."""
     seconds: dict[str, float] = {"inversion": result["inversion_seconds"]}
     for record in result["records"]:
         seconds[record["step"]] = seconds.get(record["step"], 0.0) + record["seconds"]
@@ -64,7 +64,7 @@ def _line(result: dict[str, Any]) -> str:
 
 
 def _means(results: list[dict[str, Any]]) -> list[str]:
-    """A line with SIDE and MAD stage by stage, means over pictures, if their true depth is known."""
+    """A line with mean SIDE and MAD stage by stage, if the true depth of the pictures is known."""
     from ..fitting.runs import stage_means
 
     def means(key: str) -> list[float]:

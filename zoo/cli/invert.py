@@ -7,37 +7,29 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import ConfigError, Interrupted, ZooError
-from ..output.sheets import RELIGHT
 from ..runtime.files import printable
 from .options import Device, Name
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from ..editing.reconstruction import Reconstruction
-    from ..geometry import Render
-
 _INTERRUPTED = 2  # SIGINT
-_VIEWS = (-0.5, -0.25, 0.0, 0.25, 0.5)
 
 
 def invert(
     name: Name,
     photos: Annotated[list[Path], typer.Argument(help="One or several pictures.")],
-    out: Annotated[Path, typer.Option(help="Folder; with several pictures, one folder inside for each.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder; with several pictures, it has a folder for each.")] = Path("out"),
     align: Annotated[bool, typer.Option(help="Find the face; else the largest square in the middle is used.")] = True,
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
-    steps: Annotated[int, typer.Option(help="Of the search, at most.", min=1, max=10_000)] = 150,
-    prior: Annotated[float, typer.Option(help="More: likelier, less similar objects.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the draws that the search starts from.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of the search, at most.", min=1, max=10_000)] = 150,
+    prior: Annotated[float, typer.Option(help="Higher: objects are likelier, but less similar.", min=0.0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the candidates that the search starts from.", min=0)] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
-    size: Annotated[int, typer.Option(help="Of the pictures written.", min=16, max=1024)] = 128,
+    size: Annotated[int, typer.Option(help="Side of the written pictures in pixels.", min=16, max=1024)] = 128,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -49,6 +41,7 @@ def invert(
       zoo invert shadegan head.png --no-align --mask mask.png --out out
     """
     from ..editing.inversion import invert as run
+    from ..editing.writing import write_reconstruction
     from ..hub import load
 
     if (vgg is None) != (lpips is None):
@@ -70,7 +63,9 @@ def invert(
                 generator, photo, steps=steps, align=align, mask=mask, prior=prior, perceptual=perceptual, seed=seed,
                 progress=not as_json,
             )  # fmt: skip
-            row |= {"folder": str(folder), "files": write_all(rec, folder, size, printable(photo))} | asdict(rec.fit)
+            notes = {"photo": printable(photo), "command": shlex.join(["zoo", *sys.argv[1:]])}
+            files = write_reconstruction(rec, folder, size, notes)
+            row |= {"folder": str(folder), "files": [str(file) for file in files]} | asdict(rec.fit)
             pitch, yaw = rec.camera.pose[0].tolist()
             row |= {"yaw": round(yaw, 4), "pitch": round(pitch, 4)}
             if not as_json:
@@ -91,7 +86,7 @@ def invert(
 
 
 def _folders(photos: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Where the files of each picture go: no two in one folder, also where upper and lower case are one."""
+    """Give each picture a folder of its own, even on disks that do not tell upper from lower case."""
     if len(photos) == 1:
         return [(photos[0], out)]
     stems = [printable(photo.stem) for photo in photos]
@@ -106,43 +101,3 @@ def _folders(photos: list[Path], out: Path) -> list[tuple[Path, Path]]:
             taken.add(name.casefold())
         folders.append(out / name)
     return list(zip(photos, folders, strict=True))
-
-
-def write_all(rec: "Reconstruction", folder: Path, size: int, photo: str) -> list[str]:
-    """Every map, view, light and the mesh of a reconstruction as files, and one sheet of all pictures."""
-    from ..geometry import Light
-    from ..images import resize
-    from ..output.colours import show_image, to_pil
-    from ..output.meshes import export
-    from ..output.sheets import MAPS, captioned, grid, save_png
-
-    notes = {"model": rec.generator.name, "photo": photo, "command": shlex.join(["zoo", *sys.argv[1:]])}
-    own = rec.render(size=size)
-    target = to_pil(show_image(resize(rec.image, size).clamp(-1, 1))[0])
-    first = {"photograph": target, "reconstruction": _shot(own)}
-    first |= {name: grid(own, maps=[name]) for name in MAPS[1:] if getattr(own, name) is not None}
-    if rec.light is not None and own.shading is not None:
-        diffuse = (own.shading - rec.light.ambient) / rec.light.diffuse.clamp_min(1e-3)
-        first["diffuse"] = to_pil(diffuse.clamp(0, 1).expand(-1, 3, -1, -1)[0])
-    pitch = rec.camera.pose[0, 0].item()
-    views = {f"yaw {yaw:+.2f}": _shot(rec.render(rec.generator.camera(yaw, pitch, size))) for yaw in _VIEWS}
-    rows = [first, views]
-    if rec.generator.uses_light:
-        lights = {k: Light.of(0.25, 0.75, *slope).to(rec.generator.device) for k, slope in RELIGHT.items()}
-        rows.append({f"light {k}": _shot(rec.render(light=light, size=size)) for k, light in lights.items()})
-    paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
-    for row in rows:
-        paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
-    paths.append(export(rec.mesh(), folder / "mesh.glb"))
-    paths.append(rec.save(folder / "reconstruction.safetensors"))
-    return [str(path) for path in paths]
-
-
-def _shot(render: "Render") -> "Image":
-    from ..output.sheets import grid
-
-    return grid(render, maps=["rgb"])
-
-
-def _slug(caption: str) -> str:
-    return caption.replace(" ", "_").replace("+", "")

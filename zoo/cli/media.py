@@ -1,4 +1,4 @@
-"""Commands that make something to look at: sample, turntable, figure, export."""
+"""Commands that make something to look at: `sample`, `turntable`, `export`, `figure`."""
 
 import math
 from pathlib import Path
@@ -54,7 +54,7 @@ def turntable(
     seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "",
     source: From = None,
     out: Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
-    frames: Annotated[int, typer.Option(help="Of one swing.", min=2, max=2000)] = 60,
+    frames: Annotated[int, typer.Option(help="Frames in one swing.", min=2, max=2000)] = 60,
     fps: Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)] = 25,
     size: Size = 128,
     psi: EditPsi = None,
@@ -113,7 +113,7 @@ def export(
 
 def figure(
     name: Name,
-    seeds: Annotated[str, typer.Option(help="Objects, e.g. 0-5; with --interpolate from each to the next.")] = "0-5",
+    seeds: Annotated[str, typer.Option(help="Objects, e.g. 0-5; with --interpolate, from each to the next.")] = "0-5",
     out: Annotated[Path, typer.Option(help="PNG.")] = Path("figure.png"),
     interpolate: Annotated[bool, typer.Option("--interpolate", help="Walk from object to object.")] = False,
     reach: Annotated[float, typer.Option(help="Outermost views, degrees to each side.", min=0, max=180)] = 90.0,

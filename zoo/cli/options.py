@@ -25,7 +25,7 @@ def finite(value: float | None) -> float | None:
 Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
 
 
-Size = Annotated[int, typer.Option(help="Pixels.", min=8, max=1024)]
+Size = Annotated[int, typer.Option(help="Side of each picture in pixels.", min=8, max=1024)]
 
 
 Psi = Annotated[float, typer.Option(help="Truncation: 1 = none, 0 = the average object.", callback=finite)]
@@ -37,10 +37,10 @@ Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to it
 Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=finite)]
 
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
-From = Annotated[list[Path] | None, typer.Option("--from", help="A reconstruction of zoo invert; may be repeated.")]
+From = Annotated[list[Path] | None, typer.Option("--from", help="A file from zoo invert; may be repeated.")]
 
 
 EditPsi = Annotated[
@@ -54,7 +54,7 @@ EditPsi = Annotated[
 def subjects(
     name: str, seed: str, source: list[Path] | None, psi: float | None, device: str
 ) -> "tuple[Generator, Latents]":
-    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if nothing is."""
+    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if there are neither."""
     from ..editing.codes import at, truncate
     from ..editing.reconstruction import read
     from ..hub import load
@@ -68,7 +68,7 @@ def subjects(
 
 
 def notes_of(generator: "Generator", seeds: str, source: list[Path] | None = None) -> dict[str, str]:
-    """What a picture must say of itself to be made again."""
+    """What a picture must say about itself so that it can be made again."""
     command = shlex.join(["zoo", *sys.argv[1:]])
     notes = {"model": str(getattr(generator, "name", "")), "command": command}
     if source:
@@ -82,7 +82,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 
 def watched(as_json: bool) -> bool:
-    """Whether to show progress, on the error stream: scripts that read JSON get none, people who pipe it do."""
+    """Whether to show progress, on the error stream. Scripts that read JSON get none; people who pipe it do."""
     return not as_json or sys.stderr.isatty()
 
 
@@ -92,7 +92,7 @@ Overrides = Annotated[
 
 
 def speak() -> None:
-    """Show what zoo says while it works; Lightning's own remarks only when something is wrong."""
+    """Show what zoo says while it works, and Lightning's own remarks only when something is wrong."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("zoo")

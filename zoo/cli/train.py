@@ -1,4 +1,4 @@
-"""Commands that train: train, finetune."""
+"""Commands that train, and that keep what was learned: `train`, `finetune`, `save`."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def train(
     overrides: Overrides = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train from scratch, go on with resume=auto, or start from weights with init=NAME.
+    """Train from scratch, continue a run with resume=auto, or start from weights with init=NAME.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def finetune(
     overrides: Overrides = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train weights further on your own images: their recipe, a third of its learning rates.
+    """Train weights further on your own images, by their recipe, at a third of its learning rates.
 
     Example: zoo finetune shadegan data=folder data.root=my_faces
     """
@@ -57,7 +57,7 @@ def save(
     run: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Option(help="Folder to write; its name becomes the name of the weights.")],
     summary: Annotated[str, typer.Option(help="One line for the card.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that lie there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that are there.")] = False,
 ) -> None:
     """Keep the averaged weights of a run, with their discriminator and a card, as zoo.load and the hub take them.
 
@@ -83,7 +83,7 @@ def _print(run: RunConfig) -> None:
 
 
 def _tell(folder: Path) -> None:
-    """Where the run is, and what to do with it."""
+    """Say where the run is, and what to do with it."""
     method = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"]
     film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(method).uses_camera else ""
     typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png{film}")

@@ -17,9 +17,9 @@ class CodeSpace:
     """Principal axes of a generator's codes, in which its own codes are about standard normal (GANSpace, 2020).
 
     Attributes:
-        mean: (1, ...) the average code.
-        axes: (K, D) orthonormal rows, D numbers in a code.
-        deviations: (K,) standard deviation along each.
+        mean: (1, ...) is the average code.
+        axes: (K, D) has orthonormal rows; D is the number of numbers in a code.
+        deviations: (K,) is the standard deviation along each axis.
     """
 
     mean: Tensor
@@ -28,7 +28,7 @@ class CodeSpace:
 
     @classmethod
     def of(cls, generator: Generator) -> "CodeSpace":
-        """The 256 main axes of 10,000 fixed codes."""
+        """The space of a generator, from the 256 main axes of 10,000 fixed codes."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             codes = generator.mapping(torch.randn(_DRAWS, generator.config.z_dim).to(generator.device)).flatten(1)
@@ -38,7 +38,7 @@ class CodeSpace:
         return cls(mean, axes.T[kept], values[kept] / _DRAWS**0.5)
 
     def code(self, weights: Tensor) -> Tensor:
-        """Codes (B, ...) at positions (B, K), 0 = the average, 1 = one deviation."""
+        """Codes (B, ...) at positions (B, K), where 0 is the average and 1 is one deviation."""
         return self.mean + ((weights * self.deviations) @ self.axes).view(-1, *self.mean.shape[1:])
 
     def weights(self, code: Tensor) -> Tensor:
@@ -47,16 +47,17 @@ class CodeSpace:
 
 
 def at(generator: Generator, code: Tensor) -> Latents:
-    """The objects of inner codes (B, ...)."""
+    """The objects that have the inner codes (B, ...)."""
     return Latents(torch.zeros(len(code), generator.config.z_dim, device=code.device), code=code)
 
 
 def truncate(generator: Generator, latents: Latents, psi: float) -> Latents:
-    """Objects moved towards the average one: psi 1 leaves them, 0 is the average. Unlike `Latents.psi`, also those
-    whose code was optimised.
+    """Move objects towards the average one: psi 1 leaves them as they are, 0 gives the average.
+
+    Unlike `Latents.psi`, this also moves objects whose code was optimised.
 
     Raises:
-        ConfigError: a method without an average object.
+        ConfigError: The method has no average object.
     """
     if psi == 1:
         return latents
@@ -66,17 +67,20 @@ def truncate(generator: Generator, latents: Latents, psi: float) -> Latents:
 
 
 def layer_count(generator: Generator) -> int:
-    """How many layers of a generator have a code of their own. Raises ConfigError if none has."""
+    """How many layers of a generator have a code of their own.
+
+    Raises:
+        ConfigError: None has.
+    """
     generator.need_layers()
     return generator.code_layers
 
 
 def mix(generator: Generator, first: Latents, second: Latents, layers: int) -> Latents:
-    """Objects whose first `layers` layers are those of `first` and the rest those of `second` (style mixing, Karras
-    et al. 2019).
+    """Mix styles (Karras et al. 2019): the first `layers` layers are those of `first`, the rest those of `second`.
 
     Raises:
-        ConfigError: a method that feeds one code to all layers, or a number of layers that it does not have.
+        ConfigError: The method feeds one code to all its layers, or has fewer than `layers`.
     """
     count = layer_count(generator)
     if not 0 <= layers <= count:
@@ -86,10 +90,10 @@ def mix(generator: Generator, first: Latents, second: Latents, layers: int) -> L
 
 
 def between(generator: Generator, objects: Latents, frames: int) -> Latents:
-    """`frames` objects on the straight way in code space from each of the objects to the next, both ends included.
+    """`frames` objects along straight lines in code space, from each of the objects to the next, ends included.
 
     Raises:
-        ConfigError: fewer than two objects, fewer frames than objects, or a method whose codes are photographs.
+        ConfigError: There are fewer than two objects or fewer frames than objects, or the objects are photographs.
     """
     _need_codes(generator)
     legs = len(objects) - 1

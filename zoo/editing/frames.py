@@ -1,4 +1,4 @@
-"""Objects under moving lights, from given angles, and on the way to each other; one render for each frame."""
+"""Objects under moving lights, from given angles, and turning into each other; one render for each frame."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,17 +17,17 @@ LINES: dict[str, Callable[[PictureGAN], Tensor]] = {"sefa": directions.sefa, "ga
 
 
 def light_path(frames: int, reach: float = 1.2, ambient: float = 0.25, diffuse: float = 0.75) -> Light:
-    """Lights on a closed way around the camera: right, above, left, below, each `reach` = tan of the angle away."""
+    """Lights on a closed path around the camera: right, above, left, below; `reach` is the tangent of their angle."""
     turn = torch.arange(frames) * (2 * math.pi / frames)
     strengths = torch.tensor([2 * ambient - 1, 2 * diffuse - 1]).expand(frames, 2)
     return Light(torch.cat([strengths, reach * torch.stack([turn.cos(), turn.sin()], 1)], 1))
 
 
 def relight(generator: Generator, latents: Latents, camera: Camera, lights: Light) -> Iterator[Render]:
-    """B objects from one camera (or one each) under one light after the other.
+    """Render B objects from one camera, or from one each, under one light after the other.
 
     Raises:
-        ConfigError: a method without light.
+        ConfigError: The method has no light.
     """
     if not generator.uses_light:
         name = generator.name or type(generator).__name__
@@ -44,10 +44,10 @@ def rotate(
     size: int = 128,
     light: Light | None = None,
 ) -> Iterator[Render]:
-    """B objects from one angle after the other, radians.
+    """Render B objects from one angle after the other, in radians.
 
     Raises:
-        ConfigError: a method without cameras.
+        ConfigError: The method ignores its camera.
     """
     generator.need_camera("view from another angle")
     return (_render(generator, latents, generator.camera(yaw, pitch, size), light) for yaw in yaws)
@@ -62,25 +62,25 @@ def rotate_along(
     size: int = 128,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Render]:
-    """B heads of a 2D GAN from one angle after the other, radians, as far as a line in its code turns them.
+    """Draw B heads of a 2D GAN from one angle after the other, as far as a line in its code turns them.
 
     Args:
-        generator: a `PictureGAN` of heads framed like the embedded ones, which the pose probe knows.
-        latents: of the heads.
-        yaws: as the pose probe sees them.
-        line: how the line is found, one of `LINES`.
-        size: of the pictures.
-        advance: called with 1 after each of 500 steps of training the probe.
+        generator: Is a `PictureGAN` of heads that are framed like the embedded ones, which the pose probe knows.
+        latents: Are the heads.
+        yaws: Are the wanted angles in radians, as the pose probe sees them.
+        line: Says how the line is found; one of `LINES`.
+        size: Is the side of the pictures in pixels.
+        advance: Is called with 1 after each of the 500 steps in which the probe is trained.
 
     Raises:
-        ConfigError: another method, or no such way.
-        ZooError: no line turns the pictures.
+        ConfigError: The method is no 2D GAN, or `line` is unknown.
+        ZooError: No line turns the pictures.
     """
     if line not in LINES:
         raise ConfigError(f"unknown line {line!r}; use {' or '.join(LINES)}")
     if not isinstance(generator, PictureGAN):
         name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} has no code along whose lines heads turn; use a 2D GAN, e.g. stylegan2")
+        raise ConfigError(f"{name} is no 2D GAN, so no line in its code turns heads; use one, e.g. stylegan2")
     probe = train_pose_probe(advance=advance).to(generator.device)
     turn = directions.find_turn(generator, LINES[line](generator), probe)
     codes, camera = directions.turned(generator, latents, yaws, turn, probe), generator.camera(size=size)
@@ -97,7 +97,11 @@ def interpolate(
     size: int = 128,
     light: Light | None = None,
 ) -> Iterator[Render]:
-    """One object turning into the next, through all of them: `frames` renders of one object, see `between`."""
+    """Render objects turning into each other, from the first to the last, in `frames` renders; see `between`.
+
+    Raises:
+        ConfigError: There are fewer than two objects or fewer frames than objects, or the objects are photographs.
+    """
     path, camera = between(generator, latents, frames), generator.camera(yaw, pitch, size)
     return (_render(generator, path[i : i + 1], camera, light) for i in range(frames))
 

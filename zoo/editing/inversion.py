@@ -1,7 +1,7 @@
 """Inversion: the object, camera and light of a generator that explain a photograph best.
 
 Codes, poses and lights are searched in units of their own prior deviations, so that one learning rate serves them all
-and the prior is a sum of squares (ShadeGAN's inversion has the same on frequencies and phases). Random draws are
+and the prior is a sum of squares, as it is for frequencies and phases in ShadeGAN's inversion. Random draws are
 compared with the photograph first; the best few are refined together at low resolution, the best of these at full
 resolution. The published inversions never update the pose, because they build rays without gradients; here gradients
 reach code, pose and light alike, through the renderer and through the cut of the photograph.
@@ -25,10 +25,10 @@ from .problem import Guess, Perceptual, Problem
 from .reconstruction import Fit, Reconstruction
 
 DRAWS, DRAW_SIZE, DRAW_BATCH = 128, 16, 16  # random objects that are compared with the photograph first
-STARTS = 3  # of them are refined
-KEPT = 128  # least side of the photograph that stays with a reconstruction
-_RATE = 0.06  # in prior deviations
-_PATIENCE, _PROGRESS = 40, 0.005  # stop once so many steps have lowered the loss by less than this
+STARTS = 3  # so many of them are refined
+KEPT = 128  # least side, in pixels, of the photograph that a reconstruction keeps
+_RATE = 0.06  # learning rate in prior deviations
+_PATIENCE, _PROGRESS = 40, 0.005  # stop when so many steps have lowered the loss by less than this
 _FAR = 2.5  # deviations from the pose prior beyond which the camera is not to be trusted
 
 
@@ -51,20 +51,23 @@ def invert(
     does a loss that is no longer a number.
 
     Args:
-        generator: any, from `zoo.load`.
-        image, align, mask: see `zoo.editing.photo.read_photo`.
-        steps: of Adam at most; a search that no longer gets better ends earlier.
-        size: side in pixels at which they are compared; by default that of the generator's images, or 64.
-        perceptual: a further distance of images, e.g. `LPIPS.from_files(vgg, linear)`.
-        prior: how strongly code, pose and light are pulled to their averages; more gives likelier, less similar
-            objects.
-        seed: of the random draws that the search starts from.
-        progress: show a bar with loss and time left, on a terminal.
+        generator: Is any that `zoo.load` gives.
+        image: Is the photograph, see `zoo.editing.photo.read_photo`.
+        steps: Limits the steps of Adam; a search that no longer improves ends earlier.
+        size: Is the side in pixels at which render and photograph are compared; by default that of the generator's
+            images, or 64.
+        align: Says whether to find the face first.
+        mask: Is a picture that is white where the object is.
+        perceptual: Is a further distance of images, e.g. `LPIPS.from_files(vgg, linear)`.
+        prior: Says how strongly code, pose and light are pulled towards their averages; a larger value gives objects
+            that are likelier and less similar.
+        seed: Draws the candidates that the search starts from.
+        progress: Shows a bar with the loss and the time left, on a terminal.
 
     Raises:
-        ConfigError: `steps`, `size` or `prior` out of range, or a method without cameras.
-        DataError: the photograph cannot be used.
-        ZooError: `align` without its packages, or a generator that renders nothing but NaN.
+        ConfigError: `steps`, `size` or `prior` is out of range, or the method has no camera.
+        DataError: The photograph cannot be used.
+        ZooError: The packages that `align` needs are missing, or the generator renders nothing but NaN.
     """
     if steps < 1 or not 0 <= prior < math.inf:
         raise ConfigError(f"steps={steps}, prior={prior}: use 1 step or more, and a finite prior of 0 or more")
@@ -84,7 +87,7 @@ def invert(
 
 
 def natural_size(generator: Generator) -> int:
-    """Side of the images that a generator learnt from: its own, or that of the recipe on its card, or 64."""
+    """Side of the images that a generator learnt from: its own, else that of the recipe on its card, else 64."""
     if generator.picture_size is not None:
         return generator.picture_size
     recipe = generator.card.recipe if generator.card is not None else ""
@@ -93,7 +96,7 @@ def natural_size(generator: Generator) -> int:
 
 @contextmanager
 def undisturbed(generator: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and gradients on, for a while; then every part in the mode it had."""
+    """Keep a network in evaluation mode with gradients on; afterwards every part returns to the mode it had."""
     modes = {module: module.training for module in generator.modules()}
     generator.eval()
     try:
@@ -105,7 +108,7 @@ def undisturbed(generator: nn.Module) -> Iterator[None]:
 
 
 def _search(problem: Problem, steps: int, size: int, source: torch.Generator, show: "_Show") -> tuple[Guess, str, int]:
-    """The best guess, why the search ended, and the steps it took."""
+    """Search for the best guess; also say why the search ended, and how many steps it took."""
     sampling = problem.generator.search_sampling()
     best = problem.draw(DRAWS, source)
     try:
@@ -121,14 +124,14 @@ def _search(problem: Problem, steps: int, size: int, source: torch.Generator, sh
             best, stopped, more = _refine(problem, best, steps - used, size, sampling, show)
             used += more
         return best, stopped, used
-    except KeyboardInterrupt:  # while drawing: nothing better than the average is known
+    except KeyboardInterrupt:  # while drawing: nothing better than the average is known yet
         return best.pick(torch.tensor([0], device=best.code.device)), "interrupted", 0
 
 
 def _refine(
     problem: Problem, guess: Guess, steps: int, size: int, sampling: Any, show: "_Show"
 ) -> tuple[Guess, str, int]:
-    """Adam on all guesses at once; the best single one that was ever seen."""
+    """Refine all guesses at once by Adam; the result is the best single one that was ever seen."""
     parts = [part.requires_grad_() for part in guess.parts()]
     optimiser = torch.optim.Adam(parts, lr=_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _RATE / 10)
@@ -182,7 +185,7 @@ def _reconstruction(problem: Problem, guess: Guess, size: int, stopped: str, ste
 
 
 def measure(rgb: Tensor, image: Tensor, weight: Tensor, **rest: Any) -> Fit:
-    """Errors of a render (1, 3, S, S) against the photograph, both in [-1, 1], over the pixels that count."""
+    """Measure a render (1, 3, S, S) against the photograph, both in [-1, 1], over the pixels that count."""
     error, share = (rgb - image) / 2, weight.sum().clamp_min(1e-6) * 3
     mse = ((error.square() * weight).sum() / share).item()
     l1 = ((error.abs() * weight).sum() / share).item()
@@ -193,8 +196,10 @@ def measure(rgb: Tensor, image: Tensor, weight: Tensor, **rest: Any) -> Fit:
 def read_off(
     generator: Generator, explain: Callable[[Tensor, int], Explanation], photo: Photo, size: int
 ) -> Reconstruction:
-    """What a method's encoder sees in a photograph. Eyes and nose move with the pose that it finds, so the photograph
-    is cut twice."""
+    """Read object, camera and light off a photograph by a method's encoder.
+
+    Eyes and nose move with the pose that the encoder finds, so the photograph is cut twice.
+    """
     photo = photo.to(generator.device)
     pose = torch.zeros(1, 2, device=generator.device)
     for _ in range(2):

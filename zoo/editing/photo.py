@@ -23,22 +23,22 @@ from ..runtime.files import printable
 
 Source = str | os.PathLike[str] | Picture | Image.Image | np.ndarray | Tensor
 
-# Eyes (the middle of each, the one on the left of the picture first) and the base of the nose, as dlib's five-point
+# Eyes (the middle of each, beginning on the left of the picture) and the base of the nose, as dlib's five-point
 # predictor finds them.
 #
-# The embedded heads: world coordinates that fit the points found on 300 training images best (3 px of 256 remain,
-# mostly differences between people); mirrored and averaged.
+# The embedded heads: world coordinates that best fit the points found on 300 training images, mirrored and averaged.
+# An error of 3 px of 256 remains, mostly because people differ.
 HEAD_POINTS = ((-0.0222, 0.0083, 0.0565), (0.0222, 0.0083, 0.0565), (0.0, -0.0259, 0.0723))
-# CelebA's aligned pictures of 178 x 218 px: eyes as its authors place them, the nose at the height that it has on
-# photographs (0.78 eye distances below); then the papers' crop, 0.8 of the width in the middle.
+# CelebA's aligned pictures of 178 x 218 px: eyes where its authors place them, the nose at the height that it has on
+# photographs (0.78 eye distances below them); then the papers' crop, the middle 0.8 of the width.
 _CELEBA_PIXELS = ((70.745, 112.0), (108.237, 112.0), (89.491, 141.2))
 _CELEBA_SIDE, _CELEBA_CENTRE = 178 * 0.8, (89.0, 109.0)
-# FFHQ's: where they are found on 28 pictures of a network trained on it, mirrored and averaged. Its authors' rule puts
-# the eyes at a quarter of the frame's half on either side of the middle, and a little above it.
+# FFHQ: where the points are found on 28 pictures by a network trained on it, mirrored and averaged. Its authors' rule
+# puts the eyes at a quarter of the frame's half on either side of the middle, and a little above it.
 _FFHQ_POINTS = ((-0.245, -0.042), (0.245, -0.042), (0.0, 0.32))
-_MARGIN = 2  # the canvas is so many times wider than the frame, for turned and shifted cuts
+_MARGIN = 2  # the canvas is this many times wider than the frame, for turned and shifted cuts
 _FRAME = 256  # side of the frame on the canvas; also the largest side of a canvas that is not aligned
-_SEARCH = 800  # larger photographs are searched for faces at this size
+_SEARCH = 800  # photographs larger than this are searched for faces at this size
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class Photo:
     """A photograph, ready to be cut.
 
     Attributes:
-        canvas: (1, 3, C, C) in [-1, 1]. It stands on the generator's backdrop already: colours have been multiplied by
-            the mask, once.
-        known: (1, 1, C, C) in [0, 1], 0 where the canvas is wider than the photograph.
-        mask: (1, 1, C, C) in [0, 1] of the object, if it was given.
-        points: (3, 2) eyes and nose on the canvas, -1..1, x right and y down; None if the canvas is the frame.
+        canvas: (1, 3, C, C) in [-1, 1] stands on the generator's backdrop already: colours have been multiplied by the
+            mask, once.
+        known: (1, 1, C, C) in [0, 1] is 0 where the canvas is wider than the photograph.
+        mask: (1, 1, C, C) in [0, 1] covers the object, if a mask was given.
+        points: (3, 2) says where eyes and nose lie on the canvas, -1..1, x right and y down; None if the canvas is the
+            frame.
     """
 
     canvas: Tensor
@@ -59,13 +60,15 @@ class Photo:
     points: Tensor | None = None
 
     def to(self, device: torch.device) -> "Photo":
-        """The same photograph on another device."""
+        """The photograph on another device."""
         moved = (None if x is None else x.to(device) for x in (self.canvas, self.known, self.mask, self.points))
         return Photo(*moved)  # type: ignore[arg-type]
 
     def cut(self, points: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Picture (B, 3, S, S), known (B, 1, S, S) and mask in the frame where eyes and nose lie at `points`
-        (B, 3, 2); gradients reach the points. Without them, or without a face, the canvas is the frame."""
+        """Cut picture (B, 3, S, S), known (B, 1, S, S) and mask so that eyes and nose lie at `points` (B, 3, 2).
+
+        Gradients reach the points. Without points, or without a face, the whole canvas is the frame.
+        """
         maps = torch.cat([self.canvas, self.known, *([] if self.mask is None else [self.mask])], 1)
         side = size if self.points is None else size * _MARGIN
         maps = resize(maps, side)
@@ -74,8 +77,13 @@ class Photo:
         return maps[:, :3], maps[:, 3:4], maps[:, 4:] if self.mask is not None else None
 
     def misfit(self, points: Tensor) -> Tensor:
-        """(B,) mean square of the distances, in halves of the frame, that remain between eyes and nose and where they
-        were expected (B, 3, 2), after turning, shifting and scaling; they tell of the pose. 0 without a face."""
+        """How far eyes and nose remain from where they were expected (B, 3, 2), after turning, shifting and scaling.
+
+        What remains depends on the pose.
+
+        Returns:
+            Mean squared distances (B,), in halves of the frame; 0 without a face.
+        """
         if self.points is None:
             return points.new_zeros(len(points))
         p, q = (torch.view_as_complex(x.contiguous()) for x in (points, self.points.expand_as(points)))
@@ -99,7 +107,7 @@ def _resample(maps: Tensor, found: Tensor, wanted: Tensor, size: int) -> Tensor:
 def frame_points(generator: Generator, pose: Tensor, size: int) -> Tensor:
     """Where eyes and nose lie (B, 3, 2), -1..1, on the training images of a generator at poses (B, 2).
 
-    Heads turn about their middle, so their eyes move with the pose; CelebA's and FFHQ's stay where they are.
+    The embedded heads turn about their middle, so their eyes move with the pose; in CelebA and FFHQ they stay in place.
     """
     data = "" if generator.card is None else generator.card.data.lower()
     if "heads" in data:
@@ -114,18 +122,19 @@ def frame_points(generator: Generator, pose: Tensor, size: int) -> Tensor:
 
 
 def read_photo(source: Source, generator: Generator, *, align: bool = True, mask: Source | None = None) -> Photo:
-    """A photograph as a generator wants it.
+    """Read a photograph and frame it as a generator's training images were framed.
 
     Args:
-        source: path, PIL image, `Picture`, (H, W, 3|4) uint8 array, or (3, H, W) or (1, 3, H, W) tensor in [-1, 1].
-        generator: whose framing is wanted, see `frame_points`.
-        align: find the face (extra `identity`); False takes the largest square in the middle as the frame.
-        mask: picture of the same size, white where the object is; by default the alpha channel, if there is one. What
-            it leaves out becomes the generator's backdrop.
+        source: Is a path, a PIL image, a `Picture`, an array (H, W, 3|4) of uint8, or a tensor (3, H, W) or
+            (1, 3, H, W) in [-1, 1].
+        generator: Says which framing is wanted, see `frame_points`.
+        align: Finds the face (extra `identity`); False takes the largest square in the middle as the frame.
+        mask: Is a picture of the same size, white where the object is; by default the alpha channel, if there is one.
+            What it leaves out becomes the generator's backdrop.
 
     Raises:
-        DataError: not a picture, of an unusable size or kind, no face in it, or a mask of another size.
-        ZooError: `align` without the packages it needs.
+        DataError: The source is no picture or of an unusable size or kind, shows no face, or its mask has another size.
+        ZooError: The packages that `align` needs are missing.
     """
     picture, white = _open(source), generator.scene.white_back
     image, alpha, where = picture.on(white), picture.alpha, picture.where
@@ -174,7 +183,7 @@ def _photo(parts: list[Image.Image], points: Tensor | None) -> Photo:
 
 
 def _turn(wanted: Tensor, found: Tensor) -> Tensor:
-    """The complex factor (...) of the similarity that brings complex points (..., 3) closest to others."""
+    """The complex factor (...) of the similarity that brings complex points (..., 3) closest to others (..., 3)."""
     p, q = wanted - wanted.mean(-1, keepdim=True), found - found.mean(-1, keepdim=True)
     return (q * p.conj()).sum(-1) / p.abs().square().sum(-1)
 
@@ -203,11 +212,11 @@ def _from_tensor(value: Tensor) -> Image.Image:
 
 
 def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
-    """Eyes (the one on the left of the picture first) and base of the nose of the largest face, (3, 2) pixels.
+    """Find eyes and base of the nose of the largest face, (3, 2) in pixels, beginning with the eye on the left.
 
     Raises:
-        ZooError: the packages of the extra `identity` are missing.
-        DataError: no face.
+        ZooError: The packages of the extra `identity` are missing.
+        DataError: There is no face.
     """
     detector, predictor = _detector()
     scale = max(1.0, max(image.size) / _SEARCH)

@@ -14,10 +14,10 @@ from .codes import CodeSpace, at
 from .photo import Photo, frame_points
 
 _PYRAMID = (2, 4, 8)
-_LEAST = 1e-3  # distance below which nothing is gained
+_LEAST = 1e-3  # distances below this gain nothing
 _OUTSIDE = 0.05  # weight of what lies beyond the rendered object before an unknown background
-_RIM_SIZE = 16  # at which the border of a photograph is looked at
-_PLAIN = 0.1  # a border this close to the generator's background colour, in [-1, 1], is no unknown background
+_RIM_SIZE = 16  # size in pixels at which the border of a photograph is examined
+_PLAIN = 0.1  # a border this close to the generator's background colour, in [-1, 1], counts as that background
 _CODE, _POSE, _LIGHT = 1.0, 0.3, 0.3  # weights of the mean squares of the priors
 _POINTS = 0.3 / 0.03**2  # weight of the landmarks' misfit: predictor and people differ by 3 % of half the frame
 
@@ -40,7 +40,7 @@ class Guess:
         return [self.code, self.pose, self.light]
 
     def pick(self, rows: Tensor) -> "Guess":
-        """Detached copies of some."""
+        """Detached copies of some guesses."""
         return Guess(*(part.detach()[rows].clone() for part in self.parts()))
 
 
@@ -68,7 +68,7 @@ class Problem:
         return bool((near & (known > 0.5))[rim].float().mean() > 0.75)
 
     def draw(self, n: int, source: torch.Generator) -> Guess:
-        """Random guesses: codes truncated by half, poses and lights from their priors; the first is all average."""
+        """Draw guesses: codes truncated by half, poses and lights from their priors; the first one is the average."""
 
         def normal(count: int, scale: float = 1.0) -> Tensor:
             drawn = torch.randn(n, count, generator=source) * scale
@@ -79,7 +79,7 @@ class Problem:
         return Guess(normal(len(self.space.deviations), 0.7), normal(2), normal(lights))
 
     def pose(self, guess: Guess) -> Tensor:
-        """(B, 2) pitch and yaw in radians."""
+        """Pitch and yaw (B, 2) in radians."""
         return self.pose_mean + guess.pose * self.pose_std
 
     def light(self, guess: Guess) -> Light | None:
@@ -96,15 +96,17 @@ class Problem:
         return self.photo.cut(frame_points(self.generator, self.pose(guess), size), size)
 
     def weigh(self, render: Render, known: Tensor) -> Tensor:
-        """(B, 1, S, S) how much each pixel counts. What is behind the person on a photograph is none of the
-        generator's business, so beyond the outline that it renders little counts; no gradient moves that outline to
-        make the weights better."""
+        """How much each pixel counts, (B, 1, S, S).
+
+        The generator need not explain what is behind the person on a photograph, so pixels beyond the outline that it
+        renders count little. The weights pass no gradient: the outline does not move to make them better.
+        """
         if self.plain or render.mask is None:
             return known.expand(len(render.rgb), -1, -1, -1)
         return known * render.mask.detach().clamp(_OUTSIDE, 1)
 
     def losses(self, guess: Guess, size: int, sampling: Any = None) -> tuple[Tensor, Tensor]:
-        """(B,) what is minimised, and the distance from the photograph in it."""
+        """What is minimised (B,), and the distance from the photograph (B,) that is part of it."""
         render = self.render(guess, size, sampling)
         image, known, _ = self.target(guess, size)
         weight = self.weigh(render, known)
@@ -121,6 +123,6 @@ class Problem:
         if guess.light.shape[1]:
             priors = priors + _LIGHT * guess.light.square().mean(1)
         points = self.photo.misfit(frame_points(self.generator, self.pose(guess), size))
-        # The logarithm is the likelihood of an error of unknown size: the less a generator can show what is on the
+        # The logarithm is the likelihood of an error of unknown size: the less a generator can show of what is on the
         # photograph, the more its priors count.
         return (distance + _LEAST).log() + self.strength * (priors + _POINTS * points), distance

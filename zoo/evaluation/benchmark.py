@@ -102,7 +102,7 @@ class Options:
 
 
 class Benchmark(ABC):
-    """A protocol, its data, and what is to be measured. One in `zoo/evaluation/benchmarks/` is known everywhere.
+    """A protocol, its data, and what is to be measured. Every command knows those in `zoo/evaluation/benchmarks/`.
 
     Attributes:
         title: Headline of the page.
@@ -113,7 +113,7 @@ class Benchmark(ABC):
         bar_caption: What the table's caption says of bars and figures.
         published: Figures of others that are shown in a table of their own.
         protocol: Name of the protocol, with every departure from it.
-        subjects: Row name to what is measured, in the order of the rows. One that was given may have become several.
+        subjects: Maps row names to what is measured, in the order of the rows. One given subject may become several.
     """
 
     title: ClassVar[str]
@@ -130,7 +130,7 @@ class Benchmark(ABC):
         """Read the data, and refuse subjects that cannot be measured before any long work begins.
 
         Args:
-            subjects: Row name to subject.
+            subjects: Maps row names to subjects.
             options: How to open the benchmark.
 
         Raises:

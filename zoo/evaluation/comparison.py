@@ -48,12 +48,12 @@ def compare(
     """Measure baselines and subjects under one protocol, and picture them. Ctrl-C keeps the rows that are finished.
 
     Args:
-        subjects: Row name to generator, function or folder of `zoo run`, as the benchmark takes them.
+        subjects: Maps row names to generators, functions and folders of `zoo run`, as the benchmark takes them.
         benchmark: A name of `benchmarks.names`.
         quick: Take fewer images and steps; the protocol's name says so.
         seed: Seed of latents and probes.
         progress: Show progress bars with the time left.
-        command: What the report calls the way to repeat it; by default this process's command line.
+        command: The command that repeats it, for the report; by default this process's command line.
         settings: The benchmark's own, for example `data_root`.
 
     Raises:

@@ -37,7 +37,7 @@ def evaluate(model: "Subject", benchmark: str = "heads", *, name: str | None = N
 def score(
     model: "Subject", benchmark: str = "heads", *, name: str | None = None, **options: Any
 ) -> "tuple[Benchmark, Row]":
-    """As `evaluate`: the row itself, and the benchmark that knows how to show it."""
+    """Score one method as `evaluate` does, but give the row itself, and the benchmark that knows how to show it."""
     from . import benchmarks
     from .comparison import measure
 
@@ -49,7 +49,7 @@ def score(
 
 
 def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
-    """What names stand for, by the name of its row.
+    """Load what names stand for; the result maps row names to subjects.
 
     Args:
         names: What `load` takes, and folders of `zoo run` where the benchmark takes them; none at all stands for all
@@ -57,7 +57,7 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
         benchmark: A name of `benchmarks.names`.
 
     Raises:
-        ConfigError: A name is unknown, or two rows have the same.
+        ConfigError: A name is unknown, or two rows have the same name.
         WeightsError: Files are damaged.
     """
     from ..fitting.runs import is_run, labels, read_run

@@ -16,19 +16,19 @@ from ..heads.model import HeadModel
 from ..heads.sampling import LIGHT_PRIOR, sample_heads
 from ..probes.pose import PoseProbe
 
-Turner = Callable[[Sequence[float]], Tensor]  # V yaws in radians to pictures (N, V, 3, S, S) in [-1, 1] of N faces
+Turner = Callable[[Sequence[float]], Tensor]  # from V yaws in radians to pictures (N, V, 3, S, S) of N faces
 
 
 def turners_of(name: str, generator: Generator, latents: Latents, size: int, probe: PoseProbe) -> dict[str, Turner]:
     """The ways in which a generator called `name` can turn faces, by their row names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: The generator can turn no faces.
     """
     if generator.uses_camera:
         return {name: lambda yaws: _by_camera(generator, latents, yaws, size)}
     if not isinstance(generator, PictureGAN):
-        raise ConfigError(f"{name}: has neither a camera nor a code whose lines turn faces; leave it out")
+        raise ConfigError(f"{name}: has no camera and is no 2D GAN, so it cannot turn faces; leave it out")
 
     def along(find: Callable[[PictureGAN], Tensor]) -> Turner:
         def turner(yaws: Sequence[float]) -> Tensor:
@@ -52,7 +52,7 @@ def _by_camera(generator: Generator, latents: Latents, yaws: Sequence[float], si
 
 
 def true_heads(n: int, size: int, seed: int = 0) -> Turner:
-    """`n` heads of the test split under their average light."""
+    """Turn `n` heads of the test split under their average light."""
     heads = sample_heads(np.arange(n), seed, "test", HeadModel.load())
     lights = np.tile(LIGHT_PRIOR["mean"], (n, 1))
 
@@ -64,9 +64,12 @@ def true_heads(n: int, size: int, seed: int = 0) -> Turner:
 
 
 def fitted_faces(fits: Callable[[], Iterable[Fitted]], *, drawn: bool) -> Turner:
-    """Faces that GAN2Shape was fitted to: their renders, or (`drawn`) what the GAN draws for them.
+    """Turn faces that GAN2Shape was fitted to: render them, or let the GAN draw them.
 
-    fits: called when faces are turned, and gone through once, so that not all networks need be there at once.
+    Args:
+        fits: Is called when faces are turned, and gone through once, so that the networks need not be in memory all at
+            once.
+        drawn: Whether the GAN draws them.
     """
 
     def turner(yaws: Sequence[float]) -> Tensor:
@@ -84,15 +87,15 @@ def turners_of_run(run: FinishedRun, most: int) -> dict[str, Turner]:
     """The two ways in which a run's faces turn, `render` and `GAN`. Networks are loaded one after the other.
 
     Args:
-        run: at least two pictures of it are finished.
-        most: faces that are taken, the first ones.
+        run: A run with at least two finished pictures.
+        most: Number of faces at most; the first ones are taken.
 
     Raises:
-        ConfigError: a single picture; a GAN that is not on this disk, or that is none.
-        WeightsError: files that are damaged or do not belong together.
+        ConfigError: The run has a single picture, or its GAN is missing on this disk or no 2D GAN.
+        WeightsError: Files are damaged or do not belong together.
     """
     if len(run.pictures) < 2:
-        raise ConfigError(f"{run.folder}: one picture; faces are compared with others, so run two or more")
+        raise ConfigError(f"{run.folder}: has one picture, and faces are compared with each other; run two or more")
     gan, pictures = run.gan(), run.pictures[:most]
     subjects = [picture.subject() for picture in pictures]
     shapes = [(1, gan.config.z_dim), (1, gan.code_layers, gan.config.z_dim)]

@@ -19,8 +19,8 @@ from ..generators.gan2shape import GAN2Shape
 from .steps import Subject
 
 RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
-WEIGHTS = "weights"  # folder of the networks that were fitted
-_MAPS = {"image": 3, "mask": 1, "shape": 1, "depth": 1, "inside": 1}  # channels
+WEIGHTS = "weights"  # folder of the fitted networks
+_MAPS = {"image": 3, "mask": 1, "shape": 1, "depth": 1, "inside": 1}  # the channels of each
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class Finished:
     """A picture with its result.
 
     Attributes:
-        folder: its own.
-        seconds: that it took.
-        SIDE, MAD: after each stage, the initial shape first, in units of 1e-2 and degrees; empty without true depth.
+        folder: Is the picture's own.
+        seconds: Says how long the fit took.
+        SIDE: Holds the depth error after each stage, the initial shape first, in units of 1e-2; empty without true
+            depth.
+        MAD: Holds the error of normals likewise, in degrees.
     """
 
     folder: Path
@@ -40,36 +42,40 @@ class Finished:
 
     @property
     def name(self) -> str:
-        """Of the picture."""
+        """The picture's name."""
         return self.folder.name
 
     def subject(self) -> Subject:
-        """What the networks were fitted to. Raises WeightsError if it cannot be read."""
+        """Read what the networks were fitted to.
+
+        Raises:
+            WeightsError: The file is missing or damaged.
+        """
         return read_subject(self.folder / LATENT)[0]
 
     def networks(self, gan: PictureGAN, size: int) -> GAN2Shape:
-        """The networks that were fitted to it, beside its GAN.
+        """Load the networks that were fitted to the picture.
 
         Args:
-            gan: the GAN of the run; they go to its device.
-            size: side of the image that they were fitted to.
+            gan: Is the GAN of the run; the networks go to its device.
+            size: Is the side of the image that they were fitted to.
 
         Raises:
-            WeightsError: missing or damaged, of another method, for another GAN or another size.
+            WeightsError: The file is missing or damaged, or of another method, GAN or size.
         """
         place, again = self.folder / WEIGHTS, f"delete {self.folder} and run it again"
         model = hub.load(f"file:{place}", device=str(gan.device))
         if not isinstance(model, GAN2Shape) or model.config.offset_dim != gan.config.z_dim:
             raise WeightsError(f"{place}: these networks were not fitted with this GAN; {again}")
         if model.config.size != size:
-            raise WeightsError(f"{place}: made for another size than {LATENT}; {again}")
+            raise WeightsError(f"{place}: these networks take another size than the image in {LATENT}; {again}")
         return model
 
     def depths(self, size: int) -> Tensor:
-        """(stages + 1,1,size,size) after each stage, the initial shape first, in the view of the photograph.
+        """Read depth (stages + 1,1,size,size) in the view of the photograph, after each stage, the initial shape first.
 
         Raises:
-            WeightsError: missing or damaged.
+            WeightsError: The file is missing or damaged.
         """
         path = self.folder / DEPTHS
         try:
@@ -88,9 +94,9 @@ class FinishedRun:
     """A folder of `zoo run`.
 
     Attributes:
-        folder: as it was given.
-        settings: of `run.json`: generator, system, seed, gan, joint.
-        pictures: sorted by name.
+        folder: Is the path as it was given.
+        settings: Holds what `run.json` says: generator, system, seed, gan, joint.
+        pictures: Are sorted by name.
     """
 
     folder: Path
@@ -98,11 +104,11 @@ class FinishedRun:
     pictures: list[Finished]
 
     def gan(self) -> PictureGAN:
-        """The GAN that its pictures were fitted with, loaded anew.
+        """Load the GAN that the pictures were fitted with.
 
         Raises:
-            ConfigError: it is not on this disk, or it is no 2D GAN.
-            WeightsError: damaged weights.
+            ConfigError: It is not on this disk, or it is no 2D GAN.
+            WeightsError: Its weights are damaged.
         """
         name = self.settings["gan"]
         if name.startswith("hf:"):  # a file must not choose what is downloaded
@@ -119,25 +125,28 @@ def is_run(name: str) -> bool:
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """Names of their rows: of the folders, or whole paths where two folders have the same. Raises ConfigError if a
-    folder is given twice."""
+    """Name the rows of runs by their folders, or by whole paths where two folders have the same name.
+
+    Raises:
+        ConfigError: A folder is given twice.
+    """
     places = [run.folder.resolve() for run in runs]
     if twice := [str(place) for place in places if places.count(place) > 1]:
-        raise ConfigError(f"{twice[0]}: given twice")
+        raise ConfigError(f"{twice[0]}: given twice; name each folder once")
     names = [place.name for place in places]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
-    """The folder of a run whose pictures are all finished.
+    """Read the folder of a run whose pictures are all finished.
 
     Raises:
-        ConfigError: no such folder, or pictures that are not finished.
-        WeightsError: a damaged file.
+        ConfigError: There is no such folder, or a picture is not finished.
+        WeightsError: A file is damaged.
     """
     folder = Path(folder).expanduser()
     if not (folder / SETTINGS).is_file():
-        raise ConfigError(f"{folder}: is no folder of zoo run, which has a {SETTINGS}")
+        raise ConfigError(f"{folder}: is no folder of zoo run: it has no {SETTINGS}")
     settings = _read_json(folder / SETTINGS)
     if not isinstance(settings, dict) or not isinstance(settings.get("gan"), str):
         raise _unreadable(folder / SETTINGS, "does not name the GAN of the run")
@@ -145,10 +154,10 @@ def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
     if unfinished := [p.name for p in places if not (p / RESULT).is_file()]:
         more = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
         raise ConfigError(
-            f"{folder / unfinished[0]}{more}: not finished; the same zoo run command goes on, or delete it"
+            f"{folder / unfinished[0]}{more}: not finished; repeat the zoo run command to continue, or delete it"
         )
     if not places:
-        raise ConfigError(f"{folder}: no picture is finished; the same zoo run command goes on")
+        raise ConfigError(f"{folder}: no picture is finished; repeat the zoo run command to continue")
     return FinishedRun(folder, settings, [_finished(place) for place in places])
 
 
@@ -165,15 +174,15 @@ def _finished(folder: Path) -> Finished:
 
 
 def stage_means(scores: Iterable[Sequence[float]]) -> list[float]:
-    """Means over pictures of scores by stage; empty if there is a picture without."""
+    """Mean scores of all pictures, stage by stage; empty if a picture has none."""
     return [sum(stage) / len(stage) for stage in zip(*scores, strict=False)]
 
 
 def read_subject(path: Path) -> tuple[Subject, str]:
-    """A subject as `zoo run` stores it, and the hash of its photograph.
+    """Read a subject as `zoo run` stores it, and the hash of its photograph.
 
     Raises:
-        WeightsError: missing, damaged, or not finite.
+        WeightsError: The file is missing or damaged, or holds values that are not finite.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)

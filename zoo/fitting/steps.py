@@ -1,7 +1,7 @@
 """Fitting to single photographs: GAN2Shape's three steps, one after the other, stage after stage (Pan et al. 2021).
 
 Each step is a short training of its own with a fresh optimiser; its random numbers depend on the seed and on its place
-in the plan alone. So a fit that was stopped goes on from its last finished step and ends with the same numbers.
+in the plan alone. So a fit that was stopped continues after its last finished step and ends with the same numbers.
 `zoo.fitting.fit` runs the plan.
 """
 
@@ -29,12 +29,13 @@ class Subject:
     """A photograph to fit to, its place in the GAN, and what is known of it.
 
     Attributes:
-        name: for files and messages.
-        image: (1,3,S,S) in [-1,1], as the networks see it.
-        w: (1,D) or (1,L,D) latent of the GAN.
-        mask: (1,1,S,S) foreground in [0,1].
-        shape: (1,1,S,S) initial canonical depth.
-        depth, inside: (1,1,S,S) true depth in the view of the photograph, and (bool) where there is any; or None.
+        name: Stands in files and messages.
+        image: (1,3,S,S) in [-1,1] is the photograph as the networks see it.
+        w: (1,D) or (1,L,D) is its latent in the GAN.
+        mask: (1,1,S,S) is the foreground in [0,1].
+        shape: (1,1,S,S) is the initial canonical depth.
+        depth: (1,1,S,S) is the true depth in the view of the photograph, if it is known.
+        inside: (1,1,S,S) bool says where there is true depth, if it is known.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the plan: `kind` is shape, albedo, projection or joint; stages count from 1, the shape is stage 0."""
+    """One line of the plan. `kind` is shape, albedo, projection or joint; stages count from 1, the shape is stage 0."""
 
     number: int = 0
     stage: int = 0
@@ -60,7 +61,7 @@ class Step:
 
 @dataclass
 class Drawings:
-    """What the GAN drew of a subject: images (P,3,S,S) and the masks (P,1,S,S) of their pseudo images, on the CPU."""
+    """What the GAN drew of a subject: images (P,3,S,S), and masks (P,1,S,S) of their pseudo images, on the CPU."""
 
     image: Tensor
     mask: Tensor
@@ -68,14 +69,14 @@ class Drawings:
 
 @dataclass
 class Frozen:
-    """Networks that never change, and therefore stay out of what is saved."""
+    """Networks that never change, and are therefore not saved."""
 
     gan: PictureGAN | None = None
     features: DiscriminatorLoss | None = None
     lpips: LPIPS | None = None
 
     def to(self, device: torch.device) -> None:
-        """Move them all."""
+        """Move all of them."""
         for network in (self.gan, self.features, self.lpips):
             if network is not None:
                 network.to(device)
@@ -85,13 +86,13 @@ class InstanceSystem(L.LightningModule):
     """The networks of GAN2Shape, fitted to one subject or jointly to several, and the frozen GAN they learn from.
 
     Args:
-        run: the configuration.
-        gan: trained. Building alone needs none.
-        discriminator: state of the one that was trained beside it.
-        initial: fitted networks to start from; they need no initial shape.
+        run: Is the configuration.
+        gan: Is the trained GAN; it may be missing as long as nothing is fitted.
+        discriminator: Is the state of the discriminator that was trained with the GAN.
+        initial: Holds fitted networks to start from; they need no initial shape.
 
     Raises:
-        WeightsError: the configuration asks for a discriminator's features and there is none.
+        WeightsError: The configuration asks for a discriminator's features, and the GAN comes without one.
     """
 
     cfg: InstanceConfig
@@ -147,11 +148,11 @@ class InstanceSystem(L.LightningModule):
 
     @property
     def perceptual(self) -> Perceptual | None:
-        """What compares reconstructions with photographs in the first and the third step, beside L1."""
+        """The loss that compares reconstructions with photographs in the first and the third step, besides L1."""
         return {"none": None, "discriminator": self.frozen.features, "lpips": self.frozen.lpips}[self.cfg.perceptual]
 
     def plan(self) -> list[Step]:
-        """All steps in their order. Networks that start from weights have a shape already."""
+        """All steps in order. Networks that start from weights have a shape already, so they skip that step."""
         steps = [Step(iterations=0 if self.shaped else self.cfg.shape_steps)]
         for number, stage in enumerate(self.cfg.stages, 1):
             assert isinstance(stage, InstanceStageConfig)
@@ -182,7 +183,7 @@ class InstanceSystem(L.LightningModule):
         self.frozen.to(self.device)
         mixed = np.random.SeedSequence((self.run.seed, self.now.number)).generate_state(1)
         self.source = torch.Generator().manual_seed(int(mixed[0]))
-        if self.now.kind in ("albedo", "projection"):  # the shape stays as it is, so it is found once
+        if self.now.kind in ("albedo", "projection"):  # the shape stays as it is, so it is computed once
             with torch.no_grad():
                 self._objects = [self._object(s.image.to(self.device)) for s in self.subjects]
 
@@ -191,13 +192,13 @@ class InstanceSystem(L.LightningModule):
         return self.generator.geometry(image, mirrored), with_mirror(self.generator.netA(image), mirrored)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        who = 0 if self.now.kind == "shape" else batch_idx % len(self.subjects)  # one shape to start from serves all
+        who = 0 if self.now.kind == "shape" else batch_idx % len(self.subjects)  # all start from the same shape
         loss: Tensor = getattr(self, f"_{self.now.kind}")(who, self.subjects[who].image.to(self.device))
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(loss)
         if batch_idx < self.now.hold:
-            self.generator.netD.zero_grad()  # without a gradient, it stays as it is
+            self.generator.netD.zero_grad()  # without a gradient, the depth network stays as it is
         learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         try:
             torch.nn.utils.clip_grad_norm_(learning, self.cfg.grad_clip, error_if_nonfinite=True)
@@ -223,7 +224,7 @@ class InstanceSystem(L.LightningModule):
         return self.generator.projection_loss(projected, change, pseudo, mask, features)
 
     def _draw(self, who: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A batch of drawings, the changes of w that they took, and the pseudo images and masks they imitate."""
+        """Draw a batch: the drawings, the changes of w that they took, and the pseudo images and masks they imitate."""
         subject, (geometry, albedo) = self.subjects[who], self._objects[who]
         g, n, w = self.generator, self.cfg.batch, self.subjects[who].w.to(self.device)
         light, view = g.draw_lights(geometry.light, n, self.source), g.draw_views(n, self.source)
@@ -249,7 +250,7 @@ class InstanceSystem(L.LightningModule):
 
     @torch.no_grad()
     def on_train_end(self) -> None:
-        """The second step ends with the drawings that the third learns from."""
+        """End the second step by storing the drawings that the third one learns from."""
         if self.now.kind == "projection":
             each = -(-self.cfg.collect // len(self.subjects))
             self.drawings = []

@@ -31,12 +31,13 @@ class Photograph:
     """One picture of a source, before it is inverted.
 
     Attributes:
-        name: for files and messages.
-        image: (1,3,H,H) in [-1,1], H the side of the GAN's pictures.
-        known: (1,1,H,H), 0 where the GAN's frame is wider than the picture; None: nowhere.
-        w: its latent, if the GAN drew it.
-        alpha: (1,1,H,H) of the picture.
-        depth, inside: (1,1,S,S) the truth at the side of the networks, if it is known.
+        name: Stands in files and messages.
+        image: (1,3,H,H) in [-1,1] has the side H of the GAN's pictures.
+        known: (1,1,H,H) is 0 where the GAN's frame is wider than the picture; None if it nowhere is.
+        w: Is its latent, if the GAN drew it.
+        alpha: (1,1,H,H) is the picture's opacity, if it has an alpha channel.
+        depth: (1,1,S,S) is the true depth at the side of the networks, if it is known.
+        inside: (1,1,S,S) says where there is true depth, if it is known.
     """
 
     name: str
@@ -49,19 +50,19 @@ class Photograph:
 
 
 def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False, psi: float = 0.7) -> list[Photograph]:
-    """The pictures of a source.
+    """Read the pictures of a source.
 
     Args:
-        source: a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth), or
+        source: Names a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth), or
             "seed:0-3" (the GAN's own pictures).
-        gan: for whose framing and size they are cut.
-        size: side of the networks' images, for the true depth.
-        align: find the face and cut it as the GAN's training images were cut; else the middle square.
-        psi: truncation of the GAN's own pictures.
+        gan: Says in which framing and size they are wanted.
+        size: Is the side of the networks' images, which is that of the true depth.
+        align: Finds the face and cuts it as the GAN's training images were cut; else the middle square is taken.
+        psi: Truncates the GAN's own pictures.
 
     Raises:
-        ConfigError: no such source.
-        DataError: a picture cannot be used, or a folder has none.
+        ConfigError: There is no such source.
+        DataError: A picture cannot be used, or a folder has none.
     """
     kind, _, numbers = source.partition(":")
     if kind == "heads":
@@ -81,8 +82,10 @@ def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False,
 
 
 def _pictures(path: Path, only: str | None = None, *, colour: bool = True) -> Iterator[tuple[str, Picture]]:
-    """The picture at a path, or those of the topmost level of a folder or zip, or one name of them; under the names
-    that results are written by."""
+    """The picture at a path, or those on the topmost level of a folder or zip, with the names of their results.
+
+    `only` picks one of them by name.
+    """
     if not path.is_dir() and path.suffix.lower() != ".zip":
         yield printable(path.stem), decode(read_file(path), printable(path), colour=colour)
         return
@@ -133,17 +136,17 @@ def prepare(
     """Invert a photograph, find its foreground and its initial shape.
 
     Args:
-        photo: the photograph.
-        model: whose images and camera they are for.
-        gan: frozen.
-        cfg: see there.
-        features: compares images during inversion, beside L1.
-        depth_of: images (1,3,S,S) to depth (1,1,S,S), for an initial shape from another method.
-        advance: called after each step of the inversion.
+        photo: Is the photograph.
+        model: Says how large images and maps are, and which camera sees them.
+        gan: Is the frozen GAN.
+        cfg: Says how to invert, and which mask and shape to take.
+        features: Compares images during inversion, besides L1.
+        depth_of: Maps images (1,3,S,S) to depth (1,1,S,S), for an initial shape from another method.
+        advance: Is called after each step of the inversion.
 
     Raises:
-        ConfigError: an unknown mask or shape.
-        DataError: a mask that is missing or empty.
+        ConfigError: The kind of mask or shape is unknown.
+        DataError: The mask is missing or empty.
     """
     w = photo.w if photo.w is not None else invert(photo.image, gan, cfg, features, advance, photo.known)
     image, mask = model.as_seen(photo.image), foreground(photo, gan, model, cfg.mask)
@@ -159,10 +162,10 @@ def invert(
     advance: Callable[[], None] = lambda: None,
     known: Tensor | None = None,
 ) -> Tensor:
-    """A latent (1,L,D), one w for each layer, for which the GAN draws an image (1,3,H,H); from its average on.
+    """Find a latent (1,L,D), one w for each layer, for which the GAN draws an image (1,3,H,H).
 
-    The step length falls to nothing along a cosine, and w is held near the average. What is not `known` of the image
-    does not count.
+    The search starts from the GAN's average. The step length falls to nothing along a cosine, and w is held near the
+    average. Parts of the image that are not `known` do not count.
     """
     target, average = image.to(gan.device), gan.average_code()
     inside = None if known is None else known.to(target)
@@ -191,7 +194,10 @@ def spread_of(gan: PictureGAN) -> float:
 
 
 def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) -> Tensor:
-    """(1,1,S,S) in [0,1]. kind: ellipse, alpha, all, a mask file, or a folder with masks of the photographs' names."""
+    """The foreground (1,1,S,S) in [0,1] of a photograph.
+
+    `kind` is ellipse, alpha, all, a mask file, or a folder of masks that are named like the photographs.
+    """
     size = model.config.size
     if kind == "all":
         return torch.ones(1, 1, size, size)
@@ -213,9 +219,9 @@ def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) 
 
 
 def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:
-    """(1,1,size,size) 1 inside an upright ellipse; half axes in halves of the image.
+    """A mask (1,1,size,size) that is 1 inside an upright ellipse; half axes are given in halves of the image.
 
-    Somewhat wider than the embedded heads: the ellipsoid over it has the least depth error of those tried.
+    It is somewhat wider than the embedded heads: the ellipsoid over it has the least depth error of those tried.
     """
     axis = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")
@@ -223,11 +229,11 @@ def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:
 
 
 def initial_shape(kind: str, mask: Tensor, category: str, model: GAN2Shape) -> Tensor:
-    """(1,1,S,S) canonical depth: `ellipsoid`; `asymmetric`, an ellipsoid with a flat right half; `flat`.
+    """Canonical depth (1,1,S,S) to start from: `ellipsoid`, `asymmetric` (its right half is flat) or `flat`.
 
     Raises:
-        ConfigError: another kind or category.
-        DataError: the foreground is nearly empty.
+        ConfigError: The kind or the category is unknown.
+        DataError: The foreground is nearly empty.
     """
     if kind not in SHAPES:
         raise ConfigError(f"system.shape={kind}: use one of {', '.join(SHAPES)}, or the name of weights")

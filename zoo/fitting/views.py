@@ -20,7 +20,7 @@ CHUNK = 10  # images that are rendered or drawn at once
 YAWS, PITCHES = 9, 5  # views in a sheet, as published
 REACH = {"car": 45.0, "church": 45.0}  # degrees to each side; other categories turn further
 FURTHEST, NOD = 70.0, 20.0
-SLOPES, HEIGHTS, GAINS = (-1.5, -0.7, 0.0, 0.7, 1.5), (0.0, 0.6), (0.3, 0.6)  # of the lights in a sheet, as published
+SLOPES, HEIGHTS, GAINS = (-1.5, -0.7, 0.0, 0.7, 1.5), (0.0, 0.6), (0.3, 0.6)  # lights in a sheet, as published
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Fitted:
     @cached_property
     @torch.no_grad()
     def albedo(self) -> Tensor:
-        """(1,3,S,S) in [-1,1]."""
+        """The object's own colour (1,3,S,S) in [-1,1]."""
         return self.model.netA(self.image)
 
     @property
     def image(self) -> Tensor:
-        """(1,3,S,S) the photograph."""
+        """The photograph (1,3,S,S)."""
         return self.subject.image.to(self.model.device)
 
     @torch.no_grad()
     def rendered(self, light: Light, view: Tensor) -> Tensor:
-        """The mesh (n,3,S,S) under n lights from viewpoints (n,6), on the background of the scene."""
+        """Render the mesh (n,3,S,S) under n lights from viewpoints (n,6), on the background of the scene."""
         camera = self.model.map_camera.world_camera(view)
         latents = Latents(self.image.flatten(1), code=torch.cat([self.geometry.depth, self.albedo], 1))
         parts = [self.model(latents, camera[i : i + 1], light[i : i + 1]).rgb for i in range(len(view))]
@@ -58,7 +58,7 @@ class Fitted:
 
     @torch.no_grad()
     def drawn(self, light: Light, view: Tensor) -> Tensor:
-        """What the GAN draws for the same (n,3,S,S)."""
+        """Let the GAN draw the same (n,3,S,S)."""
         w, parts = self.subject.w.to(self.model.device), []
         own = self.model.gan_image(self.gan, w)
         for start in range(0, len(view), CHUNK):
@@ -74,13 +74,13 @@ class Fitted:
         return self.geometry.light.expand(len(yaw)), view
 
     def lit(self, x: Tensor, y: Tensor, gain: Tensor) -> tuple[Light, Tensor]:
-        """Lights from (x, y) (n,), stronger by `gain`, and its own viewpoint."""
+        """Lights from n directions (x, y), stronger by `gain`, and its own viewpoint."""
         device = self.model.device
         light = relit(self.geometry.light, x.to(device), y.to(device), gain.to(device), self.model.config.ambient_share)
         return light, self.geometry.view.expand(len(x), -1)
 
     def paths(self, category: str, frames: int) -> dict[str, tuple[Light, Tensor]]:
-        """Lights and viewpoints of two films that begin where they end: views from side to side, lights likewise."""
+        """Lights and viewpoints of two closed films: the view swings in one, the light in the other."""
         swing = torch.sin(torch.arange(frames) * 2 * math.pi / frames)
         zero = torch.zeros(frames)
         reach = math.radians(REACH.get(category, FURTHEST))
@@ -108,9 +108,12 @@ class Fitted:
 
 
 def sheets(fitted: Fitted, depths: list[Tensor], category: str) -> list[Sheet]:
-    """The pictures of one object: its maps, how its shape grew, views and lights of it in both variants.
+    """The pictures of one object: its maps, how its shape grew, and views and lights of it, rendered and drawn.
 
-    depths: after each stage, the initial shape first, (1,1,S,S) in the view of the photograph.
+    Args:
+        fitted: Is the object.
+        depths: Holds depth (1,1,S,S) in the view of the photograph after each stage, the initial shape first.
+        category: Says how far it turns, see `REACH`.
     """
     reach = math.radians(REACH.get(category, FURTHEST))
     yaw = torch.cat([torch.linspace(-reach, reach, YAWS), torch.zeros(PITCHES)])

@@ -24,9 +24,9 @@ class Latents(Batch):
     """Codes of B objects.
 
     Attributes:
-        z: (B, z_dim) standard normal draws.
-        psi: truncation, 1 = none, 0 = the average object.
-        code: the network's own inner code if it was optimised or edited directly; then `z` and `psi` are not used.
+        z: (B, z_dim) holds standard normal draws.
+        psi: Truncates: 1 leaves the objects as they are, 0 makes each the average object.
+        code: Holds the network's own inner codes if they were optimised or edited; then `z` and `psi` are not used.
     """
 
     _one = "latent"
@@ -40,22 +40,22 @@ class Latents(Batch):
 
     @staticmethod
     def cat(parts: "Sequence[Latents]") -> "Latents":
-        """Several as one batch; psi is that of the first."""
+        """Several batches of codes as one; `psi` is taken from the first."""
         code = None if parts[0].code is None else torch.cat([p.code for p in parts if p.code is not None])
         return replace(parts[0], z=torch.cat([p.z for p in parts]), code=code)
 
 
 @runtime_checkable
 class DepthPredictor(Protocol):
-    """A method that sees depth in photographs by itself, so that no probe needs to be trained for it."""
+    """A method that predicts the depth of photographs itself, so that no probe needs to be trained for it."""
 
     def predict_depth(self, images: Tensor) -> Tensor:
-        """Depth (N, 1, H, H) on the CPU of photographs (N, 3, H, H) in [-1, 1], in the view of each photograph."""
+        """Predict depth (N, 1, H, H), on the CPU, in the view of each photograph (N, 3, H, H) in [-1, 1]."""
         ...
 
 
 class Explanation(NamedTuple):
-    """What a method reads off B photographs: the objects, where they were taken from, and their light."""
+    """What a method reads off B photographs: the objects, the cameras that took them, and their light."""
 
     latents: Latents
     camera: Camera
@@ -64,32 +64,34 @@ class Explanation(NamedTuple):
 
 @runtime_checkable
 class Explainer(Protocol):
-    """A method with an encoder: it reads objects off photographs, so that nothing needs to be searched for."""
+    """A method with an encoder: it reads objects off photographs, so that no search is needed."""
 
     def explain(self, images: Tensor, size: int) -> Explanation:
-        """What square photographs (B, 3, H, H) in [-1, 1] show; the cameras take pictures of `size` pixels."""
+        """Read objects off square photographs (B, 3, H, H) in [-1, 1]; the cameras take pictures of `size` pixels."""
         ...
 
 
 @runtime_checkable
 class SelfTaught(Explainer, Protocol):
-    """A method that learns from photographs without an opponent: what it makes of them is compared with them."""
+    """A method that learns without an opponent: it rebuilds photographs, and the result is compared with them."""
 
     def training_state(self) -> dict[str, Tensor]:
-        """Named tensors that training remembers from step to step, as they are at first. They travel in checkpoints,
-        not with the weights."""
+        """The named tensors that training carries from step to step, with their first values.
+
+        They are stored in checkpoints, not with the weights.
+        """
         ...
 
     def training_loss(
         self, images: Tensor, kimg: float, state: dict[str, Tensor], perceptual: "PerceptualLoss | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What training minimises, a scalar, and its named terms before they are weighted.
+        """The scalar that training minimises, and its named terms before they are weighted.
 
         Args:
-            images: (B, 3, S, S) in [-1, 1] of the size that the method takes.
-            kimg: thousands of images seen so far.
-            state: what `training_state` has named; changed in place.
-            perceptual: a loss on image features, if the run has one.
+            images: (B, 3, S, S) in [-1, 1], of the size that the method takes.
+            kimg: Says how many thousand images have been seen so far.
+            state: Holds the tensors of `training_state`; they are changed in place.
+            perceptual: Compares image features, if the run has such a loss.
         """
         ...
 
@@ -98,20 +100,20 @@ class Generator(nn.Module):
     """Latents, camera and light in; a `Render` out. Sub-classes are plain modules: no trainer, no hidden step counter.
 
     A sub-class has a dataclass `Config` with every architecture number, `z_dim` and a `scene` among them, and
-    implements `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`; one that
-    makes pictures only (`is_3d` False) gives `rgb` and has no mesh, and of its camera perhaps (`uses_camera` False)
-    only the image size counts.
+    implements `tiny`, `forward`, `mesh` and `schedule`. Its renders have at least `rgb`, `depth` and `mask`. A method
+    that makes pictures only (`is_3d` is False) renders `rgb` alone and has no mesh. Where `uses_camera` is False, only
+    the image size of a camera counts.
     """
 
     Config: ClassVar[type]
-    mapping: nn.Module  # z to the code that `forward` uses
-    system: ClassVar[str] = "adversarial"  # the training regime, a name of configs/system/
+    mapping: nn.Module  # maps z to the code that `forward` uses
+    system: ClassVar[str] = "adversarial"  # the training regime, named as in configs/system/
     is_3d: ClassVar[bool] = True
     uses_camera: ClassVar[bool] = True
     uses_light: bool = False
-    interpolates: ClassVar[bool] = True  # objects between two codes are objects, too
+    interpolates: ClassVar[bool] = True  # what lies between two codes is an object, too
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
-    code_layers: int = 0  # how many layers have a part of the code of their own, see `split_code`; 0: none has
+    code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`
     card: "Card | None" = None
     name: str = ""
 
@@ -132,13 +134,13 @@ class Generator(nn.Module):
         One camera or light serves all objects; one object is shown from all cameras, or under all lights.
 
         Args:
-            latents: the objects.
-            camera: where they are seen from.
-            light: what shines; None is the mean of the training data. Methods without light take no notice.
-            sampling: None for the method's deterministic inference settings; training passes `schedule(kimg)`.
+            latents: Are the objects.
+            camera: Says where they are seen from.
+            light: Shines on them; None is the mean light of the training data. Methods without light ignore it.
+            sampling: None stands for the method's deterministic inference settings; training passes `schedule(kimg)`.
 
         Raises:
-            ValueError: numbers of objects, cameras and lights that do not go together.
+            ValueError: The numbers of objects, cameras and lights do not match.
         """
         n = len(latents)
         if n == 1:
@@ -149,7 +151,7 @@ class Generator(nn.Module):
         return out
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
-        """What a method renders when it is called, with a camera and a light for each object."""
+        """Render each object from its own camera, under its own light; `__call__` has matched their numbers."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -167,46 +169,80 @@ class Generator(nn.Module):
         return super()._apply(fn, recurse)
 
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
-        """World-frame meshes with vertex colours in [0, 1], Y up, counter-clockwise faces."""
+        """Coloured meshes in the world frame: Y up, faces counter-clockwise seen from outside, colours in [0, 1].
+
+        Args:
+            latents: Are the B objects.
+            resolution: Sets how fine the mesh is, in cells.
+            level: Is the density at the surface, for methods that have one; None is the method's own.
+
+        Raises:
+            ConfigError: The method makes pictures only.
+        """
         self.need_3d("mesh")
         raise NotImplementedError
 
     def need_3d(self, what: str) -> None:
-        """Refuse `what` for a method that makes pictures only. Raises ConfigError."""
+        """Refuse to do what needs a shape, if the method makes pictures only.
+
+        Args:
+            what: Names what was asked for, e.g. "mesh".
+
+        Raises:
+            ConfigError: The method makes pictures only.
+        """
         if not self.is_3d:
             raise ConfigError(f"{type(self).__name__} makes pictures, without shape: it has no {what}")
 
     def need_camera(self, what: str) -> None:
-        """Refuse `what` for a method whose pictures no camera turns. Raises ConfigError."""
+        """Refuse to do what needs a camera, if no camera turns the method's pictures.
+
+        Args:
+            what: Names what was asked for, e.g. "yaw and pitch".
+
+        Raises:
+            ConfigError: The method ignores its camera.
+        """
         if not self.uses_camera:
             raise ConfigError(f"{type(self).__name__} makes pictures, without a camera: it has no {what}")
 
     def need_layers(self) -> None:
-        """Refuse a method that feeds one code to all its layers. Raises ConfigError."""
+        """Refuse to do what needs a code for each layer.
+
+        Raises:
+            ConfigError: The method feeds one code to all its layers.
+        """
         if not self.code_layers:
             name = self.name or type(self).__name__
             fix = "so styles cannot be mixed; use interpolate"
             raise ConfigError(f"{name} has no code of its own for each layer, {fix}")
 
     def initialise(self) -> None:
-        """What a fresh network needs before training beyond random weights; not called for weights that are loaded."""
+        """Prepare a fresh network for training, beyond its random weights. Loaded weights are left as they are."""
 
     def need_batch(self, n: int) -> None:
-        """Refuse batches of `n` images that the method cannot learn from. Raises ConfigError."""
+        """Refuse batches that are too small to learn from.
+
+        Args:
+            n: Is the number of images in a batch.
+
+        Raises:
+            ConfigError: The method cannot learn from so few.
+        """
 
     def compile_field(self) -> None:
-        """Compile what training spends its time in, if the method has such a part."""
+        """Compile the part that training spends its time in, if the method has one."""
 
     def schedule(self, kimg: float) -> Any:
-        """Training-time sampling after `kimg` thousand images; a pure function."""
+        """How training samples after `kimg` thousand images: a pure function of progress."""
         raise NotImplementedError
 
     def search_sampling(self) -> Any:
-        """Deterministic sampling that is good enough to search by, and cheaper than that of final pictures, if any."""
+        """Deterministic sampling for searches, if it can be cheaper than that of final pictures; else None."""
         return None
 
     def real_view(self, images: Tensor, sampling: Any) -> Tensor:
-        """Real images (B, 3, S, S) the way `forward` shows generated ones with this `sampling`: whole, or in part."""
+        """Show real images (B, 3, S, S) as `forward` shows generated ones under this `sampling`: whole, or in part."""
         return images
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
@@ -214,7 +250,7 @@ class Generator(nn.Module):
         return {}
 
     def monitors(self, render: Render) -> dict[str, float]:
-        """Named numbers about a training batch that are worth a curve."""
+        """Named numbers about a training batch that are worth plotting."""
         return {}
 
     def own_maps(self, latents: Latents) -> dict[str, Tensor]:
@@ -222,7 +258,7 @@ class Generator(nn.Module):
         return {}
 
     def code(self, latents: Latents) -> Tensor:
-        """The network's own inner code (B, ...), truncated towards its average by psi."""
+        """The network's own inner codes (B, ...), truncated towards their average by psi."""
         latents = latents.to(self.device)
         if latents.code is not None:
             return latents.code
@@ -233,20 +269,20 @@ class Generator(nn.Module):
         return average + latents.psi * (raw - average)
 
     def split_code(self, code: Tensor) -> Tensor:
-        """A code as (B, L, ...), a part for each of the L = `code_layers` layers.
+        """Split codes into (B, L, ...), one part for each of the L = `code_layers` layers.
 
         Raises:
-            ConfigError: the method feeds one code to all its layers.
+            ConfigError: The method feeds one code to all its layers.
         """
         self.need_layers()
         return code if code.ndim == 3 else code[:, None].expand(-1, self.code_layers, -1)
 
     def join_code(self, parts: Tensor) -> Tensor:
-        """The code whose layers have the parts (B, L, ...): what `split_code` undoes."""
+        """Join the layers' parts (B, L, ...) to codes again: the inverse of `split_code`."""
         return parts
 
     def average_code(self) -> Tensor:
-        """(1, ...) mean code of 10,000 fixed latents; kept until the mapping network changes."""
+        """The mean code (1, ...) of 10,000 fixed latents; it is kept until the mapping network changes."""
         version = sum(p._version for p in self.mapping.parameters())
         if self._average is None or self._average[0] != version or self._average[1].device != self.device:
             with torch.no_grad():
@@ -257,7 +293,7 @@ class Generator(nn.Module):
 
     @property
     def picture_size(self) -> int | None:
-        """Side in pixels of the images that the networks themselves make or take; None: any."""
+        """Side in pixels of the images that the networks themselves make or take; None if any side will do."""
         return None
 
     @property
@@ -266,7 +302,11 @@ class Generator(nn.Module):
         return next(self.parameters()).device
 
     def latents(self, n: int, seed: int | torch.Generator = 0, psi: float = 1.0) -> Latents:
-        """Draw `n` codes; the same seed gives the same codes on every device. Code i does not depend on n."""
+        """Draw `n` codes. The same seed gives the same codes on every device, and code i does not depend on `n`.
+
+        Raises:
+            ValueError: `n` is below 1.
+        """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
@@ -280,12 +320,12 @@ class Generator(nn.Module):
         return self.camera_at(pose, size)
 
     def camera(self, yaw: float | Tensor = 0.0, pitch: float | Tensor = 0.0, size: int = 64) -> Camera:
-        """Cameras at given angles in the scene this generator was trained for."""
+        """Cameras at given angles, in radians, in the scene that this generator was trained for."""
         camera = Camera.orbit(yaw, pitch, fov=self.scene.fov, size=size, radius=self.scene.radius)
         return camera.to(self.device)
 
     def camera_at(self, pose: Tensor, size: int = 64) -> Camera:
-        """Cameras at poses (B, 2) of pitch and yaw in radians in the scene this generator was trained for."""
+        """Cameras at poses (B, 2), pitch and yaw in radians, in the scene that this generator was trained for."""
         return Camera.at(pose, fov=self.scene.fov, size=size, radius=self.scene.radius).to(self.device)
 
     def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
@@ -295,22 +335,22 @@ class Generator(nn.Module):
 
 
 class PictureGAN(Generator):
-    """A 2D GAN that others can learn from: z becomes a style w (B, z_dim), w becomes a picture.
+    """A 2D GAN that others can learn from: z becomes a style w (B, z_dim), and w becomes a picture.
 
-    Code = w, or one for each layer, (B, code_layers, z_dim). A sub-class implements `synthesise` and `style_weights`
-    and sets `code_layers`. Camera and light are accepted, so that methods can be swapped; of the camera only the image
-    size counts.
+    The code is w, or one w for each layer, (B, code_layers, z_dim). A sub-class implements `synthesise` and
+    `style_weights` and sets `code_layers`. Camera and light are accepted, so that methods can be swapped; of the
+    camera only the image size counts.
     """
 
     is_3d = False
     uses_camera = False
 
     def synthesise(self, w: Tensor) -> Tensor:
-        """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim); always the same ones."""
+        """Draw pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim), without chance."""
         raise NotImplementedError
 
     def style_weights(self, layers: int) -> Tensor:
-        """(K, z_dim) the weights through which w enters the first `layers` convolutions, one row for each channel."""
+        """The weights (K, z_dim) through which w enters the first `layers` convolutions, one row for each channel."""
         raise NotImplementedError
 
     @property

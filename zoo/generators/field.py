@@ -1,7 +1,4 @@
-"""The part that the radiance-field generators share: rendering, marching cubes, FiLM codes.
-
-The methods are in their own files.
-"""
+"""What the radiance-field generators share: rendering, marching cubes, FiLM codes. Each method has its own file."""
 
 import math
 from collections.abc import Callable
@@ -39,9 +36,8 @@ class FieldConfig:
     density_scale: float = 1.0  # factor on the activated density; thin fields start opaque enough to be seen
     steps: int = number(12, 0, 4096)
     fine_steps: int = number(12, 0, 4096)
-    inference_steps: int = number(
-        0, 0, 4096
-    )  # in place of `steps` when not training, 0: the same; too few show as terraces in depth
+    # Replaces `steps` when not training; 0: the same. Too few show as terraces in depth.
+    inference_steps: int = number(0, 0, 4096)
     last_back: bool = False
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
@@ -63,7 +59,11 @@ class FieldConfig:
 
 
 def check_density(config: Any) -> None:
-    """Refuse numbers of a volume generator's Config that would render nothing or NaN. Raises ConfigError."""
+    """Refuse numbers of a volume generator's Config that would render nothing or NaN.
+
+    Raises:
+        ConfigError: A number is not finite or out of range.
+    """
     if not 0 < config.density_scale < math.inf:
         raise ConfigError(f"generator.density_scale={config.density_scale}: use a finite number above 0")
     if not 0 <= config.noise_kimg < math.inf:
@@ -73,14 +73,14 @@ def check_density(config: Any) -> None:
 
 
 class SurfaceView(NamedTuple):
-    """The surface alone: its colours (B, 3, H, W) in [-1, 1], and which rays meet it, (B, 1, H, W) bool."""
+    """The surface alone: its colours (B, 3, H, W) in [-1, 1], and whether a ray meets it, (B, 1, H, W) bool."""
 
     rgb: Tensor
     met: Tensor
 
 
 class VolumeGenerator(Generator):
-    """A generator whose object is a field in space: rendering along rays, marching cubes.
+    """A generator whose object is a field in space: it renders along rays, and meshes by marching cubes.
 
     A sub-class implements `field`; its Config has `hidden_dim`, `density_scale`, `mesh_level` and `outward_init`.
     """
@@ -90,14 +90,14 @@ class VolumeGenerator(Generator):
     solid: ClassVar[float] = 100.0  # activated density inside the shape that `outward_init` starts from
     clamp: ClassVar[str] = "relu"  # how raw density becomes opacity, see `composite_weights`
     _query: Callable[..., FieldOut]  # the network
-    _sigma: Callable[[Tensor, Tensor], Tensor]  # points and code -> raw density (B, M, 1) alone
+    _sigma: Callable[[Tensor, Tensor], Tensor]  # maps points and code to raw density (B, M, 1) alone
 
     def initialise(self) -> None:
         if self.config.outward_init:
             outward_init_(self)
 
     def compile_field(self) -> None:
-        """Query the field through `torch.compile` from now on, once for each shape: stages and shrinking windows."""
+        """Query the field through `torch.compile` from now on. Each new shape (stage, window) compiles once."""
         torch._dynamo.config.recompile_limit = 64
         self._query = torch.compile(self._query, dynamic=False)
         self._sigma = torch.compile(self._sigma, dynamic=False)
@@ -111,20 +111,20 @@ class VolumeGenerator(Generator):
         return self._sigma(points, code)
 
     def rays(self, camera: Camera, sampling: Sampling) -> tuple[Tensor, Tensor]:
-        """Origins and directions (B, N, 3) of the rays to march; distances count in lengths of the directions."""
+        """Origins and directions (B, N, 3) of the rays to march. A direction's length is the unit of distance."""
         origins, directions, _ = camera.rays()
         return origins, directions
 
     def colour_condition(self, n: int) -> Tensor | None:
-        """What the colour layer is given beside features when a mesh is coloured; None if nothing."""
+        """What the colour layer takes besides features when a mesh is coloured; None if it takes nothing."""
         return None
 
     def surface_view(self, render: Render) -> SurfaceView | None:
-        """The rendering of the surface alone that came with a render; None if the method makes none."""
+        """The picture of the surface alone that came with a render; None if the method makes none."""
         return None
 
     def activated(self, sigma: Tensor) -> Tensor:
-        """What a surface is a level of: density per world unit."""
+        """Turn raw density into the quantity whose level set is the surface: density per world unit."""
         return torch.relu(sigma) * self.config.density_scale
 
     @torch.no_grad()
@@ -140,10 +140,18 @@ class VolumeGenerator(Generator):
 
     @torch.no_grad()
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None, side: float = 0.3) -> "Meshes":
-        """Marching cubes of the density at `level`; closed, largest piece only, coloured by the field at the vertices.
+        """Closed meshes of the density at `level` by marching cubes, coloured by the field at their vertices.
+
+        Only the largest piece of each object is kept.
+
+        Args:
+            latents: Are the B objects.
+            resolution: Is the number of cells along the cube.
+            level: Is the density at the surface; None is the Config's `mesh_level`.
+            side: Is the length of the cube in world units.
 
         Raises:
-            ValueError: the density never reaches `level`; the message gives the largest value found.
+            ValueError: The density never reaches `level`; the message gives the largest value found.
         """
         level = self.config.mesh_level if level is None else level
         verts, faces, colours = [], [], []
@@ -174,7 +182,7 @@ class VolumeGenerator(Generator):
     ) -> RayMaps:
         """Volume-render the fields of B codes, each from its camera; see `render_rays`.
 
-        Gradients are kept only if something asks for them, so that frozen weights render in small chunks.
+        Gradients are recorded only if something needs them, so that frozen weights render in small chunks.
         """
         inputs = [code, camera.cam2world, *self.parameters(), *([] if extra is None else [extra])]
         with torch.set_grad_enabled(torch.is_grad_enabled() and any(t.requires_grad for t in inputs)):
@@ -193,7 +201,7 @@ class VolumeGenerator(Generator):
 
 
 class FieldGenerator(VolumeGenerator):
-    """A generator whose object is a `FiLMSiren` field. Code = raw frequencies and phases, (B, 2 * width).
+    """A generator whose object is a `FiLMSiren` field. The code is raw frequencies and phases, (B, 2 * width).
 
     Each layer has one frequency and one phase for each of its units; the last layer is that of colour.
     """
@@ -230,11 +238,11 @@ class FieldGenerator(VolumeGenerator):
         return parts.transpose(1, 2).flatten(1)
 
     def search_sampling(self) -> Sampling:
-        """As many samples as in training."""
+        """Deterministic sampling with as many samples as in training."""
         return replace(self.inference(), steps=self.config.steps)
 
     def inference(self) -> Sampling:
-        """Deterministic sampling used when `forward` is given none."""
+        """The deterministic sampling of a `forward` that is given none."""
         c = self.config
         return Sampling(c.inference_steps or c.steps, c.fine_steps, last_back=c.last_back)
 
@@ -244,16 +252,13 @@ class FieldGenerator(VolumeGenerator):
         return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back)
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
-        """Depth along the optical axis (B, 1, H, W).
-
-        It is the far end of the scene where less than half a ray is absorbed.
-        """
+        """Depth along the optical axis (B, 1, H, W); the far end of the scene where half a ray or more passes."""
         distance = torch.where(maps.opacity > 0.5, maps.depth, torch.full_like(maps.depth, self.scene.far))
         return to_image(distance * camera.rays()[2][:, None], camera.size)
 
 
 def to_image(rays: Tensor, size: int) -> Tensor:
-    """(B, H*W, C) per-ray values as (B, C, H, W)."""
+    """Values of rays (B, H*W, C) as an image (B, C, H, W)."""
     return rays.transpose(1, 2).reshape(len(rays), -1, size, size)
 
 
@@ -267,8 +272,8 @@ def outward_init_(generator: VolumeGenerator, steps: int = 200, radius: float = 
     """Fit a fresh field to a soft ellipsoid, so that training starts from a shape that bulges towards the camera.
 
     Runs that turn hollow do so in their first steps, when shape is still undecided and a face pressed inwards explains
-    shading as well as one that stands out. Both ShadeGAN and GOF restart from a good early model instead; this needs
-    none.
+    shading as well as one that stands out. The authors of ShadeGAN and GOF restart from a good early model instead;
+    this makes such a restart unnecessary.
     """
     scale = generator.config.density_scale
     optimiser = torch.optim.Adam(generator.parameters(), lr=1e-3)

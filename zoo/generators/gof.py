@@ -1,12 +1,12 @@
 """GOF: generative occupancy fields for 3D surface-aware image synthesis (Xu, Pan, Lin, Dai; NeurIPS 2021).
 
-A radiance field may smear a surface over any depth that renders well. GOF reads the field as occupancy instead: a
-ray's opacity at a point is the probability that the point is inside, so a surface is where it is one half, and root
-finding meets it without guessing a density. Only an interval around that point is rendered, and the interval shrinks
-during training until what is volume-rendered is, nearly, a surface. Two priors help: opacities away from one half, and
-normals that agree with those beside them.
+A radiance field may smear a surface over any depth that renders well. GOF reads the field as occupancy instead: the
+opacity at a point is the probability that the point lies inside. The surface is where it is one half, and root finding
+meets it there without a guess at a density. Only an interval around that point is rendered, and the interval shrinks
+during training until the volume rendering is nearly that of a surface. Two priors help: one pushes opacities away from
+one half, the other makes neighbouring normals agree.
 
-Shading and surface tracking are ShadeGAN's and orthogonal to all this: `shading` makes the field's colour albedo.
+Shading and surface tracking are ShadeGAN's and independent of all this: `shading` makes the field's colour albedo.
 """
 
 import math
@@ -31,14 +31,14 @@ _POINTS = 2**15  # surface points in one query
 
 @dataclass(frozen=True)
 class GOFSampling(ShadeSampling):
-    """The weight of the opacity prior as well, `opacity_weight`."""
+    """ShadeGAN's sampling, and how much the opacity prior weighs: `opacity_weight`."""
 
     opacity_weight: float = 0.0
 
 
 @dataclass
 class GOFConfig(ShadeGANConfig):
-    """pi-GAN's field, GOF's numbers for CelebA. Times are in thousands of images, lengths in world units."""
+    """pi-GAN's field with GOF's numbers for CelebA. Times are in thousands of images, lengths in world units."""
 
     shading: bool = False
     light_condition: bool = False
@@ -46,15 +46,15 @@ class GOFConfig(ShadeGANConfig):
     steps: int = number(9, 0, 4096)  # these only find the surface
     surface_steps: int = number(9, 0, 4096)
     fine_steps: int = number(6, 0, 4096)
-    refine_steps: int = number(4, 0, 64)  # of the secant rule
+    refine_steps: int = number(4, 0, 64)  # steps of the secant rule
     interval_max: float = 0.12  # half width of the rendered interval at first ...
     interval_min: float = 0.03  # ... and in the end; also at inference
-    interval_decay: float = 1.6e-4  # it falls by e every 1 / decay
+    interval_decay: float = 1.6e-4  # it falls by a factor of e every 1 / decay
     opacity_weight: float = 0.05
-    opacity_growth: float = 8e-5  # the weight grows by e every 1 / growth, up to tenfold
+    opacity_growth: float = 8e-5  # the weight grows by a factor of e every 1 / growth, up to tenfold
     normal_weight: float = 0.05
     normal_step: float = 0.01  # how far away the other normal is
-    official_compat: bool = False  # both priors as the published code computes them, not as the paper says
+    official_compat: bool = False  # compute both priors as the published code does, not as the paper says
     mesh_level: float = 0.5
 
     def __post_init__(self) -> None:
@@ -92,8 +92,11 @@ class GOF(ShadeGAN):
     def forward(
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Sampling | None = None
     ) -> Render:
-        """Volume-render the interval around the surface. `aux` has the surface alone as well: its distance along the
-        ray `surface_distance`, the rays that meet it `found` and, at inference, its colour `surface_rgb`."""
+        """Volume-render the interval around the surface.
+
+        `aux` describes the surface alone: `surface_distance` along the ray, `found` where rays meet it and, at
+        inference, its colour `surface_rgb`.
+        """
         camera, light = self.set_scene(len(latents), camera, light)
         sampling = GOFSampling.of(sampling or self.inference())
         code = self.code(latents)
@@ -111,12 +114,12 @@ class GOF(ShadeGAN):
         return replace(render, normal=camera_normals(normal, camera, maps.opacity), aux=render.aux | aux)
 
     def surface_view(self, render: Render) -> SurfaceView | None:
-        """The surface alone, which renders have at inference."""
+        """The surface alone, which comes with renders at inference."""
         aux = render.aux
         return SurfaceView(aux["surface_rgb"], aux["found"] > 0) if "surface_rgb" in aux else None
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
-        """Depth (B, 1, H, W) of the surface along the optical axis; of the weights where rays do not enter one."""
+        """Depth (B, 1, H, W) of the surface along the optical axis; that of the weights where a ray meets none."""
         surface, found = crossing(maps)
         depth = torch.where(found & (maps.opacity > 0.5), surface, maps.depth)
         return super().depth_image(maps._replace(depth=depth), camera)
@@ -126,10 +129,10 @@ class GOF(ShadeGAN):
     def paint_surface(
         self, code: Tensor, camera: Camera, light: Light, maps: RayMaps, sampling: GOFSampling
     ) -> tuple[Tensor, Tensor]:
-        """Colour (B, N, 3) in [0, 1] and unit normal (B, N, 3) of each ray's first surface point.
+        """Colour (B, N, 3) in [0, 1] and unit normal (B, N, 3) of the first surface point on each ray.
 
-        The background stays black, or white in such scenes. Where a ray meets no surface, the normal is that of the
-        depth its weights give.
+        The background is black, or white if the scene's is. Where a ray meets no surface, the normal is taken at the
+        depth that its weights give.
         """
         surface, found = crossing(maps)
         distance = torch.where(found, surface, maps.depth)
@@ -166,7 +169,7 @@ class GOF(ShadeGAN):
         """The weighted losses of a training batch: the opacity prior and the smoothness of normals."""
         assert maps.samples is not None
         compat = self.config.official_compat
-        # The published code reads the first channel, red, where it means opacity: the fourth.
+        # The published code reads the first channel, red, where it means the fourth, opacity.
         opacity = torch.sigmoid(maps.samples[..., :1]) if compat else self.activated(maps.samples[..., 3:])
         losses = {"opacity_prior": sampling.opacity_weight * opacity_prior(opacity)}
         if self.config.normal_weight > 0:
@@ -176,7 +179,7 @@ class GOF(ShadeGAN):
         return losses
 
     def normal_pairs(self, code: Tensor, camera: Camera, surface: Tensor) -> Tensor:
-        """Unit normals (B, N, 2, 3) at distances (B, N, 1) and `normal_step` away from there in a random direction."""
+        """Unit normals (B, N, 2, 3) at distances (B, N, 1), and `normal_step` from there in a random direction."""
         origins, directions, _ = camera.rays()
         point = origins + surface * directions
         beside = point + self.config.normal_step * random_directions(point)
@@ -193,34 +196,38 @@ class GOF(ShadeGAN):
 
 
 def crossing(maps: RayMaps) -> Crossing:
-    """Where rays marched with `surface_steps` meet the surface. Raises ValueError for others."""
+    """Where rays meet the surface.
+
+    Raises:
+        ValueError: The rays were marched without `surface_steps`.
+    """
     if maps.surface is None or maps.found is None:
         raise ValueError("GOF renders around a surface: give a sampling with surface_steps of 2 or more")
     return Crossing(maps.surface, maps.found)
 
 
 def unit(gradient: Tensor) -> Tensor:
-    """Outward unit normals of single points from the field's gradient (..., 3)."""
+    """Outward unit normals of single points, from the gradient of the field (..., 3)."""
     return (-gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)).clamp(-1, 1)
 
 
 def random_directions(like: Tensor) -> Tensor:
-    """Unit vectors, from the middle of a cube to uniform points in it."""
+    """Unit vectors from the middle of a cube to uniform points in it, as the published code draws them."""
     return F.normalize(torch.rand_like(like) - 0.5, dim=-1)
 
 
 def opacity_prior(opacity: Tensor) -> Tensor:
-    """Mean of log(0.1 + o) + log(1.1 - o) + 2.20727: about 0 at opacities 0 and 1, 1.19 at one half (Xu et al. 2021).
+    """Mean of log(0.1 + o) + log(1.1 - o) + 2.20727 over opacities o in [0, 1], of any shape (Xu et al. 2021).
 
-    opacity: any shape, 0 to 1.
+    It is about 0 at opacities 0 and 1, and 1.19 at one half.
     """
     return (torch.log(0.1 + opacity) + torch.log(1.1 - opacity) + 2.20727).mean()
 
 
 def normal_prior(normals: Tensor, official_compat: bool = False) -> Tensor:
-    """Mean squared difference of the two normals of each pair (M, 2, 3); 0 if there is none.
+    """Mean squared difference between the two normals of each pair (M, 2, 3); 0 if there are no pairs.
 
-    With `official_compat`, of their x and y components instead, as the published code has it.
+    With `official_compat` the x component of each normal is compared with its y component, as in the published code.
     """
     first, second = (normals[:, :, 0], normals[:, :, 1]) if official_compat else (normals[:, 0], normals[:, 1])
     return (first - second).square().mean() if len(normals) else normals.sum()
@@ -232,5 +239,5 @@ def shrinking_interval(time: float, largest: float, smallest: float, decay: floa
 
 
 def growing_weight(time: float, first: float, growth: float) -> float:
-    """Weight of the opacity prior: grows exponentially from `first`, at most to ten times that."""
+    """Weight of the opacity prior: it grows exponentially from `first` to ten times that at most."""
     return min(10 * first, first * math.exp(min(growth * time, 3.0)))

@@ -2,7 +2,8 @@
 
 A latent has two parts, shape and appearance. Together with a position and a viewing direction, both encoded by sines,
 they are the input of NeRF's network, which is volume-rendered. The discriminator never sees whole images: it compares
-patches of few pixels, spread over much or little of the image, so that a step costs the same at any resolution.
+patches of few pixels, spread over a large or a small part of the image, so that a step costs the same at any
+resolution.
 """
 
 import math
@@ -24,11 +25,11 @@ from .field import VolumeGenerator, camera_normals, check_density, outward_init_
 
 @dataclass(frozen=True)
 class PatchSampling(Sampling):
-    """Which part of an image is rendered, too: what the discriminator sees of it (section 3.2).
+    """Sampling that also says which part of an image is rendered for the discriminator (section 3.2).
 
     Attributes:
-        patch: side in pixels of a random patch rendered in place of the whole image, see `Patch`; 0 = the whole image.
-        patch_scale: least part of the image's side that a patch spans.
+        patch: Is the side in pixels of a random patch, rendered in place of the image, see `Patch`; 0: the whole image.
+        patch_scale: Is the least part of the image's side that a patch spans.
     """
 
     patch: int = 0
@@ -37,12 +38,12 @@ class PatchSampling(Sampling):
 
 @dataclass(frozen=True)
 class Patch:
-    """A grid of `size` x `size` places on each of B images, near together or far apart.
+    """A grid of `size` x `size` places on each of B images, close together or far apart.
 
     Attributes:
-        size: side of the grid.
-        scale: (B,) part of the image's side that it spans, above 0 and up to 1.
-        shift: (B, 2) its centre, x right and y down, where the image is [-1, 1].
+        size: Is the side of the grid.
+        scale: (B,) says which part of the image's side it spans, above 0 and up to 1.
+        shift: (B, 2) is its centre, x right and y down, where the image is [-1, 1].
     """
 
     size: int
@@ -56,13 +57,13 @@ class Patch:
         return cls(size, scale, (torch.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None]))
 
     def places(self) -> Tensor:
-        """(B, size * size, 2) x and y, row-major; -1 and 1 are the centres of the image's outermost pixels."""
+        """The places (B, size * size, 2), x and y, row by row; -1 and 1 are the centres of the outermost pixels."""
         axis = torch.linspace(-1, 1, self.size, device=self.scale.device)
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         return torch.stack([x, y], -1).reshape(1, -1, 2) * self.scale[:, None, None] + self.shift[:, None]
 
     def cut(self, images: Tensor) -> Tensor:
-        """(B, C, size, size) the patches of images (B, C, S, S), bilinear."""
+        """Cut patches (B, C, size, size) out of images (B, C, S, S), interpolated bilinearly."""
         grid = self.places().reshape(-1, self.size, self.size, 2)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
@@ -78,23 +79,23 @@ class GRAFConfig:
     skip: int = 4  # the layer after this one sees the encoded point again
     frequencies: int = 10
     view_frequencies: int = 4
-    unit: float = 10.0  # a world unit in the field's coordinates: the published camera stands 10 away, zoo's 1
+    unit: float = 10.0  # world unit in the field's coordinates: the published camera stands 10 away, zoo's 1
     front: float = 45.0  # azimuth of the front in the field's coordinates, degrees: the middle of the published views
     density_scale: float = 10.0  # factor on the activated density; at `unit` it counts per length of the field's own
     steps: int = 64
-    inference_steps: int = 0  # in place of `steps` when not training, 0: the same
+    inference_steps: int = 0  # replaces `steps` when not training; 0: the same
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     patch_size: int = 32  # side of the patches in training; 0: whole images
     patch_least: float = 0.25  # least part of the image's side that a patch spans ...
     patch_decay: float = 9.4e-4  # ... reached gradually: it falls from 0.9 as exp(-decay * thousand images)
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
-    opacity_weight: float = 0.0  # of the mean opacity in the loss: what is not seen before a black background goes
+    opacity_weight: float = 0.0  # weighs mean opacity in the loss, so that dark matter on black ground disappears
     mesh_level: float = 35.0  # density at the surface, per world unit
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     @property
     def z_dim(self) -> int:
-        """Length of a latent: shape, then appearance."""
+        """Length of a latent, which is shape, then appearance."""
         return self.shape_dim + self.appearance_dim
 
     def __post_init__(self) -> None:
@@ -119,7 +120,7 @@ class GRAFConfig:
 
 
 class GRAF(VolumeGenerator):
-    """GRAF's generator. Code = z itself; `light` is accepted and ignored, so that methods can be swapped."""
+    """GRAF's generator. The code is z itself. `light` is accepted and ignored, so that methods can be swapped."""
 
     Config = GRAFConfig
     config: GRAFConfig
@@ -139,7 +140,7 @@ class GRAF(VolumeGenerator):
             outward_init_(self, steps=500)  # ReLUs take longer than sines
 
     def compile_field(self) -> None:
-        """Nothing: on a CPU the compiled network is slower (0.46 s against 0.26 s, see docs/models/graf.md)."""
+        """Do nothing: on a CPU the compiled network is slower (0.46 s against 0.26 s, see docs/models/graf.md)."""
 
     @classmethod
     def tiny(cls) -> GRAFConfig:
@@ -149,7 +150,7 @@ class GRAF(VolumeGenerator):
         )  # fmt: skip
 
     def average_code(self) -> Tensor:
-        """(1, z_dim) zeros, the mean of the latents: psi scales them."""
+        """Zeros (1, z_dim), the mean of the latents, so psi scales them."""
         return torch.zeros(1, self.config.z_dim, device=self.device)
 
     def forward(
@@ -171,8 +172,11 @@ class GRAF(VolumeGenerator):
         )
 
     def rays(self, camera: Camera, sampling: Sampling) -> tuple[Tensor, Tensor]:
-        """Rays of one unit along the optical axis, not of unit length, as in the published code: near and far are two
-        planes, and distances are depths. Through all pixels, or through a random patch for each image."""
+        """Rays through all pixels, or through a random patch of each image.
+
+        As in the published code, directions are one unit long along the optical axis, not in themselves: near and far
+        are two planes, and distances are depths.
+        """
         at, sampling = None, PatchSampling.of(sampling)
         if sampling.patch:
             at = Patch.draw(len(camera), sampling.patch, sampling.patch_scale, self.device).places()
@@ -180,7 +184,7 @@ class GRAF(VolumeGenerator):
         return origins, directions / cosine[..., None]
 
     def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
-        """The field of B objects; density counts along directions of any length."""
+        """The field of B objects. Density counts per length of the direction, which need not be 1."""
 
         def query(points: Tensor, directions: Tensor) -> FieldOut:
             length = directions.norm(dim=-1, keepdim=True)
@@ -196,7 +200,7 @@ class GRAF(VolumeGenerator):
         return PatchSampling(c.steps, random=True, noise_std=noise, patch=c.patch_size, patch_scale=least)
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
-        """The weighted mean opacity."""
+        """The mean opacity, weighted."""
         if self.config.opacity_weight == 0 or render.mask is None:
             return {}
         return {"opacity": self.config.opacity_weight * render.mask.mean()}

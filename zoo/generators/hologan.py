@@ -1,9 +1,9 @@
 """HoloGAN: unsupervised learning of 3D representations from natural images (Nguyen-Phuoc, Li, Theis, Richardt, Yang;
 ICCV 2019).
 
-A learnt volume of features takes its shape from the latent, is turned as a rigid body until it faces the camera, and a
-2D network draws it. The turn is all that is 3D: there is no density, so there is no depth, no mask and no mesh. The
-latent speaks through adaptive instance normalisation (AdaIN) only.
+A learnt volume of features takes its shape from the latent, is turned as a rigid body until it faces the camera, and is
+drawn by a 2D network. The turn is all that is 3D: there is no density, so there is no depth, no mask and no mesh. The
+latent acts only through adaptive instance normalisation (AdaIN).
 """
 
 import math
@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
 from .base import Generator, Latents
 
-SIDE = 16  # of the volume when it is turned, and of the first 2D features
+SIDE = 16  # side of the volume when it is turned, and of the first 2D features
 
 
 @dataclass
@@ -29,8 +29,8 @@ class HoloGANConfig:
 
     z_dim: int = 128
     size: int = 64  # side of the pictures
-    channels: int = 64  # of the volume when it is turned; the other widths are multiples
-    reverse: bool = False  # turn the other way: pictures alone do not tell which way a network has learnt
+    channels: int = 64  # width of the volume when it is turned; the other widths are multiples of it
+    reverse: bool = False  # turn the other way: pictures alone do not tell which way a network has learnt to turn
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def __post_init__(self) -> None:
@@ -41,10 +41,11 @@ class HoloGANConfig:
 
 
 class HoloGAN(Generator):
-    """HoloGAN's generator. Code = latent in [-1, 1] (B, z_dim), or one for each AdaIN, (B, code_layers, z_dim): the
-    first three shape the volume, the others the picture.
+    """HoloGAN's generator.
 
-    Of the camera its direction and image size count: the turn is orthographic, about the middle of the volume.
+    The code is the latent in [-1, 1] (B, z_dim), or one for each AdaIN, (B, code_layers, z_dim): the first three shape
+    the volume, the others the picture. Only the direction and the image size of a camera count: the turn is
+    orthographic, about the middle of the volume.
     """
 
     Config = HoloGANConfig
@@ -73,7 +74,7 @@ class HoloGAN(Generator):
         return HoloGANConfig(z_dim=8, size=32, channels=4)
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
-        """`rgb` alone."""
+        """Render `rgb` alone."""
         camera = camera.to(self.device).expand(len(latents))
         code = self.code(latents)
         styles = list(code.unbind(1) if code.ndim == 3 else [code] * self.code_layers)
@@ -94,8 +95,11 @@ class HoloGAN(Generator):
         return self.config.size
 
     def rotation(self, camera: Camera) -> Tensor:
-        """(B, 3, 3) from camera to world axes. A volume mirrored in depth that turns the other way looks the same, so
-        training settles for either; `reverse` brings a mirrored one to the convention."""
+        """Rotations (B, 3, 3) from camera to world axes.
+
+        A volume that is mirrored in depth and turns the other way looks the same, so training settles for either;
+        `reverse` brings a mirrored one to the convention.
+        """
         rotation = camera.cam2world[:, :3, :3]
         mirror = rotation.new_tensor([1.0, 1.0, -1.0])
         return mirror[:, None] * rotation * mirror if self.config.reverse else rotation
@@ -105,21 +109,21 @@ class HoloGAN(Generator):
 
 
 class Uniform(nn.Module):
-    """Standard normal numbers as uniform ones in [-1, 1], the published latents."""
+    """Turns standard normal numbers into uniform ones in [-1, 1], which are the published latents."""
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.erf(z / math.sqrt(2))
 
 
 class AdaIN(nn.Module):
-    """Every feature map normalised on its own, then scaled and shifted as the latent says (Huang and Belongie 2017)."""
+    """Normalises each feature map on its own, then scales and shifts it as the latent says (Huang, Belongie 2017)."""
 
     def __init__(self, channels: int, z_dim: int) -> None:
         super().__init__()
         self.style = nn.Linear(z_dim, 2 * channels)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Features (B, channels, ...) under latents (B, z_dim)."""
+        """Style features (B, channels, ...) by latents (B, z_dim)."""
         scale, shift = self.style(z).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
         return torch.addcmul(shift, F.instance_norm(x), 1 + scale)
 
@@ -136,15 +140,15 @@ class Styled(nn.Module):
 
 
 def turned(volume: Tensor, rotation: Tensor) -> Tensor:
-    """Volumes as their cameras see them, interpolated linearly, 0 where they end.
+    """Turn volumes to face their cameras, with linear interpolation; what lies outside a volume is 0.
 
     Args:
-        volume: (B, C, D, H, W) on [-1, 1]^3 of the world: layers from back to front (Z), rows from top to bottom (Y),
-            columns from left to right (X).
-        rotation: (B, 3, 3) whose columns are the camera's right, up and back in the world.
+        volume: (B, C, D, H, W) covers [-1, 1]^3 of the world: layers from back to front (Z), rows from top to bottom
+            (Y), columns from left to right (X).
+        rotation: (B, 3, 3) has the camera's right, up and back in the world as its columns.
 
     Returns:
-        (B, C, D, H, W) in the same layout in the camera's axes.
+        Volumes (B, C, D, H, W) in the same layout, in the camera's axes.
     """
     _, _, d, h, w = volume.shape
     z, y, x = (torch.linspace(-1, 1, n, device=volume.device) for n in (d, h, w))

@@ -1,11 +1,11 @@
 """Mesh GAN: unsupervised generative 3D shape learning from natural images (Szabo, Meishvili, Favaro; 2019).
 
 A latent becomes three maps: positions, texture and background. Positions are sampled at the vertices of a sphere that
-is unfolded onto the square (centre = front, circle |uv| = 1 = back), which gives a closed mesh; the mesh, coloured by
-the texture, is rendered from a random viewpoint over a crop of the background, and a discriminator compares the picture
-with photographs. Nothing else is known: that the object must look right from every viewpoint is what makes it 3D. The
-renderer has no parameters, and its picture changes continuously when an outline moves, so outlines can be learnt
-(`zoo.renderers.meshes.render`). There is no light: shading ends up in the texture.
+is unfolded onto the square (its front in the centre, its back on the circle |uv| = 1), which gives a closed mesh. The
+mesh, coloured by the texture, is rendered from a random viewpoint over a crop of the background, and a discriminator
+compares the picture with photographs. Nothing else is known: the object is 3D because it must look right from every
+viewpoint. The renderer has no parameters, and its picture changes continuously when an outline moves, so outlines can
+be learnt (`zoo.renderers.meshes.render`). There is no light: shading ends up in the texture.
 
 Only the abstract, captions and renderer of the paper are public; docs/models/meshgan.md says which numbers are ours.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class MeshGANConfig:
-    """Lengths are in object units: half the width of the image at the distance of the object."""
+    """Lengths are in object units; one is half the width of the image at the distance of the object."""
 
     z_dim: int = 512
     w_dim: int = 512
@@ -44,15 +44,15 @@ class MeshGANConfig:
     map_size: int = 128  # side of the position and texture maps
     image_size: int = 128  # side of the images that the background map is made for
     mesh_n: int = 128  # cells across the unfolded sphere
-    base_radius: float = 0.6  # the sphere that training starts from
+    base_radius: float = 0.6  # radius of the sphere that training starts from
     pyramid: bool = True  # positions are a sum over all levels; off: the finest level alone
-    amplitude: float = 0.25  # of the coarsest level, halved from level to level
+    amplitude: float = 0.25  # weight of the coarsest level, halved from level to level
     shape_blur: float = 2.0  # sigma of the low-pass over the positions, in texels of a 128 px map
     size: str = "hard"  # none | hard: clamp the root-mean-square radius | soft: penalise it
     radius_min: float = 0.45
     radius_max: float = 0.75
-    size_weight: float = 10.0  # of the soft constraint
-    volume_weight: float = 0.0  # hinge on the signed volume, against hollow masks
+    size_weight: float = 10.0  # weight of the soft constraint
+    volume_weight: float = 0.0  # weight of a hinge on the signed volume, against hollow masks
     background_scale: int = 2  # the background map covers this many image widths; 1: no crop
     background_crop: str = "uniform"  # none: the middle | uniform: anywhere | view: moves with yaw and pitch
     warmup_kimg: float = 0.0  # the shape departs from the sphere gradually, over this many thousand images
@@ -83,7 +83,7 @@ class MeshGANConfig:
 
 @dataclass(frozen=True)
 class MeshSampling:
-    """How one batch is drawn: departure of the shape from the sphere in [0, 1]; random or fixed background crops."""
+    """How a batch is drawn: how far its shapes depart from the sphere, in [0, 1], and whether crops are random."""
 
     shape_weight: float = 1.0
     random_crop: bool = False
@@ -127,8 +127,12 @@ class MeshGAN(Generator):
     # ---------------------------------------------------------------- latent -> maps -> mesh
 
     def maps(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Styles (B, w_dim) to the departure from the sphere (B, 3, R, R), texture (B, 3, R, R) and background
-        (B, 3, T, T), both in [-1, 1], T = background_scale * image_size."""
+        """Turn styles (B, w_dim) into departure from the sphere, texture and background.
+
+        Returns:
+            Departure (B, 3, R, R) in object units; texture (B, 3, R, R) and background (B, 3, T, T) in [-1, 1], where
+            R is `map_size` and T is `background_scale * image_size`.
+        """
         features = [self.first(self.constant.expand(len(w), -1, -1, -1), w)]
         for up, plain in zip(self.up, self.plain, strict=True):
             features.append(plain(up(features[-1], w), w))
@@ -143,7 +147,7 @@ class MeshGAN(Generator):
         return self._departure(features), texture.tanh(), self.to_background(x, w).tanh()
 
     def _departure(self, features: list[Tensor]) -> Tensor:
-        """Pyramid: coarse levels carry the form, fine levels cannot move a vertex far enough to fold the mesh."""
+        """Sum the pyramid: coarse levels carry the form, fine ones cannot move a vertex so far that the mesh folds."""
         c = self.config
         total = torch.zeros_like(self.sphere)
         for level, layer in enumerate(self.to_position):
@@ -162,7 +166,10 @@ class MeshGAN(Generator):
         return at[:, :, 0].transpose(1, 2)
 
     def sized(self, verts: Tensor) -> Tensor:
-        """The hard size constraint: clamped root-mean-square radius and centre. Outside, no gradient is radial."""
+        """Apply the hard size constraint: clamp the root-mean-square radius and the centre.
+
+        Beyond the limits no gradient is radial.
+        """
         c = self.config
         centre = verts.mean(1, keepdim=True)
         limit = centre.new_tensor([0.15, 0.15, 0.6])
@@ -171,7 +178,7 @@ class MeshGAN(Generator):
         return (verts - centre) * scale + centre.clamp(-limit, limit)
 
     def world_vertices(self, departure: Tensor, shape_weight: float = 1.0, n: int | None = None) -> Tensor:
-        """The same in the world frame (B, V, 3), with the size constraint."""
+        """Vertices (B, V, 3) in the world frame, after the size constraint."""
         verts = self.vertices(departure, shape_weight, n)
         return (self.sized(verts) if self.config.size == "hard" else verts) * self.unit
 
@@ -210,10 +217,10 @@ class MeshGAN(Generator):
         )
 
     def crop(self, background: Tensor, camera: Camera, random: bool = False) -> Tensor:
-        """The part (B, 3, S, S) of the background maps that a picture shows.
+        """Cut out the part (B, 3, S, S) of the background maps that a picture shows.
 
-        Photographs of faces are aligned; a background that is shifted at random cannot hold a face that the
-        discriminator takes for one, so the person has to be in the mesh.
+        Photographs of faces are aligned. A background that is shifted at random cannot hold a face that fools the
+        discriminator, so the person has to be in the mesh.
         """
         b, scale = len(background), self.config.background_scale
         if self.config.background_crop == "uniform" and random:
@@ -230,17 +237,20 @@ class MeshGAN(Generator):
 
     @torch.no_grad()
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
-        """World-frame textured closed meshes, `resolution` cells across the unfolded sphere; `level` has no meaning."""
+        """Closed, textured meshes in the world frame, `resolution` cells across the unfolded sphere.
+
+        `level` has no meaning here.
+        """
         topology = octa_sphere(resolution)
         departure, texture, _ = self.maps(self.code(latents))
-        # One vertex for each point in space: those on the seam share their uv as well, but for the back pole.
+        # One vertex for each point in space. Vertices that coincide on the seam share their uv, except at the back.
         weld = topology.weld
         first = torch.full_like(weld, len(weld))[: int(weld.max()) + 1].scatter_reduce(
             0, weld, torch.arange(len(weld)), "amin"
         )
         verts = self.world_vertices(departure, n=resolution)[:, first.to(departure.device)]
         faces = weld[topology.faces].to(verts.device).expand(len(verts), -1, -1)
-        uv = (topology.uv[first].to(verts) * verts.new_tensor([1.0, -1.0]) + 1) / 2  # theirs runs upwards
+        uv = (topology.uv[first].to(verts) * verts.new_tensor([1.0, -1.0]) + 1) / 2  # PyTorch3D's v runs upwards
         p3d = pytorch3d()
         textures = p3d.renderer.TexturesUV(
             (texture.permute(0, 2, 3, 1) + 1) / 2, faces, uv.expand(len(verts), -1, -1), align_corners=True
@@ -276,14 +286,16 @@ Layer = TypeVar("Layer", EqualConv2d, ToMap)
 
 
 def _start_at(std: float, layer: Layer) -> Layer:
-    """The layer with weights of another deviation than 1."""
+    """Draw a layer's weights again, with another standard deviation than 1."""
     nn.init.normal_(layer.weight if isinstance(layer, EqualConv2d) else layer.conv.weight, std=std)
     return layer
 
 
 def sphere_map(size: int) -> Tensor:
-    """(1, 3, size, size) the unit sphere in the azimuthal equidistant projection: +Z in the middle of the map, the
-    equator at |uv| = 1/2, -Z from |uv| = 1 on; x to the right, y up."""
+    """The unit sphere (1, 3, size, size) in the azimuthal equidistant projection, x to the right and y up.
+
+    +Z is in the middle of the map, the equator at |uv| = 1/2, and -Z at |uv| = 1 and beyond.
+    """
     axis = torch.linspace(-1, 1, size)
     v, u = torch.meshgrid(axis, axis, indexing="ij")
     r = torch.stack([u, v]).norm(dim=0)
@@ -293,7 +305,7 @@ def sphere_map(size: int) -> Tensor:
 
 
 def low_pass(maps: Tensor, sigma: float) -> Tensor:
-    """(B, C, S, S) after a separable Gaussian of `sigma` texels; the border is mirrored."""
+    """Blur maps (B, C, S, S) by a separable Gaussian of `sigma` texels; the border is mirrored."""
     if sigma <= 0:
         return maps
     reach = min(math.ceil(3 * sigma), maps.shape[-1] - 1)

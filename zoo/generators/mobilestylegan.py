@@ -1,7 +1,7 @@
 """MobileStyleGAN: a lightweight convolutional neural network for high-fidelity image synthesis (Belousov 2021).
 
-A StyleGAN2 made small and taught by a large one: 10 million numbers draw 1024 px. It makes pictures only. Trained on
-FFHQ it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.official.ffhq`.
+A small StyleGAN2, taught by a large one: 10 million numbers draw pictures of 1024 px. It makes pictures only. Trained
+on FFHQ, it is the 2D GAN from which GAN2Shape takes the shape of real faces: see `zoo.official.ffhq`.
 """
 
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ from .base import Latents, PictureGAN
 
 @dataclass
 class MobileStyleGANConfig:
-    """Published numbers."""
+    """The published numbers."""
 
-    z_dim: int = 512  # numbers in z, and in w
+    z_dim: int = 512  # length of z, and of w
     size: int = 1024  # side of the pictures
     mapping_layers: int = 8
     mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others
@@ -48,7 +48,7 @@ class MobileStyleGANConfig:
 
 
 class MobileStyleGAN(PictureGAN):
-    """MobileStyleGAN's generator. Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
+    """MobileStyleGAN's generator. The code is w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
 
     Config = MobileStyleGANConfig
     config: MobileStyleGANConfig
@@ -65,14 +65,14 @@ class MobileStyleGAN(PictureGAN):
         return MobileStyleGANConfig(z_dim=8, size=16, mapping_layers=2, channel_max=8)
 
     def synthesise(self, w: Tensor) -> Tensor:
-        """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim)."""
+        """Draw pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim)."""
         return self.network(w).clamp(-1, 1)
 
     def style_weights(self, layers: int) -> Tensor:
         return torch.cat([scale.style.weight for scale in self.network.modulations()[:layers]])
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
-        """`rgb` alone."""
+        """Render `rgb` alone."""
         size = camera.expand(len(latents)).size
         rgb: Tensor = self.network(self.code(latents))
         if size != self.config.size:
@@ -80,5 +80,5 @@ class MobileStyleGAN(PictureGAN):
         return Render(rgb=rgb if self.training else rgb.clamp(-1, 1))  # a clamped picture could not learn
 
     def schedule(self, kimg: float) -> Any:
-        """Nothing changes during training."""
+        """Sampling does not change during training."""
         return None

@@ -1,8 +1,7 @@
 """pi-GAN: periodic implicit generative adversarial networks (Chan, Monteiro, Kellnhofer, Wu, Wetzstein; CVPR 2021).
 
-A latent is mapped to the frequencies and phases of a SIREN; the SIREN is a radiance field; the field is
-volume-rendered. Colour comes straight from the field, so light is baked into it: this is the baseline that ShadeGAN
-adds light to.
+A latent is mapped to the frequencies and phases of a SIREN; the SIREN is a radiance field, which is volume-rendered.
+Colour comes straight from the field, so light is baked into it. This is the baseline to which ShadeGAN adds light.
 """
 
 from ..geometry import Camera, Light, Render

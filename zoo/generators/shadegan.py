@@ -1,9 +1,10 @@
 """ShadeGAN: a shading-guided generative implicit model (Pan, Xu, Loy, Theobalt, Dai; NeurIPS 2021).
 
-pi-GAN with one change that matters: the field's colour is albedo, and the image is albedo times Lambertian shading by a
-light drawn from the data's prior. A shape must then look right under many lights, not only from many views, which
-removes the ambiguity that lets a plain radiance field hide wrong geometry behind painted shadows. Normals are the
-gradient of the density. A small convolutional network can track the surface, so that few samples around it are enough.
+This is pi-GAN with one change that matters: the field's colour is albedo, and the image is albedo times Lambertian
+shading by a light drawn from the data's prior. A shape must then look right under many lights, not only from many
+views, which removes the ambiguity that lets a plain radiance field hide wrong geometry behind painted shadows. Normals
+come from the gradient of the density. A small convolutional network can track the surface, so that few samples around
+it are enough.
 """
 
 import math
@@ -24,7 +25,7 @@ from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
 @dataclass(frozen=True)
 class ShadeSampling(Sampling):
-    """How much of the shading is on as well, `light_ratio`: 0 = none, 1 = all."""
+    """Sampling, and how much of the shading is on: `light_ratio`, from 0 (none) to 1 (all)."""
 
     light_ratio: float = 1.0
 
@@ -33,7 +34,7 @@ class ShadeSampling(Sampling):
 class ShadeGANConfig(FieldConfig):
     """pi-GAN's numbers plus light and surface tracking. Times are in thousands of images."""
 
-    shading: bool = True  # the field's colour is albedo; false: it is the image, as in pi-GAN
+    shading: bool = True  # the field's colour is albedo; false: it is the image's colour, as in pi-GAN
     view_condition: bool = False
     light_condition: bool = True  # the albedo layer also sees the light
     fine_steps: int = number(12, 0, 4096)
@@ -41,7 +42,7 @@ class ShadeGANConfig(FieldConfig):
     light_ramp: float = number(0.0, 0)  # ... over this long
     surface_tracking: bool = False
     tracking_start: float = number(100.0, 0)  # the window starts to shrink here
-    tracking_decay: float = number(1.5e-3, 0)  # its excess over the minimum falls by e every 1 / decay
+    tracking_decay: float = number(1.5e-3, 0)  # its excess over the minimum falls by a factor of e every 1 / decay
     window: float = number(0.0, 0)  # width of the sampled interval at inference; 0: the whole ray
     window_max: float = number(0.24, 0)
     window_min: float = number(0.06, 0)
@@ -56,7 +57,7 @@ class ShadeGANConfig(FieldConfig):
 
 
 class ShadeGAN(FieldGenerator):
-    """ShadeGAN's generator. Without a light, the mean of the prior shines."""
+    """ShadeGAN's generator. If no light is given, the mean of the prior shines."""
 
     Config = ShadeGANConfig
     config: ShadeGANConfig
@@ -100,8 +101,10 @@ class ShadeGAN(FieldGenerator):
         return maps, surface
 
     def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: ShadeSampling) -> Render:
-        """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples. What is
-        behind it, if white, no light reaches."""
+        """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples.
+
+        No light reaches a white background: it stays white.
+        """
         size = camera.size
         behind = float(self.scene.white_back) * (1 - maps.opacity)
         normal = shading = None
@@ -126,7 +129,7 @@ class ShadeGAN(FieldGenerator):
         )
 
     def track_surface(self, code: Tensor, camera: Camera) -> Tensor:
-        """Predicted distance along the rays (B, 1, S, S) in [near, far], from the code and the pose alone."""
+        """Predict the distance along the rays (B, 1, S, S) in [near, far], from the code and the pose alone."""
         assert self.surfacenet is not None
         near, far = self.scene.near, self.scene.far
         frequencies, phases = code.chunk(2, dim=-1)
@@ -169,7 +172,7 @@ def tracking_window(
 ) -> tuple[float, int]:
     """Width of the sampled interval and number of samples; both shrink exponentially from (max, ...) to (..., min).
 
-    Until `start` the whole ray is sampled (width 0) with the most samples.
+    Until `start` the whole ray is sampled, which is a width of 0, with the most samples.
     """
     if time <= start:
         return 0.0, steps[0]
@@ -179,7 +182,10 @@ def tracking_window(
 
 
 def surface_loss(surface: Tensor, ray_distance: Tensor, near: float, far: float) -> Tensor:
-    """L1 between the tracked surface and the (detached) volume-rendered distance, both at the tracker's size and scaled
-    to [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG weights are not ours to ship."""
+    """L1 between the tracked surface and the (detached) volume-rendered distance.
+
+    Both have the tracker's size and are scaled to [-1, 1]. The published loss adds LPIPS on the same two maps; its VGG
+    weights are not ours to ship.
+    """
     target = resize(ray_distance.detach(), surface.shape[-1])
     return (surface - target).abs().mean() * 2 / (far - near)

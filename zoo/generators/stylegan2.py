@@ -2,8 +2,8 @@
 CVPR 2020).
 
 A latent z becomes a style w; w scales the channels of every layer of a convolutional network that starts from a
-constant; the picture is a sum over all resolutions. It makes pictures only: pose, light and shape are somewhere in w.
-GAN2Shape takes them out.
+constant; the picture is a sum over all resolutions. It makes pictures only: pose, light and shape are hidden in w, from
+where GAN2Shape recovers them.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from .base import Latents, PictureGAN
 class StyleGAN2Config:
     """Widths as in the paper's config E; twice the `channel_base` is config F."""
 
-    z_dim: int = 512  # numbers in z, and in w
+    z_dim: int = 512  # length of z, and of w
     size: int = 256  # side of the pictures
     mapping_layers: int = 8
     mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others
@@ -44,7 +44,7 @@ class StyleGAN2Config:
 
 
 class StyleGAN2(PictureGAN):
-    """StyleGAN2's generator. Code = w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
+    """StyleGAN2's generator. The code is w (B, z_dim), or one for each layer, (B, code_layers, z_dim)."""
 
     Config = StyleGAN2Config
     config: StyleGAN2Config
@@ -67,7 +67,7 @@ class StyleGAN2(PictureGAN):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Pictures start grey: saturated colours would have to be unlearnt."""
+        """Make pictures start grey: saturated colours would have to be unlearnt."""
         for layer in (self.network.to_rgb1, *self.network.to_rgbs):
             layer.conv.weight.mul_(0.1)
 
@@ -76,7 +76,7 @@ class StyleGAN2(PictureGAN):
         return self.network.style
 
     def synthesise(self, w: Tensor) -> Tensor:
-        """Pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim), with the stored noise."""
+        """Draw pictures (B, 3, size, size) of w (B, z_dim) or (B, code_layers, z_dim), with the stored noise."""
         return self.network(w).clamp(-1, 1)
 
     def split_code(self, code: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class StyleGAN2(PictureGAN):
         light: Light | None = None,
         sampling: Sequence[Tensor | None] | None = None,
     ) -> Render:
-        """`rgb` alone. `sampling`: noise maps, as the network takes them; None: those stored with the weights."""
+        """Render `rgb` alone. `sampling` holds noise maps as the network takes them; None: those of the weights."""
         size = camera.expand(len(latents)).size
         rgb: Tensor = self.network(self.code(latents), sampling)
         if size != self.config.size:

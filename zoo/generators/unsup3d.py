@@ -1,13 +1,13 @@
 """Unsup3D: unsupervised learning of probably symmetric deformable objects (Wu, Rupprecht, Vedaldi; CVPR 2020).
 
-An autoencoder without a latent code: four networks take one photograph apart into the object's depth and albedo in a
-canonical view, a light and a viewpoint, and a renderer without parameters puts it together again. Nothing but the
-reconstruction is asked for, also with depth and albedo mirrored: that the object is roughly symmetric is what makes
-the parts come apart. A fifth network says where it is not.
+An autoencoder without a latent code: four networks take a photograph apart into the object's depth and albedo in a
+canonical view, a light and a viewpoint, and a renderer without parameters puts it together again. Training asks for the
+reconstruction alone, with depth and albedo as they are and mirrored: the parts come apart because the object is roughly
+symmetric. A fifth network says where it is not.
 
 Here an object is a photograph: `Latents.z` holds its pixels, `Latents.code` the canonical depth and albedo.
 
-What training asks for beyond the paper, all of it off by default, is in `unsup3d_terms.py`.
+Terms of the loss that go beyond the paper, all off by default, are in `unsup3d_terms.py`.
 """
 
 import math
@@ -36,14 +36,14 @@ from .unsup3d_terms import TermsConfig, ellipsoid_prior, own_terms, pose_moments
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
-MARGIN = 0.1  # the depth of another view may leave the range of canonical depth by this much
-BORDER = 2  # columns on the left and on the right that lie in the background
+MARGIN = 0.1  # depth in another view may exceed the range of canonical depth by this much
+BORDER = 2  # number of columns on the left and on the right that lie in the background
 
-Photographs = Callable[[int, int, torch.Generator], Tensor]  # how many, side S and source to (n,3,S,S) in [-1,1]
+Photographs = Callable[[int, int, torch.Generator], Tensor]  # from n, side S and source to (n,3,S,S) in [-1,1]
 
 
 def head_photographs(n: int, size: int, source: torch.Generator) -> Tensor:
-    """`n` photographs (n,3,S,S) of the test split of the embedded heads, drawn one after the other."""
+    """Draw `n` photographs (n,3,S,S), one after the other, from the test split of the embedded heads."""
     from ..heads.dataset import HeadDataset  # only here: the method needs no data set of its own
 
     heads = HeadDataset("test", size=size)
@@ -54,28 +54,28 @@ def head_photographs(n: int, size: int, source: torch.Generator) -> Tensor:
 
 @dataclass
 class Unsup3DConfig(TermsConfig):
-    """Published numbers for faces (CelebA, synface). Depths and translations in world units, from the camera."""
+    """The published numbers for faces (CelebA, synface). Depths are world units from the camera."""
 
-    size: int = 64  # of photographs and maps, a power of two
+    size: int = 64  # side of photographs and maps, a power of two
     nf: int = 64  # width of the depth, albedo and confidence networks
     zdim: int = 256  # bottleneck of depth and albedo
-    groups: int = 16  # of the group norms at width nf
+    groups: int = 16  # groups in the group norms at width nf
     encoder_nf: int = 32  # width of the viewpoint and light networks
     confidence: bool = True  # the fifth network
     conf_zdim: int = 128  # its bottleneck
     min_depth: float = 0.9
     max_depth: float = 1.1
-    centred: bool = True  # the mean of the depth network's output is taken away
-    border_depth: float = 1.04  # of the outermost columns; 0.7 * max_depth + 0.3 * min_depth
+    centred: bool = True  # the mean of the depth network's output is subtracted
+    border_depth: float = 1.04  # depth of the outermost columns; 0.7 * max_depth + 0.3 * min_depth
     rotation_range: float = 60.0  # degrees to each side, about each axis
     xy_range: float = 0.1
     z_range: float = 0.0
     ambient: list[float] = field(default_factory=lambda: [0.0, 1.0])  # least and greatest strength
     diffuse: list[float] = field(default_factory=lambda: [0.0, 1.0])
     aligned: bool = False  # sample rendered pixels at their centres; published weights expect the half-pixel shift
-    flip_weight: float = 0.5  # of the mirrored reconstruction
-    perceptual_weight: float = 1.0  # of the perceptual loss, where one is given
-    smooth_weight: float = 0.0  # of differences between neighbouring depths
+    flip_weight: float = 0.5  # weight of the mirrored reconstruction
+    perceptual_weight: float = 1.0  # weight of the perceptual loss, where one is given
+    smooth_weight: float = 0.0  # weight of differences between neighbouring depths
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
 
     def __post_init__(self) -> None:
@@ -97,29 +97,30 @@ class Unsup3DConfig(TermsConfig):
 
     @property
     def z_dim(self) -> int:
-        """Numbers in a photograph, which stands where other methods have a latent."""
+        """How many numbers a photograph has, which stands where other methods have a latent."""
         return 3 * self.size**2
 
 
 @dataclass
 class Prediction:
-    """A batch of B photographs taken apart and put together; B' = 2B with the mirrored branch behind, else B.
+    """A batch of B photographs taken apart and put together. B' is 2B with the mirrored branch behind, else B.
 
     Attributes:
-        canonical_depth: (B',1,S,S) in the canonical view.
-        free_depth: (B,1,S,S) the same before its border was set.
-        albedo: (B',3,S,S) in [-1,1].
-        light: B' lights.
-        view: (B',6) viewpoints: radians about x, y, z, then translation; frame of `zoo.renderers.depthmaps.depthmap`.
-        normal: (B',3,S,S) of canonical depth.
-        shading: (B',1,S,S) >= 0.
-        canonical: (B',3,S,S) albedo under its light.
-        depth: (B',1,S,S) in the view of the photograph, `max_depth` + 0.1 where nothing is seen.
-        valid: (B',1,S,S) bool, where something is seen.
-        grid: (B',S,S,2) where the pixels of the photograph lie in the canonical view.
-        mask: (B',1,S,S) bool, valid in both branches.
-        recon: (B',3,S,S) the photograph put together, 0 outside `mask`.
-        sigma: spread of the error of pixels (B,2,S,S) and features (B,2,S/4,S/4); None without confidence.
+        canonical_depth: (B',1,S,S) is depth in the canonical view.
+        free_depth: (B,1,S,S) is the same before its border was set.
+        albedo: (B',3,S,S) is the object's own colour in [-1,1].
+        light: Holds B' lights.
+        view: (B',6) holds viewpoints: radians about x, y and z, then translation, in the frame of
+            `zoo.renderers.depthmaps.depthmap`.
+        normal: (B',3,S,S) holds the normals of canonical depth.
+        shading: (B',1,S,S) is 0 or more.
+        canonical: (B',3,S,S) is albedo under its light.
+        depth: (B',1,S,S) is depth in the view of the photograph, `max_depth` + 0.1 where nothing is seen.
+        valid: (B',1,S,S) bool is true where something is seen.
+        grid: (B',S,S,2) says where the pixels of the photograph lie in the canonical view.
+        mask: (B',1,S,S) bool is true where both branches are valid.
+        recon: (B',3,S,S) is the photograph put together, 0 outside `mask`.
+        sigma: Is the spread of the error of pixels (B,2,S,S) and of features (B,2,S/4,S/4); None without confidence.
     """
 
     canonical_depth: Tensor
@@ -139,10 +140,10 @@ class Prediction:
 
 
 class Unsup3D(Generator):
-    """Unsup3D's networks under the names of the official checkpoints. Without a light, the mean of the prior shines."""
+    """Unsup3D's networks, named as in the official checkpoints. If no light is given, the mean of the prior shines."""
 
     prior: Tensor
-    pose_moments: Tensor  # (2, 2) mean and deviation of pitch and yaw
+    pose_moments: Tensor  # (2, 2), the mean and deviation of pitch and yaw
     Config = Unsup3DConfig
     config: Unsup3DConfig
     system = "photometric"
@@ -174,7 +175,7 @@ class Unsup3D(Generator):
         """Take photographs (B,3,S,S) in [-1,1] apart and put them together; `flip` adds the mirrored branch.
 
         Raises:
-            ValueError: another number of channels or another size.
+            ValueError: Photographs have another number of channels or another size.
         """
         with torch.autocast(image.device.type, enabled=False):  # half precision has steps of 0.4 % in depth
             return self._predict(image, flip)
@@ -199,7 +200,7 @@ class Unsup3D(Generator):
         )
 
     def seen(self, depth: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Canonical depth (B,1,S,S) in other views (B,6): `depth`, `valid` and `grid` of a `Prediction`."""
+        """Show canonical depth (B,1,S,S) from other views (B,6): `depth`, `valid` and `grid` of a `Prediction`."""
         c = self.config
         seen, valid = dm.warp_depth(depth, view, self.map_camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
         return seen, valid, dm.lookup_grid(seen, view, self.map_camera)
@@ -211,12 +212,13 @@ class Unsup3D(Generator):
         kimg: float = math.inf,
         average: Callable[[Tensor], Tensor] = lambda batch: batch,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What training minimises, a scalar, and its terms before they are weighted.
+        """The scalar that training minimises, and its terms before they are weighted.
 
         Args:
-            image: (B,3,S,S) in [-1,1].
-            perceptual: the published loss on VGG features; without one, its terms are left out.
-            kimg, average: of `own_terms`.
+            image: (B,3,S,S) holds photographs in [-1,1].
+            perceptual: Is the published loss on VGG features; without it, its terms are left out.
+            kimg: Says how many thousand images have been seen so far.
+            average: Keeps the running covariances of `rigid_loss`.
         """
         c, n = self.config, len(image)
         p = self.predict(image, flip=True)
@@ -240,13 +242,13 @@ class Unsup3D(Generator):
         return total, terms
 
     def training_state(self) -> dict[str, Tensor]:
-        """The covariances of `rigid_loss`, (2,2,S,S)."""
+        """The running covariances (2,2,S,S) of `rigid_loss`."""
         return {"covariances": torch.zeros(2, 2, self.config.size, self.config.size)}
 
     def training_loss(
         self, images: Tensor, kimg: float, state: dict[str, Tensor], perceptual: PerceptualLoss | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        # An average over about a hundred batches; from 0 on, so that the first ones, mostly noise, weigh little.
+        # An average over about a hundred batches. It starts at 0, so that the first ones, mostly noise, weigh little.
         return self.losses(images, perceptual, kimg, lambda batch: state["covariances"].lerp_(batch, 0.01))
 
     def need_batch(self, n: int) -> None:
@@ -267,7 +269,7 @@ class Unsup3D(Generator):
         parts = []
         for chunk in images.split(batch_size):
             photo = resize(chunk.to(self.device), c.size)
-            # Corner samples lie on corner samples at every size.
+            # The corner samples of all sizes coincide.
             canonical = F.interpolate(self.canonical_depth(photo), size=fine, mode="bilinear", align_corners=True)
             view = self.viewpoint(self.netV(photo))
             depth, valid = dm.warp_depth(canonical, view, camera, c.min_depth - MARGIN, c.max_depth + MARGIN)
@@ -275,13 +277,14 @@ class Unsup3D(Generator):
         return torch.cat(parts)
 
     def canonical_depth(self, image: Tensor) -> Tensor:
-        """Canonical depth (B,1,S,S) with its border."""
+        """Predict canonical depth (B,1,S,S), with its border."""
         return self.set_border(self.free_depth(image))
 
     def free_depth(self, image: Tensor) -> Tensor:
-        """Canonical depth (B,1,S,S) without its border; if `centred`, its mean lies near the middle of the range.
+        """Predict canonical depth (B,1,S,S) without its border.
 
-        Then an object can come nearer only if its background goes back, and short trainings push a part of it away.
+        If `centred`, its mean lies near the middle of the range. Then an object can come nearer only if its background
+        goes back, and short trainings push a part of it away.
         """
         c, raw = self.config, self.netD(image)
         if c.centred:
@@ -290,14 +293,14 @@ class Unsup3D(Generator):
         return (1 + unit) / 2 * c.max_depth + (1 - unit) / 2 * c.min_depth
 
     def set_border(self, depth: Tensor) -> Tensor:
-        """The outermost columns at `border_depth`, so that the object cannot bend around the sides."""
+        """Set the outermost columns to `border_depth`, so that the object cannot bend around the sides."""
         inside = F.pad(torch.ones_like(depth[..., 2 * BORDER :]), (BORDER, BORDER))
         return depth * inside + self.config.border_depth * (1 - inside)
 
     def light(self, raw: Tensor) -> Light:
         """The light of the network's (B,4) output: its third number points to the left, zoo's to the right."""
         (a, d), (dx, dy) = (raw[:, :2] + 1).unbind(1), raw[:, 2:].unbind(1)
-        # Light.params map -1..1 to strengths of 0..1, so a range [low, high] is a linear map of them.
+        # `Light.params` maps -1..1 to strengths of 0..1, so a range [low, high] is a linear map of them.
         a, d = (
             x * (high - low) + 2 * low - 1
             for x, (low, high) in zip((a, d), (self.config.ambient, self.config.diffuse), strict=True)
@@ -316,15 +319,20 @@ class Unsup3D(Generator):
         return self.config.size
 
     def latents(self, n: int, seed: int | torch.Generator = 0, psi: float = 1.0) -> Latents:
-        """Draw `n` objects from the attribute `photographs`, by default the test split of the embedded heads. `psi`
-        changes nothing: there is no average photograph to go to."""
+        """Draw `n` objects from the attribute `photographs`, by default the test split of the embedded heads.
+
+        `psi` changes nothing: there is no average photograph to move towards.
+
+        Raises:
+            ValueError: `n` is below 1.
+        """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
         return self.encode(self.photographs(n, self.config.size, source))
 
     def encode(self, image: Tensor) -> Latents:
-        """The objects on square photographs (B,3,H,H) in [-1,1], resized to the network's size.
+        """Read the objects off square photographs (B,3,H,H) in [-1,1], resized to the network's size.
 
         The networks run when the object is rendered, so gradients reach the photograph.
         """
@@ -340,7 +348,7 @@ class Unsup3D(Generator):
         return latents.z.unflatten(1, (3, self.config.size, self.config.size))
 
     def code(self, latents: Latents) -> Tensor:
-        """(B,4,S,S) canonical depth and albedo."""
+        """Canonical depth and albedo, (B,4,S,S)."""
         latents = latents.to(self.device)
         if latents.code is not None:
             return latents.code
@@ -348,8 +356,10 @@ class Unsup3D(Generator):
         return torch.cat([self.canonical_depth(image), self.netA(image)], 1)
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: None = None) -> Render:
-        """Render the canonical surface as a mesh. It includes what the photograph shows around the object; the mask is
-        where that surface is seen."""
+        """Render the canonical surface as a mesh.
+
+        The surface includes what the photograph shows around the object; the mask says where it is seen.
+        """
         if light is None:
             light = Light(torch.tensor([self.scene.light.mean], device=self.device))
         n, scene = len(latents), self.scene
@@ -378,8 +388,10 @@ class Unsup3D(Generator):
 
     @torch.no_grad()
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
-        """The canonical depth map as an open surface, albedo at its vertices. It has the photograph's own resolution;
-        `resolution` and `level` change nothing."""
+        """Mesh the canonical depth map as an open surface, with albedo at its vertices.
+
+        It has the photograph's own resolution; `resolution` and `level` change nothing.
+        """
         depth, albedo = self.code(latents).split([1, 3], 1)
         verts = self.map_camera.to_world(self.map_camera.lift(depth)).flatten(1, 2)
         faces = grid_faces(self.config.size).to(verts.device)
@@ -388,11 +400,11 @@ class Unsup3D(Generator):
         return p3d.structures.Meshes(verts, faces.expand(len(verts), -1, -1), textures)
 
     def schedule(self, kimg: float) -> None:
-        """Nothing changes during training."""
+        """Sampling does not change during training."""
 
 
 def continued(depth: Tensor, valid: Tensor) -> Tensor:
-    """Depth (B,1,S,S) with its invalid pixels filled, ring after ring, by the mean of their valid neighbours."""
+    """Fill the invalid pixels of depth (B,1,S,S), ring after ring, by the mean of their valid neighbours."""
     weight = valid.to(depth.dtype)
     depth = depth * weight
     for _ in range(depth.shape[-1]):

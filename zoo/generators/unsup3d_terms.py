@@ -1,8 +1,8 @@
-"""What `unsup3d` can be asked for beyond the paper: where faces start, and terms of its loss. All is off by default.
+"""What `unsup3d` can do beyond the paper: a shape to start from, and terms of its loss. All of it is off by default.
 
-Reconstruction alone leaves open how deep the relief is, how much of what a photograph shows is the object's and how
-much the viewpoint's, and on which side of the surface the viewer stands. The scene's prior of poses, comparisons over
-many photographs, a second look at each object and an ellipsoid to start from settle these.
+Reconstruction alone leaves three questions open: how deep the relief is; how much of what a photograph shows belongs to
+the object and how much to the viewpoint; and on which side of the surface the viewer stands. The scene's prior of
+poses, comparisons over many photographs, a second look at each object and an ellipsoid to start from settle them.
 """
 
 import math
@@ -22,21 +22,25 @@ from ..renderers.depthmaps import depthmap as dm
 if TYPE_CHECKING:
     from .unsup3d import Prediction, Unsup3D
 
-OVER_VIEWS = ("rigid_weight", "cycle_weight")  # of terms that compare views
+OVER_VIEWS = ("rigid_weight", "cycle_weight")  # weights of the terms that compare views
 
 
 @dataclass
 class TermsConfig:
     """Weights of the terms, and the shape that training starts from."""
 
-    depth_prior: str = "none"  # none | ellipsoid: what the depth network's output is added to, so that faces stand out
-    pose_weight: float = 0.0  # of the distance from the poses that the scene's prior expects
-    rigid_weight: float = 0.0  # of canonical depth and albedo that change with the viewpoint
-    cycle_weight: float = 0.0  # of taking apart its own renders, whose parts are known
-    rigid_kimg: float = 0.0  # these two count from here on
+    depth_prior: str = "none"  # none | ellipsoid: the depth network's output is added to it, so that faces stand out
+    pose_weight: float = 0.0  # weighs the distance from the poses that the scene's prior expects
+    rigid_weight: float = 0.0  # weighs canonical depth and albedo that change with the viewpoint
+    cycle_weight: float = 0.0  # weighs errors in taking apart its own renders, whose parts are known
+    rigid_kimg: float = 0.0  # these two count after so many thousand images
 
     def check_terms(self, pose: PoseConfig) -> None:
-        """Refuse values that mean nothing, or nothing where poses are spread like this. Raises ConfigError."""
+        """Refuse values that have no meaning, alone or for this distribution of poses.
+
+        Raises:
+            ConfigError: A value is unknown or negative, or needs poses that vary.
+        """
         if self.depth_prior not in ("none", "ellipsoid"):
             raise ConfigError(f"generator.depth_prior={self.depth_prior}: use none or ellipsoid")
         for name in ("pose_weight", *OVER_VIEWS, "rigid_kimg"):
@@ -54,10 +58,11 @@ def own_terms(
     """Name, weight and value of each term that is on.
 
     Args:
-        model: whose Config has the weights.
-        p, n: a prediction, whose first `n` rows are the photographs as they are.
-        kimg: thousands of images seen so far.
-        average: of `rigid_loss`.
+        model: Has the weights in its Config.
+        p: Is a prediction, whose first `n` rows are the photographs as they are.
+        n: Is the number of photographs.
+        kimg: Says how many thousand images have been seen so far.
+        average: Keeps the running covariances of `rigid_loss`.
     """
     c = model.config
     if c.pose_weight > 0:
@@ -76,16 +81,16 @@ def own_terms(
 
 
 def pose_moments(pose: PoseConfig) -> Tensor:
-    """(2, 2) mean and deviation of pitch and yaw under a prior."""
+    """Mean and deviation of pitch and yaw under a prior, (2, 2)."""
     poses = pose_prior(pose).sample(10_000, torch.Generator().manual_seed(0))
     return torch.stack([poses.mean(0), poses.std(0)])
 
 
 def pose_loss(model: "Unsup3D", view: Tensor) -> Tensor:
-    """How far the spread of pitch and yaw in a batch of viewpoints (B,6) is from the scene's prior; roll is none.
+    """How far the spread of pitch and yaw in a batch of viewpoints (B,6) is from the scene's prior, which has no roll.
 
     A flatter object that turns further looks nearly the same (the bas-relief ambiguity), so reconstruction alone
-    leaves the scale of the relief open. Not in the paper; the adversarial methods know the same prior.
+    leaves the scale of the relief open. The term is not in the paper; the adversarial methods know the same prior.
     """
     # Turns about x and y, right-handed in the paper's frame, are zoo's pitch and yaw the other way round.
     mean, std = -model.pose_moments[0], model.pose_moments[1]
@@ -101,21 +106,24 @@ def rigid_loss(
     view: Tensor,
     average: Callable[[Tensor], Tensor] = lambda batch: batch,
 ) -> Tensor:
-    """How much canonical depth (B,1,S,S) and albedo (B,3,S,S) go along with the pitch and yaw of viewpoints (B,6).
+    """How much canonical depth (B,1,S,S) and albedo (B,3,S,S) vary with the pitch and yaw of viewpoints (B,6).
 
-    The squared covariance over many photographs: depth in units of its range, the mean of albedo's channels, angles
-    in deviations of the scene's prior. One photograph leaves open how much of what it shows is the object's and how
-    much the viewpoint's; over many, objects know nothing of the camera. Depth gives way where it follows the
-    viewpoint, and the viewpoint where it follows the albedo: a head with a low chin is not one that nods.
+    This is the squared covariance over many photographs: depth in units of its range, the mean of albedo's channels,
+    angles in deviations of the scene's prior. One photograph leaves open how much of what it shows belongs to the
+    object and how much to the viewpoint; over many photographs, objects do not depend on the camera. Depth gives way
+    where it follows the viewpoint, and the viewpoint where it follows the albedo: a head with a low chin is not one
+    that nods.
 
     Args:
-        model: with the range of depth and the prior of poses.
-        depth, albedo, view: of a batch.
-        average: takes the batch's covariances (2,2,S,S) in, and gives those over many batches. By default the batch
-            stands alone; by chance its covariances are far from 0.
+        model: Has the range of depth and the prior of poses.
+        depth: Is that of a batch, as are `albedo` and `view`.
+        albedo: Counts by the mean of its channels.
+        view: Counts by its pitch and yaw.
+        average: Takes in the batch's covariances (2,2,S,S) and returns those over many batches. By default the batch
+            stands alone; its covariances are then far from 0 by chance.
 
     Raises:
-        ConfigError: fewer than 2 photographs.
+        ConfigError: The batch has fewer than 2 photographs.
     """
     model.need_batch(len(depth))
     c = model.config
@@ -123,17 +131,19 @@ def rigid_loss(
     turns = view[:, :2] / model.pose_moments[1]
     batch = torch.stack([covariance(turns.detach(), depth), covariance(turns, bright.detach())])
     known = average(batch.detach())
-    # The second part is 0. Its slope is that of a square at `known`, as if all batches changed with this one.
+    # The second part is 0. Its gradient is that of a square at `known`, as if all batches changed with this one.
     return (known.square() + 2 * known * (batch - batch.detach())).mean((2, 3)).sum()
 
 
 def cycle_loss(model: "Unsup3D", p: "Prediction", n: int) -> Tensor:
-    """How well the first `n` objects of a prediction are found again when each is shown under the light and from
-    the viewpoint of its neighbour in the batch: mean absolute differences of depth, albedo, light and viewpoint,
-    in units of their ranges, summed. Gradients reach the second look alone, whose answers are known.
+    """How badly the first `n` objects of a prediction are recognised in a second look.
 
-    Reconstruction never sees one object twice, so it does not notice when relief is flatter, or leans the other
-    way, in another view. Not in the paper; GAN2Shape's joint step does the same with a GAN's drawings.
+    Each is shown under the light and from the viewpoint of its neighbour in the batch, and taken apart again. The loss
+    sums mean absolute differences of depth, albedo, light and viewpoint, in units of their ranges. Gradients reach the
+    second look alone, whose answers are known.
+
+    Reconstruction never sees one object twice, so it does not notice when relief is flatter, or leans the other way, in
+    another view. The term is not in the paper; GAN2Shape's joint step does the same with a GAN's drawings.
     """
     c = model.config
     depth, albedo = p.canonical_depth[:n].detach(), p.albedo[:n].detach()
@@ -152,20 +162,21 @@ def cycle_loss(model: "Unsup3D", p: "Prediction", n: int) -> Tensor:
 
 
 def covariance(numbers: Tensor, maps: Tensor) -> Tensor:
-    """(K,S,S) of K numbers (B,K) with each pixel of maps (B,1,S,S), over a batch of 2 or more."""
+    """Covariance (K,S,S) of K numbers (B,K) with each pixel of maps (B,1,S,S), over a batch of 2 or more."""
     return torch.einsum("bk,byx->kyx", numbers - numbers.mean(0), maps[:, 0]) / (len(maps) - 1)
 
 
 def ellipsoid_prior(size: int, width: float = 0.65, height: float = 0.9, bulge: float = 1.1) -> Tensor:
-    """(1, 1, size, size) what a depth network's output 0 is shifted by to show half an ellipsoid before a plane.
+    """The shift (1, 1, size, size) by which a depth network's output of 0 shows half an ellipsoid before a plane.
 
-    A flat start lets faces be pressed inwards as easily as stand out, and a flat surface looks the same from both
+    From a flat start faces are pressed inwards as easily as they stand out, and a flat surface looks the same from both
     sides, so viewpoints cannot be told apart either. GAN2Shape starts from an ellipsoid for the same reason.
 
     Args:
-        size: side in pixels.
-        width, height: half axes, in halves of the map.
-        bulge: how far it stands out, in halves of the depth range.
+        size: Is the side in pixels.
+        width: Is half the horizontal axis, in halves of the map.
+        height: Is half the vertical axis, in halves of the map.
+        bulge: Says how far it stands out, in halves of the depth range.
     """
     axis = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")

@@ -11,6 +11,7 @@ from ..geometry import Light, Render
 from ..metrics import evaluation_mask
 from ..probes.depth import Pairs
 from .colours import ramp, show_depth, show_image, show_normal
+from .lights import preset_lights
 
 ERROR_LIMIT = 0.05
 
@@ -79,15 +80,9 @@ def model_sheets(generator: Generator, *, size: int = 64, n: int = 6, seed: int 
         rows.append(("albedo", show_image(front.albedo)))
     sheets = [Sheet("Samples", f"Seed {seed}, truncation {psi:g}, seen from the front.", rows)]
     if generator.uses_light:
-        relit = []
-        for label, x, y in (
-            ("left", -1.5, 0.0),
-            ("half left", -0.7, 0.0),
-            ("above", 0.0, 1.2),
-            ("right", 1.5, 0.0),
-        ):
-            relit.append((f"from {label}", show_image(view(light=Light.of(0.25, 0.75, x, y)).rgb)))
-        sheets.append(Sheet("Relit", "The same objects under another light.", relit))
+        lights = preset_lights(generator.device)
+        relit = [(f"light {side}", show_image(view(light=light).rgb)) for side, light in lights.items()]
+        sheets.append(Sheet("Relit", "The same objects under other lights.", relit))
     turned = []
     for yaw in (-0.5, -0.25, 0.0, 0.25, 0.5):
         turned.append((f"yaw {math.degrees(yaw):+.0f}\N{DEGREE SIGN}", show_image(view(yaw).rgb)))

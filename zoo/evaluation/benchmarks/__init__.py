@@ -1,7 +1,7 @@
 """The registry of benchmarks: every file of this folder is one, known by the file's name. Imports nothing heavy.
 
 A file has a docstring, whose first line the command line shows; a class derived from `Benchmark`; and, if it takes
-settings, a literal `SETTINGS` from `key=N` (a whole number) or `key=WORD` (a text) to what the setting does.
+settings, a literal `SETTINGS` that maps `key=N` (a whole number) or `key=WORD` (a text) to what the setting does.
 """
 
 import ast
@@ -40,12 +40,20 @@ def find(name: str) -> "type[Benchmark]":
 
 
 def summary(name: str) -> str:
-    """One line on what a benchmark measures. Raises ConfigError for an unknown name."""
+    """One line on what a benchmark measures.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
     return (ast.get_docstring(_source(_file(name))) or "").partition("\n")[0]
 
 
 def settings(name: str) -> dict[str, str]:
-    """What a benchmark can be told: `key=WORD` to what that does. Raises ConfigError for an unknown name."""
+    """The settings of a benchmark: from `key=WORD` to what it does.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
     for node in _source(_file(name)).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["SETTINGS"]:
             return ast.literal_eval(node.value)
@@ -53,7 +61,7 @@ def settings(name: str) -> dict[str, str]:
 
 
 def parse(name: str, given: Iterable[str]) -> dict[str, Any]:
-    """Settings as `key=value`, read as keywords of Python: `data.root=DIR` is `data_root`.
+    """Read settings `key=value` as Python keywords: `data.root=DIR` becomes `data_root`.
 
     Raises:
         ConfigError: The benchmark is unknown or does not take a setting, or a value is no whole number.
@@ -72,7 +80,11 @@ def parse(name: str, given: Iterable[str]) -> dict[str, Any]:
 
 
 def check(name: str, given: Iterable[str]) -> None:
-    """Refuse keywords of Python that are no settings of a benchmark. Raises ConfigError."""
+    """Refuse Python keywords that are no settings of a benchmark.
+
+    Raises:
+        ConfigError: The benchmark or one of the keywords is unknown.
+    """
     known = {_keyword(form.partition("=")[0]) for form in settings(name)}
     if extra := sorted(set(given) - known):
         raise ConfigError(f"unknown setting {extra[0]!r}: the benchmark {name} takes {_taken(name)}")

@@ -1,9 +1,9 @@
-"""Does a face stay itself while it turns? Needs zoo[identity].
+"""Does a face stay itself while it turns? Needs zoo3d[identity].
 
-GAN2Shape's comparison with methods that turn faces (Pan et al. 2021). The paper's embedding (ArcFace) and its exact
-distances are not released. Here each face has a frontal picture and views to both sides; its loss is the distance of
-their embeddings from the frontal one's. Two more columns tell what a small loss is worth: how far apart different faces
-are, and how far the heads have turned.
+This is GAN2Shape's comparison with methods that turn faces (Pan et al. 2021). The paper's embedding (ArcFace) and its
+exact distances are not released. Here each face has a frontal picture and views to both sides; its loss is the distance
+of their embeddings from that of the frontal picture. Two more columns tell what a small loss is worth: how far apart
+different faces are, and how far the heads have turned.
 """
 
 import time
@@ -27,7 +27,7 @@ from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Options, Pictures, Row, Subject
 from ..turners import Turner, true_heads, turners_of, turners_of_run
 
-Embedding = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [-1, 1] to (B, D)
+Embedding = Callable[[Tensor], Tensor]  # from pictures (B, 3, S, S) in [-1, 1] to embeddings (B, D)
 TRUE = "true heads"
 _SHOWN = 6
 _CHUNK = 16
@@ -38,12 +38,12 @@ class IdentityProtocol:
     """Everything a figure depends on, besides the method and the embedding.
 
     Attributes:
-        name: printed beside every figure; changes whenever a number below does.
-        faces: number of faces.
-        views: of each, evenly from side to side.
-        reach: degrees of yaw to each side.
-        size: image side in pixels.
-        psi: truncation of the faces.
+        name: What is printed beside every figure; it changes whenever a number below does.
+        faces: Number of faces.
+        views: Number of views of each, evenly from side to side.
+        reach: Degrees of yaw to each side.
+        size: Image side in pixels.
+        psi: Truncation of the faces.
     """
 
     name: str = "identity-v1"
@@ -55,12 +55,12 @@ class IdentityProtocol:
 
     @classmethod
     def of(cls, quick: bool) -> "IdentityProtocol":
-        """The whole, or 8 faces in 4 views: `identity-v1/quick`."""
+        """The whole protocol, or 8 faces in 4 views: `identity-v1/quick`."""
         return cls("identity-v1/quick", faces=8, views=4) if quick else cls()
 
     @property
     def yaws(self) -> list[float]:
-        """Radians, rising."""
+        """The yaws of the views in radians, rising."""
         return torch.linspace(-radians(self.reach), radians(self.reach), self.views).tolist()
 
     def words(self) -> list[str]:
@@ -70,9 +70,9 @@ class IdentityProtocol:
             f"-{self.reach:g} to {self.reach:g} degrees of yaw, level, and once from the front.",
             "The loss of a view is the Euclidean distance of its face embedding (dlib's ResNet, 128 numbers) from that "
             "of the frontal picture; below 0.6 its author takes two photographs for one person. Mean is over all "
-            "views; worst takes the largest loss of each face, and their mean.",
+            "views; worst is the mean over faces of each one's largest loss.",
             "Others is the mean distance between the frontal pictures of different faces: a method whose faces are all "
-            "alike, or all smeared, has small losses for no merit. Reached is half the difference in yaw between the "
+            "alike, or all smeared, has small losses without merit. Reached is half the difference in yaw between the "
             "two outermost views, as a pose probe trained on the embedded heads sees it: a method that does not turn "
             "its faces has small losses, too.",
             "Methods with a camera turn by it. A 2D GAN is moved along one line in its code until the probe sees the "
@@ -92,9 +92,9 @@ class Identity(Benchmark):
     Attributes:
         embed: Embeds faces; a sub-class may bring another network, which must then be named beside the figures.
         rules: The numbers that fix the test.
-        subjects: Row name to the function that turns its faces, or the baseline.
+        subjects: Maps row names to functions that turn faces, and to baselines.
         options: How it was opened.
-        probe: Sees how far heads have turned.
+        probe: The pose probe, which sees how far heads have turned.
     """
 
     title = "Identity in rotation"
@@ -126,7 +126,7 @@ class Identity(Benchmark):
             ZooError: The packages of the extra `identity` are missing.
         """
         rules = IdentityProtocol.of(options.quick)
-        cls.embed(torch.zeros(1, 3, rules.size, rules.size))  # what is missing shows before the long work
+        cls.embed(torch.zeros(1, 3, rules.size, rules.size))  # if packages are missing, fails before the long work
         with (
             Steps("poses", enabled=options.progress) as steps,
             steps.task("training the pose probe", 500) as advance,
@@ -155,7 +155,7 @@ class Identity(Benchmark):
         """Turn faces and compare them.
 
         Raises:
-            ValueError: Fewer than two faces, or another number of views.
+            ValueError: There are fewer than two faces, or another number of views.
         """
         start, rules = time.perf_counter(), self.rules
         baseline = isinstance(subject, str)

@@ -1,6 +1,6 @@
-"""Runs of zoo run over the same heads side by side: shape after each stage.
+"""Folders of zoo run over the same heads, side by side: shape after each stage.
 
-So switches are compared (initial shape, symmetry, stages), each run being scored as it went along.
+This compares switches (initial shape, symmetry, stages). Each run was scored while it was fitted.
 """
 
 import json
@@ -80,8 +80,11 @@ class Instances(Heads):
         return next(subject for subject in self.subjects.values() if isinstance(subject, FinishedRun))
 
     def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
-        """Of a run, means over pictures after each stage, its initial shape first, with the standard error of the last
-        one and of its difference from the first run. SIDE is in units of 1e-2, MAD in degrees, seconds are per picture.
+        """Measure a model or a run.
+
+        The row of a run has means over its pictures after each stage, the initial shape first, with the standard error
+        of the last mean and of its difference from the first run. SIDE is in units of 1e-2, MAD in degrees, and
+        seconds are per picture.
         """
         if isinstance(subject, FinishedRun):
             return self._fitted(name, subject), lambda: [self._stages(subject)]
@@ -166,7 +169,7 @@ def _standard_error(values: Sequence[float]) -> float | None:
 
 
 def changes(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What is set otherwise in `other`, as `key=value`; of stages, one value each, or one if all are equal."""
+    """The settings that differ in `other`, as `key=value`; stages have one value each, or one if all are equal."""
     before = dict(_flat(first))
     return [f"{key}={value}" for key, value in _flat(other) if before.get(key) != value]
 

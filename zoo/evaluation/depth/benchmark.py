@@ -1,4 +1,4 @@
-"""Whatever tells depth from images, scored against true depth under one protocol.
+"""Whatever predicts depth from images, scored against true depth under one protocol.
 
 A method with a depth network of its own is scored directly, any other through a probe that learns from its renderings.
 """
@@ -38,7 +38,7 @@ class DepthBenchmark(Benchmark):
 
     Attributes:
         rules: The numbers that fix the test.
-        subjects: Row name to generator, function or baseline.
+        subjects: Maps row names to generators, functions and baselines.
         options: How it was opened.
     """
 
@@ -58,7 +58,7 @@ class DepthBenchmark(Benchmark):
         numbers = {key: value for key, value in options.settings.items() if key in ("n_test", "n_pairs")}
         rules = cls.standard.quick() if options.quick else cls.standard
         opened = cls(rules.but(**numbers), subjects, options)
-        _ = opened.test  # what is missing shows before the long work
+        _ = opened.test  # if something is missing, this fails before the long work
         return opened
 
     @classmethod
@@ -138,7 +138,7 @@ class DepthBenchmark(Benchmark):
         return test_sheet(shown, depth[:n], normals(shown.depth), normals(depth[:n]))
 
     def depth(self, subject: Subject, steps: Steps) -> Tensor:
-        """What a subject makes of the test images: by itself, by its own depth network, or by a probe."""
+        """What a subject predicts for the test images: by itself, by its own depth network, or by a probe."""
         return self.predictor(subject, steps)(self.test.image)
 
     def predictor(self, subject: Subject, steps: Steps) -> Predictor:
@@ -208,7 +208,11 @@ class DepthBenchmark(Benchmark):
 
 
 def need_depth(subjects: Mapping[str, Subject]) -> None:
-    """Refuse generators that make pictures only. Raises ConfigError."""
+    """Refuse generators that make pictures only.
+
+    Raises:
+        ConfigError: One of the subjects has no depth.
+    """
     for subject in subjects.values():
         if isinstance(subject, Generator):
             subject.need_3d("depth to score")

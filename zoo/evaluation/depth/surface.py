@@ -50,11 +50,13 @@ def weighted_variance(
     """Variance of the rendering weights along rays, averaged over those that are opaque: 0 for a perfect surface.
 
     Args:
-        generator: a field to march through.
-        latents, camera: B objects and their cameras, or one for all.
-        steps: even samples over the whole ray. The published figure has 36, a grid that a sharp surface is finer than.
-        clear: leave out what lies further than this before the surface that root finding meets, world units; 0 keeps
-            all. The published figure clears half its widest interval.
+        generator: The fields to march through.
+        latents: B objects.
+        camera: Their cameras, or one for all.
+        steps: Number of even samples over the whole ray. The published figure takes 36, but a sharp surface is finer
+            than that grid.
+        clear: What lies further than this before the surface that root finding meets is left out, in world units; 0
+            keeps all. The published figure clears half its widest interval.
 
     Returns:
         A scalar in squared world units; NaN if no ray is opaque.
@@ -85,14 +87,18 @@ def weighted_variance(
 def surface_figures(
     generator: VolumeGenerator, n: int, size: int, seed: int = 0, advance: Callable[[int], None] = lambda _: None
 ) -> dict[str, float]:
-    """`variance`, see `weighted_variance`, and `psnr` in dB of the volume rendering against a rendering of the surface
-    alone, where a method makes both and rays meet it; means over `n` objects at psi 0.7 seen from the scene's poses.
+    """How surface-like the fields of a generator are, as means over objects at psi 0.7 seen from the scene's poses.
 
     Args:
-        generator: of fields.
-        n, size: objects, and pixels of their images.
-        seed: of latents and poses.
-        advance: called with the number of objects done.
+        generator: The fields to examine.
+        n: Number of objects.
+        size: Side of their images in pixels.
+        seed: Seed of latents and poses.
+        advance: Is called with the number of objects done.
+
+    Returns:
+        `variance`, see `weighted_variance`, and `psnr` in dB of the volume rendering against a rendering of the surface
+        alone, where a method makes both and rays meet it.
     """
     latents, cameras = generator.latents(n, seed, psi=0.7), generator.cameras(n, seed + 1, size)
     found: dict[str, list[float]] = {"variance": [], "psnr": []}

@@ -1,0 +1,71 @@
+"""A reconstruction as files: pictures, one sheet of them all, a mesh, and the file that `read` takes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..geometry import Render
+from ..images import resize
+from ..output.colours import show_image, to_pil
+from ..output.lights import preset_lights
+from ..output.meshes import export
+from ..output.sheets import MAPS, captioned, grid, save_png
+from .reconstruction import Reconstruction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_YAWS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+
+
+def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Mapping[str, Any]) -> list[Path]:
+    """Write every map, view and light of a reconstruction, a sheet of all of them, its mesh and the object itself.
+
+    Args:
+        rec: Is what inversion has found.
+        folder: Takes the files; it is made if it is missing.
+        size: Is the side of the pictures in pixels.
+        notes: Tells each picture's origin, see `save_png`; the name of the model is added.
+
+    Returns:
+        The files: `sheet.png`, one PNG for each picture, `mesh.glb` and `reconstruction.safetensors`.
+    """
+    notes = {"model": rec.generator.name, **notes}
+    rows = [row for row in (_maps(rec, size), _views(rec, size), _relit(rec, size)) if row]
+    paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
+    for row in rows:
+        paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
+    return [*paths, export(rec.mesh(), folder / "mesh.glb"), rec.save(folder / "reconstruction.safetensors")]
+
+
+def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":
+    """The photograph, and the object as seen in it."""
+    own = rec.render(size=size)
+    photograph = to_pil(show_image(resize(rec.image, size).clamp(-1, 1))[0])
+    row = {"photograph": photograph, "reconstruction": _picture(own)}
+    row |= {name: grid(own, maps=[name]) for name in MAPS[1:] if getattr(own, name) is not None}
+    if rec.light is not None and own.shading is not None:
+        diffuse = (own.shading - rec.light.ambient) / rec.light.diffuse.clamp_min(1e-3)
+        row["diffuse"] = to_pil(diffuse.clamp(0, 1).expand(-1, 3, -1, -1)[0])
+    return row
+
+
+def _views(rec: Reconstruction, size: int) -> "dict[str, Image]":
+    """The object turned, at the pitch of its photograph."""
+    pitch = rec.camera.pose[0, 0].item()
+    cameras = {f"yaw {yaw:+.2f}": rec.generator.camera(yaw, pitch, size) for yaw in _YAWS}
+    return {caption: _picture(rec.render(camera)) for caption, camera in cameras.items()}
+
+
+def _relit(rec: Reconstruction, size: int) -> "dict[str, Image]":
+    """The object under other lights, if its generator has any."""
+    lights = preset_lights(rec.generator.device) if rec.generator.uses_light else {}
+    return {f"light {side}": _picture(rec.render(light=light, size=size)) for side, light in lights.items()}
+
+
+def _picture(render: Render) -> "Image":
+    return grid(render, maps=["rgb"])
+
+
+def _slug(caption: str) -> str:
+    return caption.replace(" ", "_").replace("+", "")
