@@ -83,6 +83,7 @@ def check(
     root: Annotated[str, typer.Argument(help="Folder or .zip.")],
     name: Annotated[str, typer.Option(help="Layout: folder, zip, celeba, ffhq, ...")] = "folder",
     size: Annotated[int, typer.Option(help="Side in pixels that you will train with.", min=8)] = 64,
+    crop: Annotated[str | None, typer.Option(help="As data.crop; default: the layout's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Decode every image as training would, and say which ones cannot be used. The exit code is 1 if there are any.
@@ -93,7 +94,7 @@ def check(
 
     from ..data.check import check as scan
 
-    report = scan(root, name, size)
+    report = scan(root, name, size, crop=crop)
     typer.echo(json.dumps(asdict(report)) if as_json else str(report))
     if report.bad:
         raise typer.Exit(1)

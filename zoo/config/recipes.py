@@ -77,14 +77,22 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     if "data" in selected:  # another data set: what the recipe said about the old one does not hold
         values.pop("data", None)
     _read_priors(values)
-    merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe}
-    merged = merge(merged | {kind: group_file(kind, name) for kind, name in uses.items()}, values)
-    method = settings.get("generator.name") or str((merged.get("generator") or {}).get("name", ""))
+    groups = {kind: group_file(kind, name) for kind, name in uses.items()}
+
+    def named(kind: str, default: str) -> str:
+        inside = values.get(kind)
+        own = inside.get("name") if isinstance(inside, dict) else None
+        return str(settings.get(f"{kind}.name") or own or groups.get(kind, {}).get("name") or default)
+
+    method = named("generator", "")
     if not method:
         raise ConfigError("generator.name is missing: start from a method, e.g. use: [generator/shadegan, ...]")
     schema = registry.resolve(method).Config
-    system = settings.get("system.name") or str((merged.get("system") or {}).get("name") or "adversarial")
-    system_schema = regime(system).schema
+    system_schema = regime(named("system", "adversarial")).schema
+    merged: dict[str, Any] = {"name": Path(recipe).stem, "recipe": recipe, **groups}
+    if named("data", "heads") != "heads":  # those are drawn by a camera that is known
+        merged["data"] = merge(groups.get("data", {}), {"scene": _own_scene(schema)})
+    merged = merge(merged, values)
 
     over = typed(settings, {"generator": schema, "system": system_schema})
     _read_priors(over)
@@ -94,6 +102,12 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     run.generator = {"name": method, **to_dict(generator_config(method, own))}
     validate(run, structured(SceneConfig, group_file("data", "heads")["scene"], "data.scene"))
     return run
+
+
+def _own_scene(schema: type) -> dict[str, Any]:
+    """What a method's own Config says of the scene: the camera that its paper takes photographs for."""
+    own, plain = to_dict(schema().scene), to_dict(SceneConfig())
+    return {key: value for key, value in own.items() if value != plain[key]}
 
 
 def _recipe(recipe: str) -> dict[str, Any]:

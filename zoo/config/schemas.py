@@ -9,6 +9,7 @@ from typing import Any
 from ..registry import WEIGHTS as WEIGHTS
 from .bounds import choice, need, number
 
+CROPS = ("square", "celeba", "full")  # beside a number of pixels
 DISTRIBUTIONS = ("gaussian", "truncated_gaussian", "uniform", "hybrid", "spherical_uniform", "fixed")
 HEAD_SIZES = (32, 256)  # pixels that the embedded heads are drawn at
 LOGGERS = ("tensorboard", "wandb")
@@ -77,10 +78,13 @@ class SceneConfig:
 class DataConfig:
     """Which images, and how they are read."""
 
-    name: str = "heads"  # heads | folder | zip | lfw | celeba | ffhq | afhq_cats | synface
+    name: str = "heads"  # heads | folder | zip | lfw | celeba | ffhq | afhq_cats | synface | carla
     root: str | None = None  # folder or zip file; `heads` needs none
     size: int = number(64, 4, SIDE)  # pixels; images are read once at this size
     workers: int = number(0, 0, 1024)
+    crop: str | None = (
+        None  # square | celeba | full | pixels of a centred square, see docs/data.md; None: the set's own
+    )
     hflip: bool = True
     resample: str = choice("lanczos", "lanczos", "nearest")  # nearest is what the papers' code did
     on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
@@ -92,10 +96,15 @@ class DataConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def check(self, at: str) -> None:
-        """Raises ConfigError for heads of a size at which they are not drawn."""
+        """Raises ConfigError for heads of a size at which they are not drawn, and for crops that are none."""
         low, high = HEAD_SIZES
         fits = self.name != "heads" or low <= self.size <= high
         need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")
+        pixels = (self.crop or "").isascii() and (self.crop or "").isdecimal() and 0 < int(self.crop or 0) <= SIDE
+        known = self.crop is None or self.crop in CROPS or pixels
+        need(known, f"{at}crop", self.crop, f"use {', '.join(CROPS)} or pixels of a centred square, 1 to {SIDE}")
+        whole = self.name != "heads" or self.crop is None
+        need(whole, f"{at}crop", self.crop, "the heads are drawn as they are used; leave it out")
 
 
 @dataclass
@@ -141,6 +150,10 @@ class SystemConfig:
     start_kimg: float = number(0.0, 0)  # where the generator's own schedules begin; fine-tuning goes on behind them
     hollow_patience: int = number(5, 1)  # warn after this many hollow readings in a row
 
+    def clock(self, images: float) -> float:
+        """Where schedules stand after so many images: there."""
+        return images
+
     def check(self, at: str) -> None:
         """Raises ConfigError for a curriculum without stages or out of order, and for impossible betas."""
         self.check_betas(at)
@@ -168,6 +181,7 @@ class AdversarialConfig(SystemConfig):
     pose_weight: float = number(5.0, 0)  # regression of the pose by D, on generated images
     latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
+    by_steps: bool = False  # schedules, top-k and average count a step of any stage as one of the first, as papers do
     topk_min: float = number(1.0, 0, 1)  # least fraction of a batch G learns from
     topk_kimg: float = number(0.0, 0)  # the fraction falls by 1 % each this many thousand images; 0 = never
     mixing: float = 0.0  # chance that an image takes two codes: one in its coarse layers, another in the fine ones
@@ -175,6 +189,17 @@ class AdversarialConfig(SystemConfig):
     path_length_every: int = number(4, 1)  # G steps between two such terms; the weight is scaled up to match
     ada_target: float = 0.0  # augment D's images until the mean sign of D(real) is this, e.g. 0.6; 0: no augmentation
     ada_kimg: float = number(500.0, 0, above=True)  # augmentation can go from never to always within this many kimg
+
+    def clock(self, images: float) -> float:
+        """Where schedules stand after so many images; with `by_steps`, after as many steps of the first stage's batch.
+
+        Batches shrink as images grow, so that a step that published code counts means fewer and fewer images.
+        """
+        if not self.by_steps:
+            return images
+        ends = [1000 * stage.kimg for stage in self.stages[1:]] + [math.inf]
+        seen = [max(0.0, min(images, end) - 1000 * stage.kimg) for stage, end in zip(self.stages, ends, strict=True)]
+        return sum(n * self.stages[0].batch / stage.batch for n, stage in zip(seen, self.stages, strict=True))
 
     def check(self, at: str) -> None:
         """Raises ConfigError for switches that exclude each other."""

@@ -107,4 +107,5 @@ LAYOUTS: dict[str, Layout] = {
     "ffhq": Layout(_ffhq),
     "afhq_cats": Layout(_afhq_cats),
     "synface": Layout(synface, 170),
+    "carla": Layout(_folder),  # GRAF's archive has no splits
 }

@@ -58,6 +58,7 @@ class FaceData(LightningDataModule):
             c.root,
             split,
             c.size,
+            crop=c.crop,
             resample=c.resample,  # type: ignore[arg-type]
             on_error=c.on_error,  # type: ignore[arg-type]
             white_back=c.scene.white_back,

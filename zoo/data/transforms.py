@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..config.schemas import CROPS
 from ..errors import DataError, unknown
 from .pictures import MAX_PIXELS, BadImage, decode
 
 Resample = Literal["lanczos", "nearest"]
 
 MIN_SIDE = 16
-CROPS = ("square", "celeba", "full")
 
 
 def crop_box(width: int, height: int, crop: str | int, size: int, where: str) -> tuple[float, float, float, float]:

@@ -237,6 +237,14 @@ class Generator(nn.Module):
         """How training samples after `kimg` thousand images: a pure function of progress."""
         raise NotImplementedError
 
+    def rate_scale(self, sampling: Any) -> float:
+        """Factor on the generator's learning rate in a training step with this `sampling`."""
+        return 1.0
+
+    def at_rest(self, kimg: float) -> dict[str, Any]:
+        """Fields of the Config that weights of this time of training are saved and shown with, in place of its own."""
+        return {}
+
     def search_sampling(self) -> Any:
         """Deterministic sampling for searches, if it can be cheaper than that of final pictures; else None."""
         return None

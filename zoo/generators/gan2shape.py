@@ -70,7 +70,7 @@ class GAN2ShapeConfig(Unsup3DConfig):
             ends = getattr(self, name)
             if len(ends) != 2 or not ends[0] <= ends[1]:
                 raise ConfigError(f"generator.{name}={ends}: give two numbers, the smaller first, e.g. [-1.0, 1.0]")
-        for name in OVER_VIEWS:
+        for name in (*OVER_VIEWS, "flip_kimg"):
             if (weight := getattr(self, name)) != 0:
                 raise ConfigError(f"generator.{name}={weight}: a term of unsup3d alone; use 0")
         if self.gan_crop and (len(self.gan_crop) != 2 or not 0 < self.gan_crop[1] <= self.gan_crop[0]):

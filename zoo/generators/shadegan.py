@@ -9,6 +9,7 @@ it are enough.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class ShadeGANConfig(FieldConfig):
     surface_tracking: bool = False
     tracking_start: float = number(100.0, 0)  # the window starts to shrink here
     tracking_decay: float = number(1.5e-3, 0)  # its excess over the minimum falls by a factor of e every 1 / decay
-    window: float = number(0.0, 0)  # width of the sampled interval at inference; 0: the whole ray
+    window: float = number(0.0, 0)  # width of the sampled interval at inference, 0: the whole ray; saved by training
     window_max: float = number(0.24, 0)
     window_min: float = number(0.06, 0)
     steps_min: int = number(6, 0, 4096)
@@ -137,7 +138,22 @@ class ShadeGAN(FieldGenerator):
         return near + unit * (far - near)
 
     def inference(self) -> ShadeSampling:
-        return replace(ShadeSampling.of(super().inference()), window=self.config.window)
+        c, sampling = self.config, ShadeSampling.of(super().inference())
+        fine = self.fine_beside(sampling.steps) if c.window > 0 and c.inference_steps > 0 else sampling.fine_steps
+        return replace(sampling, fine_steps=fine, window=c.window)
+
+    def fine_beside(self, steps: int) -> int:
+        """Importance samples beside fewer evenly spread ones than `steps` of the Config: as many fewer."""
+        return min(self.config.fine_steps, round(self.config.fine_steps * steps / self.config.steps))
+
+    def rate_scale(self, sampling: Sampling) -> float:
+        """Fewer samples, smaller steps, as in the published code."""
+        return sampling.steps / self.config.steps if self.config.surface_tracking else 1.0
+
+    def at_rest(self, kimg: float) -> dict[str, Any]:
+        """The window and the samples that training has come to: outside it the field was never looked at."""
+        sampling = self.schedule(kimg)
+        return {"window": sampling.window, "inference_steps": sampling.steps} if sampling.window > 0 else {}
 
     def schedule(self, kimg: float) -> ShadeSampling:
         c = self.config
@@ -147,7 +163,8 @@ class ShadeGAN(FieldGenerator):
                 kimg, c.tracking_start, c.tracking_decay, (c.window_max, c.window_min), (c.steps, c.steps_min)
             )
         ratio = light_ratio(kimg, c.light_start, c.light_ramp)
-        return replace(ShadeSampling.of(super().schedule(kimg)), steps=steps, window=window, light_ratio=ratio)
+        sampling = replace(ShadeSampling.of(super().schedule(kimg)), steps=steps, fine_steps=self.fine_beside(steps))
+        return replace(sampling, window=window, light_ratio=ratio)
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         if "surface" not in render.aux:

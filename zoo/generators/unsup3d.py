@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config.bounds import number
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
@@ -73,7 +74,8 @@ class Unsup3DConfig(TermsConfig):
     ambient: list[float] = field(default_factory=lambda: [0.0, 1.0])  # least and greatest strength
     diffuse: list[float] = field(default_factory=lambda: [0.0, 1.0])
     aligned: bool = False  # sample rendered pixels at their centres; published weights expect the half-pixel shift
-    flip_weight: float = 0.5  # weight of the mirrored reconstruction
+    flip_weight: float = 0.5  # weight of the mirrored reconstruction ...
+    flip_kimg: float = number(0.0, 0)  # ... from so many thousand images on; before, 1
     perceptual_weight: float = 1.0  # weight of the perceptual loss, where one is given
     smooth_weight: float = 0.0  # weight of differences between neighbouring depths
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(fov=10.0))
@@ -215,12 +217,13 @@ class Unsup3D(Generator):
         """The scalar that training minimises, and its terms before they are weighted.
 
         Args:
-            image: (B,3,S,S) holds photographs in [-1,1].
-            perceptual: Is the published loss on VGG features; without it, its terms are left out.
-            kimg: Says how many thousand images have been seen so far.
-            average: Keeps the running covariances of `rigid_loss`.
+            image: Photographs (B,3,S,S) in [-1,1].
+            perceptual: The published loss on VGG features; without one, its terms are left out.
+            kimg: Thousands of images seen so far, by which `flip_weight` and `own_terms` change.
+            average: Keeps the running covariances that `own_terms` needs.
         """
         c, n = self.config, len(image)
+        flip_weight = c.flip_weight if kimg >= c.flip_kimg else 1.0
         p = self.predict(image, flip=True)
         mask = p.mask[:n].to(image.dtype)
         sigma = [None, None] if p.sigma is None else [p.sigma[0][:, :1], p.sigma[0][:, 1:]]
@@ -229,7 +232,7 @@ class Unsup3D(Generator):
             "l1_flip": photometric_loss(p.recon[n:], image, mask, sigma[1]),
             "smooth": step_loss(p.free_depth) / (c.max_depth - c.min_depth),
         }
-        total = terms["l1"] + c.flip_weight * terms["l1_flip"] + c.smooth_weight * terms["smooth"]
+        total = terms["l1"] + flip_weight * terms["l1_flip"] + c.smooth_weight * terms["smooth"]
         for name, weight, term in own_terms(self, p, n, kimg, average):
             terms[name] = term
             total = total + weight * term
@@ -237,7 +240,7 @@ class Unsup3D(Generator):
             sigma = [None, None] if p.sigma is None else [p.sigma[1][:, :1], p.sigma[1][:, 1:]]
             terms["perceptual"] = perceptual(p.recon[:n], image, mask, sigma[0])
             terms["perceptual_flip"] = perceptual(p.recon[n:], image, mask, sigma[1])
-            both = terms["perceptual"] + c.flip_weight * terms["perceptual_flip"]
+            both = terms["perceptual"] + flip_weight * terms["perceptual_flip"]
             total = total + c.perceptual_weight * both
         return total, terms
 

@@ -102,7 +102,7 @@ class AdversarialSystem(TrainingSystem):
 
     def sampling(self) -> Any:
         """How the generator samples at this point of training."""
-        return self.generator.schedule(self.cfg.start_kimg + self.kimg)
+        return self.generator.schedule(self.schedule_kimg)
 
     def _coded(self, latents: Latents) -> Latents:
         """With their inner codes, one for each layer, if a switch asks for them. Mixing (Karras et al. 2019): from a
@@ -134,6 +134,7 @@ class AdversarialSystem(TrainingSystem):
         logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, alpha, lr_d, lazy)
         if not self.cfg.share_fakes:
             render, truth = self.generate(len(images), stage.size)
+        lr_g *= self.generator.rate_scale(self.sampling())
         return logs | self._step_g(optimizer_g, render, truth, alpha, lr_g, lazy_path)
 
     def _step_d(
@@ -210,4 +211,5 @@ class AdversarialSystem(TrainingSystem):
     def _keep(self) -> float:
         if self.cfg.topk_kimg <= 0:
             return 1.0
-        return max(0.99 ** (self.kimg / self.cfg.topk_kimg), self.cfg.topk_min)
+        kimg = self.cfg.clock(self.images) / 1000
+        return max(0.99 ** (kimg / self.cfg.topk_kimg), self.cfg.topk_min)

@@ -1,5 +1,6 @@
 """What every training regime shares: a count of images, a curriculum over it, an average, reproducible steps."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import lightning as L
@@ -57,12 +58,23 @@ class TrainingSystem(L.LightningModule):
         """Codes of the `n` objects in the sample pictures; None while there is nothing to show."""
         return self.ema.average.latents(n, seed=self.run.seed)
 
+    def averaged(self) -> Generator:
+        """The average, sampled as it would be if it were saved now."""
+        average = self.ema.average
+        average.config = replace(average.config, **average.at_rest(self.schedule_kimg))
+        return average
+
     # ---------------------------------------------------------------- curriculum
 
     @property
     def kimg(self) -> float:
         """Thousands of real images seen, over all processes."""
         return self.images / 1000
+
+    @property
+    def schedule_kimg(self) -> float:
+        """Where the generator's own schedules stand, in thousands of images."""
+        return self.cfg.start_kimg + self.cfg.clock(self.images) / 1000
 
     def stage(self) -> tuple[StageConfig, float]:
         """Current stage of the curriculum, and the weight of its newest discriminator block."""
@@ -90,7 +102,8 @@ class TrainingSystem(L.LightningModule):
         self.images = int(checkpoint["state_dict"]["images_seen"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["zoo"] = {"format": 1, "config": to_dict(self.run), "kimg": self.kimg}
+        rest = self.generator.at_rest(self.schedule_kimg)
+        checkpoint["zoo"] = {"format": 1, "config": to_dict(self.run), "kimg": self.kimg, "at_rest": rest}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         stage, alpha = self.stage()
@@ -101,9 +114,11 @@ class TrainingSystem(L.LightningModule):
         if real.shape[-1] != stage.size:
             real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
         logs = self.step(real, stage)
+        before = self.cfg.clock(self.images)
         self.images += len(real) * self.trainer.world_size
         self.images_seen.fill_(self.images)
-        self.ema.update(self.generator, len(real) * self.trainer.world_size, self.images)
+        now = self.cfg.clock(self.images)
+        self.ema.update(self.generator, now - before, now)
         if self.trainer.is_global_zero:
             self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
 

@@ -221,7 +221,7 @@ class Samples(L.Callback):
     @torch.no_grad()
     def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float]:
         """Write `<kimg>.png` and return mean curvature and variety, NaN without depth."""
-        g = system.ema.average
+        g = system.averaged()
         size = system.stage()[0].size
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
         front: Render = views[0]

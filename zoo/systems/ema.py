@@ -26,7 +26,7 @@ class GeneratorEMA(nn.Module):
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, generator: Generator, batch: int, images_seen: int) -> None:
+    def update(self, generator: Generator, batch: float, images_seen: float) -> None:
         """Move towards the current weights after a step on `batch` images."""
         half_life = min(self.half_life, 0.05 * images_seen)
         keep = 0.5 ** (batch / half_life) if half_life > 0 else 0.0

@@ -81,7 +81,7 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     if "name" not in split(overrides)[1]:
         run.name = f"{Path(name).name}-finetune"
     if "start_kimg" not in system:
-        run.system.start_kimg = known.kimg
+        run.system.start_kimg = run.system.clock(1000 * known.kimg) / 1000
     if "stages" not in system:
         last = run.system.stages[-1]
         run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]

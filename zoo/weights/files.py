@@ -128,7 +128,7 @@ def _from_checkpoint(path: Path) -> Stored:
     checkpoint = read_checkpoint(path)
     try:
         run = dict(checkpoint["zoo"]["config"])
-        config = dict(run["generator"])
+        config = dict(run["generator"]) | dict(checkpoint["zoo"].get("at_rest", {}))  # older ones have none
         state = dict(checkpoint["state_dict"])
         card = Card(
             name=str(config["name"]),
@@ -137,7 +137,7 @@ def _from_checkpoint(path: Path) -> Stored:
             kimg=float(run["system"].get("start_kimg", 0)) + float(checkpoint["zoo"]["kimg"]),
             seed=int(run["seed"]),
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
     refuse_interpolations(config, str(path), WeightsError)
     return Stored(config, _under("ema.average.", state), card)

@@ -7,6 +7,9 @@ from . import unsup3d
 from .base import Method, index, shape
 from .unsup3d import SCENE
 
+# Lights of pseudo images, in `rand_light` of the published code's model by category.
+_BFM_LIGHTS = {"light_x": [-0.9, 0.9], "light_y": [-0.3, 0.8], "light_gain": [-0.1, 0.7], "ambient_share": -0.4}
+
 
 def sizes(tensors: Tensors, where: str) -> dict[str, Any]:
     """GAN2Shape: Unsup3d's four networks, half as many groups from 128 px on, and the offset encoder."""
@@ -23,10 +26,10 @@ def sizes(tensors: Tensors, where: str) -> dict[str, Any]:
 METHOD = Method(
     settings={
         "celeba": SCENE,
-        "bfm": {**SCENE, "gan_crop": [256, 170], "mapping_tail": 8},
+        "bfm": {**SCENE, "gan_crop": [256, 170], "mapping_tail": 8, **_BFM_LIGHTS},
         "cats": {**SCENE, "gan_crop": [256, 170]},
-        "cars": {**SCENE, "relative": False},
-        "churches": {**SCENE, "relative": False},
+        "cars": {**SCENE, "relative": False, "view_scale": 1.0},
+        "churches": {**SCENE, "relative": False, "view_scale": 1.0},
     },
     sizes=sizes,
     tensors=networks,
