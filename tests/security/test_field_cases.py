@@ -315,3 +315,9 @@ def test_commands_name_a_broken_package(
     assert "the package brokenpackage does not work here" in text
     assert "bug" not in text
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", ["generator", "data", "system", "trainer"])
+def test_groups_of_a_recipe_are_mappings(group: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(f"use: [generator/pigan, data/heads]\n{group}: word\n")
+    quickly_refused(ConfigError, recipes.load_run, str(tmp_path / "r.yaml"), match=f"{group}: give a mapping")

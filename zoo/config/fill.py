@@ -31,7 +31,7 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
         key = getattr(error, "full_key", None)
-        place = ".".join(part for part in (where, key) if part) or "configuration"
+        place = ".".join(str(part) for part in (where, key) if part not in (None, "")) or "configuration"
         raise ConfigError(f"{place}: {text}") from None
     except (TypeError, ValueError) as error:  # of values that do not even have the shape of the schema
         text = " ".join(str(error).split())

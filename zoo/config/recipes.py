@@ -79,6 +79,8 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     selected, settings = split(overrides)
     values = _recipe(recipe)
+    if odd := [kind for kind in GROUPS if not isinstance(values.get(kind) or {}, dict)]:
+        raise ConfigError(f"{recipe}: {odd[0]}: give a mapping of keys to values")
     uses = _uses(values.pop("use", []), recipe) | selected
     if "data" in selected:  # another data set: what the recipe said about the old one does not hold
         values.pop("data", None)
