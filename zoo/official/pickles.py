@@ -164,7 +164,7 @@ def _what_else(data: bytes) -> str:
         return "a web page, not weights (a download that asked for a login?)"
     if data.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the weights themselves"
-    return "neither a file of torch.save nor safetensors"
+    return "not a file of torch.save, nor safetensors"
 
 
 def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> tuple[set[str], list[int]]:
