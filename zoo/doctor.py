@@ -1,27 +1,35 @@
 """What works on this machine, what does not, and the exact fix."""
 
+import importlib
+import pkgutil
 import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 from . import registry, resources
 from .errors import ZooError
+from .runtime.packages import culprit, repair
 
-_NEEDED = {
-    "torch": "pip install 'torch>=2.11,<2.13'",
-    "lightning": "pip install 'lightning>=2.6.4'",
-    "torchmetrics": "pip install torchmetrics",
-    "omegaconf": "pip install 'omegaconf>=2.4'",
-    "numpy": "pip install numpy",
-    "numba": "pip install numba",
-    "safetensors": "pip install safetensors",
-    "scikit-image": "pip install scikit-image",
-    "trimesh": "pip install trimesh",
-    "imageio-ffmpeg": "pip install imageio-ffmpeg",
+_NEEDED = {  # the package: what the product imports of it, and the fix
+    "numpy": ("numpy", "pip install 'numpy>=2.0'"),
+    "torch": ("torch", "pip install 'torch>=2.11,<2.13'"),
+    "torchmetrics": ("torchmetrics", "pip install 'torchmetrics>=1.9'"),
+    "lightning": ("lightning", "pip install 'lightning>=2.6.4'"),
+    "omegaconf": ("omegaconf", "pip install 'omegaconf>=2.4'"),
+    "pyyaml": ("yaml", "pip install pyyaml"),
+    "pillow": ("PIL.Image", "pip install 'pillow>=11.3'"),
+    "numba": ("numba", "pip install numba"),
+    "safetensors": ("safetensors.torch", "pip install safetensors"),
+    "scikit-image": ("skimage.measure", "pip install scikit-image"),
+    "trimesh": ("trimesh", "pip install trimesh"),
+    "imageio-ffmpeg": ("imageio_ffmpeg", "pip install imageio-ffmpeg"),
+    "wandb": ("wandb", "pip install 'wandb>=0.19'"),
 }
+_FOUNDATIONS = ("numpy", "torch", "torchmetrics", "lightning", "omegaconf", "pyyaml", "numba")  # of most of our modules
 _EXTRAS = {  # the package that is looked for, and the fix
     "hub": ("huggingface_hub", "pip install 'zoo3d[hub]'"),
     "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
@@ -51,9 +59,9 @@ class Check:
 def examine() -> list[Check]:
     """Every check, in the order in which a reader wants them."""
     checks = [_python(), *_packages()]
-    if any(c.state == "broken" and c.name in ("torch", "lightning", "numpy") for c in checks):
+    if any(c.state == "broken" and c.name in _FOUNDATIONS for c in checks):
         return checks  # the rest imports these; a bad release must not even be imported
-    return [*checks, _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+    return [*checks, _own_modules(), _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
 
 
 def _python() -> Check:
@@ -62,7 +70,7 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    for name, fix in _NEEDED.items():
+    for name, (module, fix) in _NEEDED.items():
         try:
             found = version(name)
         except PackageNotFoundError:
@@ -71,8 +79,33 @@ def _packages() -> Iterator[Check]:
         if name == "lightning" and found in _MALICIOUS_LIGHTNING:
             advice = "pip install 'lightning>=2.6.4', then change every password and key this machine holds"
             yield Check(name, "broken", f"{found} is a malicious release that steals credentials", advice)
+            continue
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever the package raises
+            yield _broken(name, found, error)
         else:
             yield Check(name, "ok", found)
+
+
+def _broken(name: str, found: str, error: Exception) -> Check:
+    package, reason = culprit(error), " ".join(str(error).split())[:200]
+    what = found if package in (None, name) else f"{found} does not import, because of {package}"
+    return Check(name, "broken", f"{what} ({type(error).__name__}: {reason})", repair(package or name))
+
+
+def _own_modules() -> Check:
+    """Imports every module of ours, and so all that they import."""
+    count = 0
+    for module in pkgutil.walk_packages([str(Path(__file__).parent)], "zoo."):
+        if module.name == "zoo.__main__":
+            continue
+        try:
+            importlib.import_module(module.name)
+        except Exception as error:  # whatever a package raises
+            return _broken(module.name, "zoo", error)
+        count += 1
+    return Check("zoo", "ok", f"{count} modules import")
 
 
 def _pytorch3d() -> Check:

@@ -15,7 +15,7 @@ from .config.schemas import Card
 from .errors import ConfigError, WeightsError
 from .runtime.deprecation import names_left
 from .weights import cards
-from .weights.build import build, construct, device_of
+from .weights.build import build, construct_for, device_of
 from .weights.cards import CARD, CONFIG, WEIGHTS
 from .weights.places import locate
 
@@ -57,20 +57,19 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
         ConfigError: A name or field is unknown, the nearest one is offered; or the device is missing.
         WeightsError: A file is missing or damaged, its hash is wrong, or its weights do not fit or are not finite.
     """
-    import torch
-
     from .weights import files as weights
 
     if not pretrained:
         if name in registry.names() and not any(n.startswith(f"{name}.") for n in registry.weights()):
             return build(name, **overrides)
-        return build(weights.read_weights(locate(name)).config, **overrides)
+        stored = weights.read_weights(place := locate(name))
+        construct_for(stored, {}, str(place))
+        return build(stored.config, **overrides)
     place, chosen = locate(name), device_of(device)
     stored = weights.read_weights(place)
     if stored.card is None and place in registry.weight_folders().values():
         raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
-    with torch.random.fork_rng(devices=[]):
-        model = construct(stored.config, overrides)
+    model = construct_for(stored, overrides, str(place))
     weights.fit(model, stored.tensors, str(place))
     model.card = stored.card
     if stored.card is not None and stored.card.name:
@@ -109,7 +108,8 @@ def save(
     """Write weights, config and card to a folder that `load("file:folder")` reads back bit for bit.
 
     Args:
-        model: Comes from `build` or `load`, or is any instance of a registered class.
+        model: Comes from `build` or `load`, or is any instance of a registered class; torch.compile and DataParallel
+            around it are taken off.
         folder: Takes the files; it is made if it is missing.
         card: Says what is known about the weights; hash, size and number of parameters are filled in.
         discriminator: Holds the discriminator's state, so that fine-tuning can continue with it.
@@ -124,13 +124,22 @@ def save(
     """
     from .weights import files as weights
 
-    folder = Path(folder)
+    folder, model = Path(folder), _bare(model)
     if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
         raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
     method = _method(model)
     known = card or model.card or Card(name=method)
     weights.write_weights(model, {"name": method, **to_dict(model.config)}, known, folder, discriminator)
     return folder
+
+
+def _bare(model: Any) -> "Generator":
+    """What torch.compile, DataParallel and their like were given."""
+    from .weights.files import WRAPPERS
+
+    while inner := [part for name, part in vars(model).get("_modules", {}).items() if name in WRAPPERS]:
+        model = inner[0]
+    return model
 
 
 def _method(model: "Generator") -> str:

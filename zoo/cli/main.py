@@ -12,6 +12,7 @@ from .. import hub, registry
 from ..config.schemas import Card
 from ..errors import Interrupted, ZooError
 from ..runtime.files import printable
+from ..runtime.packages import culprit, repair
 from ..weights.cards import markdown_table
 from . import bench as cli_bench
 from . import bring as cli_import
@@ -94,7 +95,7 @@ def _card_text(card: Card) -> str:
     lines += [f"{m.name} {m.value:g} ({m.protocol}, n = {m.n}): {m.command}" for m in card.metrics]
     lines += [f"converted from: {name}, SHA-256 {sha256}" for name, sha256 in card.sources.items()]
     lines += [f"limit: {limit}" for limit in card.limits]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 @app.command()
@@ -113,7 +114,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         for check in checks:
             typer.echo(
-                f"{check.state:8}{check.name:20}{check.found}" + (f"\n{'':28}fix: {check.fix}" if check.fix else "")
+                f"{check.state:8}{check.name:26} {check.found}" + (f"\n{'':35}fix: {check.fix}" if check.fix else "")
             )
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
@@ -175,9 +176,14 @@ def _line(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, _UsageError):
         text = f"{error.format_message()} See: zoo --help"  # type: ignore[attr-defined]
+    elif isinstance(error, ZooError):
+        text = str(error)
+    elif package := culprit(error):
+        reason = f"{type(error).__name__}: {error}"[:200]
+        text = f"the package {package} does not work here ({reason}); {repair(package)}. See: zoo doctor"
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'file'}: {error.strerror}"
-    elif isinstance(error, ZooError | ValueError):
+    elif isinstance(error, ValueError):
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}. This is a bug; run again with --debug for the trace"

@@ -9,8 +9,11 @@ import math
 from typing import Any
 
 from ..errors import ConfigError
+from ..runtime.files import printable
 
 MOST = 1e12  # of numbers without bounds; counts of bytes are the largest there are
+_LONGEST_NAME = 150  # eight hex digits follow, and file systems end at 255 bytes
+_SHOWN = 200  # letters of a value in a message
 
 
 def number(default: float | None, low: float = -MOST, high: float = MOST, *, above: bool = False) -> Any:
@@ -23,6 +26,13 @@ def choice(default: str, *known: str) -> Any:
     return dataclasses.field(default=default, metadata={"choice": known})
 
 
+def need_name(value: str, key: str) -> None:
+    """Refuse what cannot be the name of one folder. Raises ConfigError."""
+    plain = value == printable(value) and not set(value) & set("/\\") and value.strip(". ") != ""
+    fix = f"use a name of at most {_LONGEST_NAME} letters, without slashes and control characters"
+    need(plain and len(value.encode()) <= _LONGEST_NAME, key, printable(value), fix)
+
+
 def need(ok: bool, key: str, value: Any, fix: str) -> None:
     """Refuse a value.
 
@@ -30,7 +40,8 @@ def need(ok: bool, key: str, value: Any, fix: str) -> None:
         ConfigError: if not `ok`; names the key, its value and what to write.
     """
     if not ok:
-        raise ConfigError(f"{key}={value}: {fix}")
+        text = str(value)
+        raise ConfigError(f"{key}={text if len(text) <= _SHOWN else text[:_SHOWN] + '...'}: {fix}")
 
 
 def check(config: Any, at: str = "") -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .. import registry
-from ..errors import ConfigError, ZooError
+from ..errors import ConfigError
 from .bounds import check
+from .untrusted import refuse_hostile
 
 T = TypeVar("T")
 
@@ -23,14 +24,14 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    refuse_interpolations(values, where)
+    refuse_hostile(values, where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(defaults or schema), OmegaConf.create(dict(values)))
         filled: T = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
         key = getattr(error, "full_key", None)
-        place = ".".join(part for part in (where, key) if part) or "configuration"
+        place = ".".join(str(part) for part in (where, key) if part not in (None, "")) or "configuration"
         raise ConfigError(f"{place}: {text}") from None
     except (TypeError, ValueError) as error:  # of values that do not even have the shape of the schema
         text = " ".join(str(error).split())
@@ -38,25 +39,6 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
         raise ConfigError(f"{where or 'configuration'}: {text}{hint}") from None
     check(filled, f"{where}." if where else "")
     return filled
-
-
-def refuse_interpolations(values: Any, where: str, error: type[ZooError] = ConfigError) -> None:
-    """Refuse text that OmegaConf would replace, by an environment variable for example, at any depth.
-
-    Looks at parsed values, which no escape hides, so nothing is filled in without passing here.
-
-    Raises:
-        ZooError: as `error`; names the place.
-    """
-    seen: set[int] = set()
-    rest = [values]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str) and "${" in value:
-            raise error(f"{where or 'configuration'}: interpolations '${{...}}' are not allowed; write the value out")
-        if isinstance(value, Mapping | list | tuple) and id(value) not in seen:
-            seen.add(id(value))  # YAML's aliases make small files that are large to walk through
-            rest += [*value, *value.values()] if isinstance(value, Mapping) else value
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:

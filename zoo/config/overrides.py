@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import ConfigError
 from .fill import merge
 from .schemas import RunConfig
+from .untrusted import not_yaml, refuse_hostile_yaml
 
 GROUPS = ("generator", "data", "system", "trainer")
 
@@ -86,7 +87,8 @@ def _value(key: str, text: str, kind: Any) -> Any:
         return text.replace(".nan", "nan").replace(".inf", "inf")  # as YAML has them
     from omegaconf import OmegaConf
 
+    refuse_hostile_yaml(text, f"override {key}")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload, index]
     except Exception as error:  # OmegaConf raises the parser's own types
-        raise ConfigError(f"override {key}={text!r}: {' '.join(str(error).split())}") from None
+        raise not_yaml(error, f"override {key}={text[:100]!r}") from None

@@ -1,10 +1,15 @@
 """Light and pose priors in files, as numbers for a configuration."""
 
-import json
+import io
+import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .untrusted import MOST_BYTES, from_json
+
+_MAX_NUMBERS = 1024  # in one entry; the largest prior has 36
 
 
 def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
@@ -25,11 +30,15 @@ def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
     if path.suffix not in endings:
         raise DataError(f"{path}: a {kind} prior is a {' or '.join(endings)} file")
     try:
-        values = _parse(path)
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes is no {kind} prior, which has some hundred")
+        values = from_json(path.read_bytes(), str(path), DataError) if path.suffix == ".json" else _npz(path)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # two parsers, each with errors of its own
-        reason = str(error).split("\n")[0]
+    except Exception as error:  # zipfile and numpy have many, and words of the file in some
+        reason = ascii(" ".join(str(error).split())[:120])[1:-1]
         raise DataError(f"{path}: not a {kind} prior ({reason})") from error
     if not isinstance(values, dict):
         example = "{yaw_std: 0.3}" if kind == "pose" else "{mean: [...], cov: [[...], ...]}"
@@ -42,10 +51,22 @@ def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path}: no entry {error}; a {kind} prior has 'mean' and 'cov'") from error
 
 
-def _parse(path: Path) -> Any:
-    if path.suffix == ".json":
-        return json.loads(path.read_text("utf-8"))
+def _npz(path: Path) -> dict[str, Any]:
+    """`mean` and `cov` of an archive: nothing else is unpacked, and no more than their headers say in few numbers."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    with zipfile.ZipFile(path) as archive:
+        out = {}
+        for key in ("mean", "cov"):
+            if f"{key}.npy" not in archive.namelist():
+                continue
+            if archive.getinfo(f"{key}.npy").file_size > MOST_BYTES:
+                raise ValueError(f"{key} is too large")
+            data = io.BytesIO(archive.read(f"{key}.npy"))
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, kind = read_header[np.lib.format.read_magic(data)](data)
+            if math.prod(shape) > _MAX_NUMBERS or kind.kind not in "iuf":
+                raise ValueError(f"{key} is {kind} of shape {shape}")
+            data.seek(0)
+            out[key] = np.lib.format.read_array(data, allow_pickle=False)
+        return out

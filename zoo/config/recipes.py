@@ -12,11 +12,12 @@ from .. import registry
 from ..errors import ConfigError, unknown
 from ..resources import config_files
 from .checks import validate
-from .fill import generator_config, merge, refuse_interpolations, structured, to_dict, without_name
+from .fill import generator_config, merge, structured, to_dict, without_name
 from .overrides import GROUPS, split, typed
 from .prior_files import read_prior
 from .regimes import regime
 from .schemas import RunConfig, SceneConfig
+from .untrusted import MOST_BYTES, not_yaml, refuse_hostile, refuse_hostile_yaml
 
 
 def names() -> list[str]:
@@ -31,18 +32,23 @@ def group(kind: str) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     try:
-        loaded = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no recipe, which has {MOST_BYTES:,} at most")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise not_yaml(error, str(path)) from None
+    refuse_hostile_yaml(text, str(path))
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.create(text))
+    except Exception as error:  # of two libraries, and of Python for dates and numbers that are none
+        raise not_yaml(error, str(path)) from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    refuse_interpolations(loaded, str(path))
+    refuse_hostile(loaded, str(path))
     return {str(k): v for k, v in loaded.items()}
 
 
@@ -73,6 +79,8 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     selected, settings = split(overrides)
     values = _recipe(recipe)
+    if odd := [kind for kind in GROUPS if not isinstance(values.get(kind) or {}, dict)]:
+        raise ConfigError(f"{recipe}: {odd[0]}: give a mapping of keys to values")
     uses = _uses(values.pop("use", []), recipe) | selected
     if "data" in selected:  # another data set: what the recipe said about the old one does not hold
         values.pop("data", None)

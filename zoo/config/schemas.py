@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..registry import WEIGHTS as WEIGHTS
-from .bounds import choice, need, number
+from .bounds import choice, need, need_name, number
 
 CROPS = ("square", "celeba", "full")  # beside a number of pixels
 DISTRIBUTIONS = ("gaussian", "truncated_gaussian", "uniform", "hybrid", "spherical_uniform", "fixed")
@@ -312,6 +312,11 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     system: SystemConfig = field(default_factory=AdversarialConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def check(self, at: str) -> None:
+        """Raises ConfigError for a name that would leave the folder `out`."""
+        if self.name:
+            need_name(self.name, f"{at}name")
 
 
 @dataclass

@@ -2,19 +2,22 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from ..config.schemas import SIDE
+from ..config.untrusted import from_json
 from ..errors import WeightsError
 from ..generators.base import Generator, Latents
 from ..geometry import Camera, Light, Render
 from ..runtime.files import atomic_write
+from ..weights.files import shown
 from .codes import at
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = "reconstruction-1"
 _MAX_BYTES = 64 * 2**20
+_KINDS: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}  # as JSON has them
 
 
 @dataclass(frozen=True)
@@ -132,25 +136,45 @@ def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction
     header, tensors = _read(path)
     if header.get("zoo.weights") != fingerprint(generator):
         own = generator.name or type(generator).__name__
-        raise WeightsError(f"{path}: made with {header['zoo.model']}, not with these weights of {own}; load those")
-    if bad := [k for k, v in tensors.items() if not v.is_floating_point() or not bool(v.isfinite().all())]:
-        raise WeightsError(f"{path}: {bad[0]} is not finite; invert the photograph again")
+        raise WeightsError(
+            f"{path}: made with {shown(header['zoo.model'])}, not with these weights of {own}; load those"
+        )
+    if bad := [k for k, v in tensors.items() if v.dtype != torch.float32 or not bool(v.isfinite().all())]:
+        raise WeightsError(f"{path}: {shown(bad[0])} is not finite; invert the photograph again")
     try:
-        fov, size, centres = json.loads(header["zoo.camera"])
-        camera = Camera(tensors["cam2world"], float(fov), int(size), centres)
-        light = Light(tensors["light"]) if "light" in tensors else None
-        fit = Fit(**json.loads(header["zoo.fit"]))
+        camera, light, fit = _facts(header, tensors, str(path))
         code, image, weight = (tensors[key] for key in ("code", "image", "weight"))
-        like = generator.code(generator.latents(1)).shape
-        if code.shape != like or len(camera) != 1 or image.shape[:2] != (1, 3) or (light and len(light) != 1):
-            raise ValueError(f"a code of shape {tuple(code.shape)} for {tuple(like)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a reconstruction of {header['zoo.model']} ({error})") from None
+        like, t, s = generator.code(generator.latents(1)).shape, image.shape[-1], camera.size
+        for name, value, shape in (
+            ("code", code, like), ("image", image, (1, 3, t, t)), ("weight", weight, (1, 1, s, s)),
+            ("cam2world", camera.cam2world, (1, 4, 4)), ("light", light.params if light else None, (1, 4)),
+        ):  # fmt: skip
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{name} is {tuple(value.shape)}, must be {tuple(shape)}")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{path}: not a reconstruction of {shown(header['zoo.model'])} ({shown(str(error))})"
+        ) from None
     device = generator.device
     return Reconstruction(
         generator, at(generator, code.to(device)), camera.to(device), light.to(device) if light else None,
         image.to(device), weight.to(device), fit,
     )  # fmt: skip
+
+
+def _facts(header: dict[str, str], tensors: dict[str, Tensor], where: str) -> tuple[Camera, Light | None, Fit]:
+    """What is said in text. Raises ValueError, KeyError, TypeError, WeightsError for what no reconstruction has."""
+    fov, size, centres = from_json(header["zoo.camera"], where, WeightsError)
+    if isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= SIDE:
+        raise ValueError(f"a camera of {size} pixels; 2 to {SIDE} are possible")
+    values = from_json(header["zoo.fit"], where, WeightsError)
+    if not isinstance(values, dict):
+        raise ValueError("its fit is no mapping")
+    fit = Fit(**values)
+    if odd := [f.name for f in fields(fit) if type(getattr(fit, f.name)) not in _KINDS[f.type]]:
+        raise ValueError(f"{odd[0]} of its fit is of another type")
+    light = Light(tensors["light"]) if "light" in tensors else None
+    return Camera(tensors["cam2world"], float(fov), size, centres), light, fit
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -162,8 +186,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             header = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: damaged or not a safetensors file ({error})") from None
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:  # types that torch lacks, too
+        raise WeightsError(f"{path}: damaged or not a safetensors file ({shown(str(error))})") from None
     if header.get("zoo.format") != FORMAT or "zoo.model" not in header:
         raise WeightsError(f"{path}: not a reconstruction; give a file that zoo invert has written")
     return header, tensors

@@ -298,6 +298,8 @@ def _isosurface(volume: np.ndarray, level: float, side: float) -> tuple[np.ndarr
     """Vertices (V, 3) float32 and outward counter-clockwise faces (F, 3) int64 of the largest piece above `level`."""
     from skimage.measure import label, marching_cubes
 
+    if not level > 0:
+        raise ValueError(f"level={level:g}: the density outside is 0, so a surface has a level above 0")
     inside = volume > level
     if not inside.any():
         raise ValueError(

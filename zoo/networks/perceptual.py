@@ -189,7 +189,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
     except Exception as error:  # torch raises pickle, zip and runtime errors alike
-        raise WeightsError(f"{path}: not a readable weight file ({str(error).splitlines()[0]})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: not a readable weight file ({reason})") from None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path}: is not a plain mapping from names to tensors; save only the state_dict")
     return tensors

@@ -93,7 +93,7 @@ def import_official(
 
     out = None if out is None else _folder(out, overwrite)
     file = _open(path_or_tensors)
-    tensors = known.tensors(file)
+    tensors, notes = known.tensors(file), file.notes
     values: dict[str, Any] = {"name": method, **known.settings[dataset], **known.sizes(tensors, file.where)}
     values["scene"] = merge(SCENES.get(dataset, {}), values.get("scene", {}))
     sources = _source(file) | _read_priors(values, known, light, view)
@@ -112,16 +112,21 @@ def import_official(
     tensors = _checked(empty, tensors, file.where)
     if ema is not None:
         averaged = _open(ema)
-        tensors = _checked(empty, tensors | _by_order(empty, average(averaged), averaged.where), averaged.where)
+        tensors = _checked(empty, tensors | _by_name(empty, average(averaged), averaged.where), averaged.where)
         sources |= _source(averaged)
+        notes |= averaged.notes
     opponent = file if discriminator is None else _open(discriminator)
     beside = _discriminator(known, opponent, own=discriminator is None) if out is not None else None
     sources |= _source(opponent)
+    notes |= opponent.notes
     model = build(values)
     weights.fit(model, model.state_dict() | tensors, file.where)
     model.card = _card(model, known, dataset, sources, averaged=ema is not None or not known.averaged)
+    if notes.keys() - {"names"}:
+        model.card.limits[0] = model.card.limits[0].replace("bit for bit", "as 32-bit numbers")
     if light is None and model.uses_light:
         model.card.limits.append("Its light prior was set by hand: the published one lies in a file of its own.")
+    model.card.limits += notes.values()
     if out is not None:
         try:
             card = replace(model.card, name=out.resolve().name)
@@ -167,7 +172,7 @@ def _read_priors(
 
 def _discriminator(known: Method, file: OfficialFile, own: bool) -> Tensors | None:
     """That of a file; of the generator's own file, if it has one."""
-    inside = file.tree.get(known.beside) if isinstance(file.tree, Mapping) else None
+    inside = layouts.by_network(file.tree).get(known.beside)
     if own and not (isinstance(inside, Mapping) and inside):
         return None
     tensors = layouts.discriminator(file, known.beside)
@@ -196,12 +201,16 @@ def _source(file: OfficialFile) -> dict[str, str]:
     return {Path(file.where).name: file.sha256} if file.sha256 else {}
 
 
-def _by_order(model: Generator, values: list[Tensor], where: str) -> Tensors:
-    """Parameters of a model by name, from a list in the order of `parameters()`."""
+def _by_name(model: Generator, values: Tensors | list[Tensor], where: str) -> Tensors:
+    """Averaged parameters by name; those without names are in the order of `parameters()`."""
     names = [name for name, _ in model.named_parameters()]
-    if len(names) != len(values):
-        raise WeightsError(f"{where}: {len(values)} averaged tensors for {len(names)} parameters of the generator")
-    return dict(zip(names, values, strict=True))
+    if isinstance(values, list):
+        if len(names) != len(values):
+            raise WeightsError(f"{where}: {len(values)} averaged tensors for {len(names)} parameters of the generator")
+        return dict(zip(names, values, strict=True))
+    if lacking := [name for name in names if name not in values]:
+        raise WeightsError(f"{where}: an average without {lacking[0]}; is it one of this generator?")
+    return values
 
 
 def _card(model: Generator, known: Method, dataset: str, sources: dict[str, str], averaged: bool) -> Card:

@@ -8,6 +8,7 @@ classes are replaced by `Inert`, which keeps attributes and does nothing. Zip fi
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import pickletools
@@ -15,12 +16,13 @@ import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
@@ -93,12 +95,14 @@ class OfficialFile:
         tree: the content.
         sha256: of the whole file, in hex.
         size: bytes of the file.
+        notes: what was changed to read its tensors, by kind; sentences for the card.
     """
 
     where: str
     tree: Any
     sha256: str = ""
     size: int = sys.maxsize
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def read(path: str | Path) -> OfficialFile:
@@ -116,7 +120,9 @@ def read(path: str | Path) -> OfficialFile:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); see its rights") from None
-    if data[:4] == b"PK\x03\x04":
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        reader = _from_safetensors  # first, as the length of a header can look like the others
+    elif data[:4] == b"PK\x03\x04":
         reader = _from_zip
     elif data[:1] == b"\x80":
         reader = _from_legacy
@@ -158,7 +164,7 @@ def _what_else(data: bytes) -> str:
         return "a web page, not weights (a download that asked for a login?)"
     if data.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the weights themselves"
-    return "not a file of torch.save"
+    return "not a file of torch.save, nor safetensors"
 
 
 def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> tuple[set[str], list[int]]:
@@ -220,7 +226,8 @@ class _Machine:
         if code.name == "BINPERSID" and not simple:
             return "a storage that is no plain name"
         # What the name of a storage stands for is a storage, or a class: old files write classes so.
-        if code.name == "BINPERSID" or code.stack_after in _TABLES:
+        # What a call makes is hashed by its place in memory, or has no hash.
+        if code.name in ("BINPERSID", "REDUCE") or code.stack_after in _TABLES:
             weight = 1
         if not is_tuple:
             simple = code.name == "BINPERSID" or (not code.stack_before and code.stack_after not in _TABLES)
@@ -274,6 +281,14 @@ def _from_zip(data: bytes, where: Path) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
+def _from_safetensors(data: bytes, where: Path) -> Any:
+    """Tensors by name, as somebody has converted them; a hostile header cannot run anything."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    if "zoo.format" in header.get("__metadata__", {}):
+        raise WeightsError(f"{where}: weights of zoo, nothing to import; use file:{where.parent}")
+    return parse_safetensors(data)
+
+
 def _from_legacy(data: bytes, where: Path) -> Any:
     """Five pickles (mark, version, machine, content, keys of the storages), then the storages one after another."""
     stream = io.BytesIO(data)
@@ -313,7 +328,7 @@ class _Unpickler(pickle.Unpickler):
             return None if storage is None else torch.as_strided(storage, size, stride, offset)  # checks the bounds
 
         def parameter(data: Any, *_: Any) -> Any:
-            return data
+            return data if isinstance(data, Tensor) else None
 
         self.known = {
             "collections.OrderedDict": OrderedDict,

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import registry
 from ..config import recipes
 from ..config.fill import merge
 from ..config.overrides import given, split
 from ..config.schemas import Card, RunConfig
 from ..errors import WeightsError
 from ..hub import load
+from ..runtime.files import printable
 from ..weights.build import construct
 from ..weights.checkpoints import latest
 from ..weights.files import discriminator_state, read_weights
@@ -73,6 +75,9 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     known = stored.card or Card()
     if not known.recipe:
         raise WeightsError(f"{name}: its card names no recipe; use: zoo train RECIPE init={name}")
+    if known.recipe not in (*recipes.names(), *registry.names()):  # a file must not choose what else is opened
+        known_as = printable(known.recipe[:100])
+        raise WeightsError(f"{name}: its card's recipe {known_as} is none of zoo's; use: zoo train RECIPE init={name}")
     architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
     run = recipes.load_run(known.recipe, overrides)
     own, system = given(overrides, "generator"), given(overrides, "system")

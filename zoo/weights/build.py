@@ -1,6 +1,7 @@
 """Networks from a configuration: with random weights, or for weights that are read into them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
@@ -10,8 +11,10 @@ from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from ..generators.base import Generator
+    from .files import Stored
 
 
 def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrides: Any) -> "Generator":
@@ -40,6 +43,40 @@ def construct(values: "Mapping[str, Any]", overrides: "Mapping[str, Any]") -> "G
     model: Generator = registry.resolve(name)(generator_config(name, merge(without_name(values), overrides)))
     model.name = name
     return model
+
+
+def construct_for(stored: "Stored", overrides: "Mapping[str, Any]", where: str) -> "Generator":
+    """A network that stored weights fit, compared with them before memory is set aside for what their config claims.
+
+    Those that are shipped are trusted, as torch takes seconds to get ready for the comparison.
+
+    Raises:
+        ConfigError: unknown name or field, or a wrong type.
+        WeightsError: weights that do not fit, or are not finite.
+    """
+    import torch
+
+    from .files import check_fit
+
+    if Path(where) not in registry.weight_folders().values():
+        with torch.device("meta"), _unfilled():
+            check_fit(construct(stored.config, overrides), stored.tensors, where)
+    with torch.random.fork_rng(devices=[]):
+        return construct(stored.config, overrides)
+
+
+def _unfilled() -> "TorchFunctionMode":
+    """Leaves out random numbers of new weights: on the meta device torch imports its compiler for them."""
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = getattr(func, "__name__", "")
+            if name.endswith(("normal_", "uniform_")):  # of tensors, and of torch.nn.init
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    return Unfilled()
 
 
 def _values(name: str) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..config.fill import structured
 from ..config.schemas import Card, Metric
+from ..config.untrusted import MOST_BYTES, not_yaml, refuse_hostile_yaml
 from ..errors import ConfigError, WeightsError
 from ..registry import WEIGHTS as WEIGHTS
 
 CONFIG, CARD = "config.json", "README.md"  # the other files of a folder of weights
 DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
-_MAX_BYTES = 2**20
 
 
 def read(path: Path) -> Card:
@@ -24,8 +24,8 @@ def read(path: Path) -> Card:
     """
     import yaml
 
-    if path.stat().st_size > _MAX_BYTES:
-        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes is no card; a card has at most {_MAX_BYTES:,}")
+    if path.stat().st_size > MOST_BYTES:
+        raise WeightsError(f"{path}: {path.stat().st_size:,} bytes is no card; a card has at most {MOST_BYTES:,}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -33,10 +33,11 @@ def read(path: Path) -> Card:
     match = _FRONT_MATTER.match(text)
     if match is None:
         raise WeightsError(f"{path}: no card; it must start with YAML between two lines '---'")
+    refuse_hostile_yaml(match.group(1), str(path), WeightsError)
     try:
         values = yaml.safe_load(match.group(1))
-    except yaml.YAMLError as error:
-        raise WeightsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # dates and numbers that are none, too
+        raise not_yaml(error, str(path), WeightsError) from None
     if not isinstance(values, dict):
         raise WeightsError(f"{path}: a card is a mapping of fields to values")
     try:

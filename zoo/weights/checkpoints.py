@@ -25,7 +25,9 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises pickle, zip and runtime errors alike
-        raise WeightsError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        raise WeightsError(
+            f"{path}: not a readable checkpoint ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        ) from None
 
 
 def is_intact(path: Path) -> bool:

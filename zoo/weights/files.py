@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from ..config.fill import refuse_interpolations
 from ..config.schemas import Card
-from ..errors import WeightsError
+from ..config.untrusted import from_json, refuse_hostile
+from ..errors import WeightsError, ZooError
 from ..generators.base import Generator
 from ..runtime.files import atomic_write
 from ..version import __version__
@@ -24,7 +25,8 @@ from .places import newest
 
 FORMAT = "1"
 _MAX_WEIGHTS = 4 * 2**30
-_MAX_HEADER = 16 * 2**20
+_MAX_HEADER = 4 * 2**20
+WRAPPERS = ("module", "_orig_mod")  # of DataParallel and its like, and of torch.compile; no layer here is called so
 _MAX_SHOWN, _MAX_LETTERS = 10, 120  # keys in a message, letters of each
 
 
@@ -55,10 +57,7 @@ def read_weights(place: Path) -> Stored:
     config = _config(path, header)
     if path.name == WEIGHTS and (folder / CONFIG).is_file():
         _compare_config(_inside(folder, folder / CONFIG), config)
-    try:
-        return Stored(config, parse_safetensors(data), card)
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
+    return Stored(config, _tensors(path, data), card)
 
 
 def _inside(folder: Path, path: Path) -> Path:
@@ -85,12 +84,14 @@ def _verify(path: Path, data: bytes, card: Card) -> None:
 
 def _header(path: Path, data: bytes) -> dict[str, str]:
     """The text fields of a safetensors header; names what else the file is when it is something else."""
-    if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise WeightsError(f"{path}: a pickle, which can run code when it is read; only safetensors are loaded")
-    if data.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path}: a web page, not weights (a download that asked for a login?); get the file again")
     size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > min(_MAX_HEADER, len(data) - 8):
+    whole = len(data) >= 8 and size <= min(_MAX_HEADER, len(data) - 8)
+    ours = whole and data[8:9] == b"{"  # before the rest: the length of a header can look like one of those
+    if not ours and (data[:2] == b"PK" or data[:1] == b"\x80"):
+        raise WeightsError(f"{path}: a pickle, which can run code when it is read; only safetensors are loaded")
+    if not ours and data.lstrip()[:1] == b"<":
+        raise WeightsError(f"{path}: a web page, not weights (a download that asked for a login?); get the file again")
+    if not whole:
         raise WeightsError(f"{path}: cut short or not a safetensors file; get the file again")
     try:
         header = json.loads(data[8 : 8 + size])
@@ -102,20 +103,19 @@ def _header(path: Path, data: bytes) -> dict[str, str]:
 def _config(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     if header.get("zoo.format") != FORMAT:
         raise WeightsError(f"{path}: format {header.get('zoo.format')!r}, this version reads {FORMAT!r}; update zoo")
-    try:
-        config = json.loads(header.get("zoo.config", ""))
-    except (ValueError, RecursionError):
-        config = None
+    if not isinstance(text := header.get("zoo.config"), str) or not text:
+        raise WeightsError(f"{path}: its header holds no config")
+    config = from_json(text, f"{path}: its header holds no config", WeightsError)
     if not isinstance(config, dict) or not isinstance(config.get("name"), str):
         raise WeightsError(f"{path}: its header holds no config")
-    refuse_interpolations(config, str(path), WeightsError)
+    refuse_hostile(config, str(path), WeightsError)
     return config
 
 
 def _compare_config(path: Path, config: dict[str, Any]) -> None:
     try:
-        same = path.stat().st_size <= _MAX_HEADER and json.loads(path.read_text(encoding="utf-8")) == config
-    except (ValueError, RecursionError):
+        same = path.stat().st_size <= _MAX_HEADER and from_json(path.read_bytes(), str(path), WeightsError) == config
+    except (ZooError, OSError):
         same = False
     if not same:
         raise WeightsError(f"{path} is not the config these weights were saved with; delete it or get both again")
@@ -129,7 +129,7 @@ def _from_checkpoint(path: Path) -> Stored:
     try:
         run = dict(checkpoint["zoo"]["config"])
         config = dict(run["generator"]) | dict(checkpoint["zoo"].get("at_rest", {}))  # older ones have none
-        state = dict(checkpoint["state_dict"])
+        tensors = _under("ema.average.", path, checkpoint["state_dict"])
         card = Card(
             name=str(config["name"]),
             data=str(run["data"]["name"]),
@@ -137,10 +137,10 @@ def _from_checkpoint(path: Path) -> Stored:
             kimg=float(run["system"].get("start_kimg", 0)) + float(checkpoint["zoo"]["kimg"]),
             seed=int(run["seed"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
-    refuse_interpolations(config, str(path), WeightsError)
-    return Stored(config, _under("ema.average.", state), card)
+    refuse_hostile(config, str(path), WeightsError)
+    return Stored(config, tensors, card)
 
 
 def discriminator_state(place: Path) -> dict[str, Tensor] | None:
@@ -153,7 +153,7 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     if place.suffix == ".ckpt":
         from .checkpoints import read_checkpoint
 
-        return _under("discriminator.", read_checkpoint(place)["state_dict"]) or None
+        return _under("discriminator.", place, read_checkpoint(place).get("state_dict")) or None
     folder = place if place.is_dir() else place.parent
     card = cards.read(_inside(folder, folder / CARD)) if (folder / CARD).is_file() else None
     if card is None or not card.discriminator_sha256:
@@ -162,14 +162,30 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     data = _read(_inside(folder, path))
     if hashlib.sha256(data).hexdigest() != card.discriminator_sha256:
         raise WeightsError(f"{path}: its SHA-256 is not the card's; get the file again")
+    return _tensors(path, data)
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         return parse_safetensors(data)
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # of types of numbers that torch lacks, too
+        raise WeightsError(f"{path}: damaged ({shown(' '.join(str(error).split()))}); get the file again") from None
 
 
-def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+def _under(prefix: str, path: Path, state: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin so, without that. What they claim to hold is in the file."""
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise WeightsError(f"{path}: not a checkpoint of zoo train")
+    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if odd := [key for key, value in found.items() if not _plain(value)]:
+        raise WeightsError(f"{path}: {shown(odd[0])} is no plain tensor; use another checkpoint")
+    if sum(value.nbytes for value in found.values()) > path.stat().st_size:
+        raise WeightsError(f"{path}: claims more values than it has room for; do not trust this file")
+    return found
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -198,11 +214,20 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> No
         "missing": own.keys() - tensors.keys(),
         "unexpected": tensors.keys() - own.keys(),
         "wrong shape": shapes,
+        "not numbers with a point": [
+            k for k in own.keys() & tensors.keys() if own[k].is_floating_point() and not tensors[k].is_floating_point()
+        ],
     }
     if any(problems.values()):
         raise WeightsError(f"{where}: weights do not fit: " + "; ".join(_some(k, v) for k, v in problems.items() if v))
-    if bad := [k for k, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())]:
+    # As 32-bit numbers, which they become; the small types have no test of their own.
+    if bad := [k for k, v in tensors.items() if v.is_floating_point() and not bool(v.float().isfinite().all())]:
         raise WeightsError(f"{where}: {_some('not finite', bad)}; get the file again or use an earlier checkpoint")
+
+
+def bare_key(key: str) -> str:
+    """The name of a tensor without what torch.compile and DataParallel put into it, at any depth."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS) or key
 
 
 def shown(key: Any) -> str:
@@ -229,7 +254,7 @@ def write_weights(
     Raises:
         WeightsError: two tensors of the model share memory.
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    tensors = {bare_key(k): v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     header = {"zoo.format": FORMAT, "zoo.version": __version__, "zoo.config": json.dumps(config, sort_keys=True)}
     try:
         data = to_safetensors(tensors, header)
