@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import torch
-from zoo.evaluation.surface import surface_figures
 
 import zoo
+from zoo.evaluation.depth.surface import surface_figures
 
 FILE = Path(__file__).parent / "unit" / "shipped_figures.json"
 READ_PHOTOGRAPHS = ("gan2shape", "unsup3d")

@@ -1,5 +1,11 @@
 """The smallest sizes that still do all that a method does, for tests of several files."""
 
+from typing import TypeVar
+
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
 # A radiance field (pigan, shadegan, gof), as options of `zoo.build`.
 TINY = {"z_dim": 8, "hidden_dim": 16, "layers": 2, "mapping_dim": 16, "steps": 6, "fine_steps": 0}
 
@@ -14,3 +20,11 @@ TINY_GAN2SHAPE = [
 def overrides(part: str, options: dict[str, int]) -> list[str]:
     """Options of `zoo.build` as overrides of a run."""
     return [f"{part}.{name}={value}" for name, value in options.items()]
+
+
+def in_float64(module: Module) -> Module:
+    """A network for finite differences: generators refuse `double()`, as their renderers take float32."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.double()
+    return module

@@ -12,7 +12,9 @@ from torch import Tensor
 
 import zoo
 from zoo.metrics.curvature import depth_curvature, depth_variety
+from zoo.systems.base import TrainingSystem
 from zoo.systems.callbacks import ALIKE, Samples
+from zoo.systems.photometric import PhotometricSystem
 
 
 def bowl(bulge: float) -> Tensor:
@@ -58,7 +60,8 @@ def readings(tmp_path: Path, values: list[tuple[float, float]], cfg: Any, caplog
     """Show a run's sentinels these curvatures and varieties; records and warnings come back."""
     recorder, samples = Recorder(), Samples(tmp_path, 1.0, patience=2)
     model = SimpleNamespace(hollow_advice=None)
-    system = SimpleNamespace(shown=lambda n: object(), kimg=1.0, generator=model, cfg=cfg)
+    advice = getattr(cfg, "advice", TrainingSystem.alike_advice)
+    system = SimpleNamespace(shown=lambda n: object(), kimg=1.0, generator=model, cfg=cfg, alike_advice=advice)
     with caplog.at_level(logging.WARNING, "zoo.systems.callbacks"):
         for value in values:
             samples.draw = lambda *_, value=value: value  # type: ignore[method-assign]
@@ -70,7 +73,7 @@ def readings(tmp_path: Path, values: list[tuple[float, float]], cfg: Any, caplog
 
 
 def test_one_shape_for_all_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    decays = SimpleNamespace(weight_decay=5e-4)
+    decays = SimpleNamespace(advice=PhotometricSystem.alike_advice)
     records, told = readings(tmp_path, [(0.1, ALIKE / 2), (0.1, 0.2), *[(0.1, ALIKE / 2)] * 3], decays, caplog)
     assert [r["variety"] for r in records] == [ALIKE / 2, 0.2, *[ALIKE / 2] * 3]
     assert len(told) == 1
@@ -91,7 +94,7 @@ def test_hollow_shapes_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_a_dead_depth_network_shows(tmp_path: Path) -> None:
     model = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4, depth_prior="ellipsoid").eval()
-    system = SimpleNamespace(ema=SimpleNamespace(average=model), stage=lambda: (SimpleNamespace(size=32),), images=0)
+    system = SimpleNamespace(averaged=lambda: model, stage=lambda: (SimpleNamespace(size=32),), images=0)
     draw, latents = Samples(tmp_path, 1.0, patience=1).draw, model.latents(3)
     alive = draw(cast(Any, system), latents)[1]
     with torch.no_grad():

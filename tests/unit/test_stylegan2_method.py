@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny import in_float64
 from zoo import losses
 from zoo.config.recipes import load_run
 from zoo.errors import ConfigError
@@ -278,7 +279,7 @@ def test_a_stage_larger_than_the_picture_is_refused() -> None:
 
 @pytest.mark.parametrize("layered", [False, True])
 def test_path_lengths_equal_finite_differences(gen: StyleGAN2, layered: bool) -> None:
-    g = gen.double()
+    g = in_float64(gen)
     w = g.code(Latents(torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))).detach()
     w = w[:, None].repeat(1, g.code_layers, 1) if layered else w
     w.requires_grad_(True)
@@ -299,7 +300,7 @@ def test_path_lengths_equal_finite_differences(gen: StyleGAN2, layered: bool) ->
 
 def test_the_penalty_of_path_lengths_can_be_learnt(gen: StyleGAN2) -> None:
     """The derivative of the penalty, a second derivative of the picture, against finite differences."""
-    g = gen.double()
+    g = in_float64(gen)
     w = g.code(Latents(torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))).detach()
     weight = g.network.convs[0].conv.weight
 

@@ -78,11 +78,6 @@ def test_only_entering_counts(values: list[float], expected: float | None) -> No
     assert crossing.distance.item() == (-7.0 if expected is None else expected)
 
 
-def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"secant.*newton"):
-        find_surface(torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 2), lambda d: d, 1, 1.0, method="newton")
-
-
 def test_samples_stay_within_the_scene() -> None:
     crossing = Crossing(
         torch.tensor([0.89, 1.0, 1.1, 1.0]).view(1, 4, 1), torch.tensor([1, 1, 1, 0]).bool().view(1, 4, 1)

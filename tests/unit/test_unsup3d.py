@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny import in_float64
 from zoo.config.schemas import PoseConfig, SceneConfig
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
@@ -292,7 +293,7 @@ def test_alone_a_batch_stands_for_all() -> None:
     view, pitch, pattern = poses_and_pattern(model, 16)
     depth = (1 + 0.02 * pitch * pattern).double().requires_grad_()
     albedo = torch.zeros(16, 3, 8, 8).double()
-    model = model.double()
+    model = in_float64(model)
     loss = rigid_loss(model, depth, albedo, view.double())
     step = torch.randn(depth.shape, generator=torch.Generator().manual_seed(2)).double() * 1e-6
     with torch.no_grad():

@@ -1,6 +1,5 @@
 """The folder that `zoo run` writes, read back: its settings, its pictures, and what was reached for each of them."""
 
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import hub
+from ..config.untrusted import from_json
 from ..errors import ConfigError, WeightsError
 from ..generators.base import PictureGAN
 from ..generators.gan2shape import GAN2Shape
@@ -214,8 +214,8 @@ def _finite(value: object, kind: torch.dtype) -> bool:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return from_json(path.read_text("utf-8"), path.name, WeightsError)
+    except (OSError, ValueError, WeightsError) as error:
         raise _unreadable(path, f"cannot be read ({error})") from None
 
 
