@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
 from ..generators.base import Generator, Latents
 from ..geometry import Camera, Light, Render
 from ..runtime.files import atomic_write
+from ..weights.files import to_safetensors
 from .codes import at
 
 if TYPE_CHECKING:
