@@ -84,12 +84,12 @@ def fits(field: Field, reference: Path) -> Row:
     return row
 
 
-def _few_steps() -> None:
-    """Of the probes; what is compared here are the files."""
+def _small_probes() -> None:
+    """They take most of the time; what counts here is the files."""
     from zoo.evaluation import comparison
     from zoo.evaluation.depth import protocol
 
-    comparison.protocol = lambda *given, **more: replace(protocol(*given, **more), steps=3)  # type: ignore[attr-defined]
+    comparison.protocol = lambda *given, **more: replace(protocol(*given, **more), steps=2, width=4, batch_size=4)  # type: ignore[attr-defined]
 
 
 def comparisons(field: Field, reference: Path) -> Row:
@@ -97,19 +97,19 @@ def comparisons(field: Field, reference: Path) -> Row:
     row, report = Row("zoo compare, any moment"), field.place / "report.html"
     work = command("compare", "pigan.heads32", "n_test=8", "n_pairs=8", "--quick", "--json", "--out", str(report))
     began = time.monotonic()
-    first = run(work, Plan(before=_few_steps))
+    first = run(work, Plan(before=_small_probes))
     took = time.monotonic() - began
     if first.code:
         return Row(row.name, repairs=1, notes=[f"code {first.code}: {first.said[-300:]}"])
     figures = _figures(first)
     while row.kills < field.rounds and field.going():
         report.unlink(missing_ok=True)
-        plan = Plan(chosen(field.source), after=field.source.uniform(0.05, took), before=_few_steps)
+        plan = Plan(chosen(field.source), after=field.source.uniform(0.05, took), before=_small_probes)
         ended = run(work, plan)
         row.runs, row.kills = row.runs + 1, row.kills + (ended.code > 128)
         row.corrupt += ended.hung or (report.exists() and not report.read_text("utf-8").rstrip().endswith("</html>"))
         if row.kills % 5 == 0 or row.kills >= field.rounds:
-            ended = run(work, Plan(before=_few_steps))
+            ended = run(work, Plan(before=_small_probes))
             row.runs, row.repairs = row.runs + 1, row.repairs + (ended.code != 0)
             row.exact = row.exact is not False and _figures(ended) == figures
     return row

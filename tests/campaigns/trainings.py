@@ -74,7 +74,8 @@ def same_state(one: Path, other: Path) -> bool:
 
 
 def leftovers(out: Path) -> list[Path]:
-    return [p for p in out.rglob("*") if p.name.endswith((".tmp", ".stale")) or p.name == ".lock"]
+    """What no finished command may leave; checkpoints put aside at its start, *.stale, go at the next one."""
+    return [p for p in out.rglob("*") if p.name.endswith(".tmp") or p.name == ".lock"]
 
 
 def finish(row: Row, out: Path, reference: Path) -> None:
@@ -106,7 +107,7 @@ def killed(row: Row, out: Path, work: Callable[[], int], plan: Plan) -> Ended:
 
 def train_writes(field: Field, reference: Path) -> Row:
     """At an fsync or a rename: of checkpoints, hashes, records, samples, the folder's description."""
-    return _train(field, reference, "train, inside a write", lambda s: Plan(chosen(s), write=s.randint(1, 60)))
+    return _train(field, reference, "train, inside a write", lambda s: Plan(chosen(s), write=s.randint(1, 30)))
 
 
 def train_moments(field: Field, reference: Path) -> Row:
@@ -119,7 +120,7 @@ def train_elsewhere(field: Field, reference: Path) -> Row:
     where = {"TMPDIR": str(shm if os.access(shm, os.W_OK) else field.place)}
     return _train(
         field, reference, "train, TMPDIR elsewhere",
-        lambda s: Plan(chosen(s), write=s.randint(1, 60), environment=where),
+        lambda s: Plan(chosen(s), write=s.randint(1, 30), environment=where),
     )  # fmt: skip
 
 

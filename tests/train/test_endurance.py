@@ -306,6 +306,11 @@ def test_heartbeats_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_leftovers_go_at_the_next_start(made: Path, tiny: Tiny) -> None:
     folder = again(tiny, "trainer.max_kimg=0.016")
+    (folder / "checkpoints" / ".images000000016.ckpt.sha256.x.tmp").write_bytes(b"half")
+    (folder / "metrics.csv").unlink()
+    again(tiny, "trainer.max_kimg=0.016", "resume=auto")  # killed when all was done but for these
+    assert not [*folder.rglob("*.tmp")]
+    assert (folder / "metrics.csv").is_file()
     for left in (
         "checkpoints/.images000000008.ckpt.x.tmp",
         "samples/.1.png.y.tmp",

@@ -44,17 +44,18 @@ class LogLines:
     """Tells a log file how far a bar is, at most every 30 seconds; on a terminal, where the bar is seen, nothing.
 
     A field `detail` of the task is part of the line.
+
+    Args:
+        bar: what is counted.
+        enabled: whether to say anything; by default, if the bar is shown.
     """
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Progress, enabled: bool | None = None) -> None:
         self.bar = bar
+        told = not bar.disable if enabled is None else enabled
+        self.silent = not told or bar.console.is_terminal
         self._said = time.monotonic()
         self._first = threading.Event()
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing is to be said."""
-        return self.bar.disable or self.bar.console.is_terminal
 
     def until_first(self, what: str) -> None:
         """Say that `what` is going on, now and every 30 seconds, until the first step is over."""
@@ -121,8 +122,9 @@ class Steps:
 @contextmanager
 def counting(what: str, total: int, *, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """One stage of `total` units whose bar goes when it is over; yields the function that counts one, or several."""
-    with make_bar(enabled=enabled, transient=True) as bar:
-        task, say = bar.add_task(what, total=total), LogLines(bar)
+    shown = enabled and Console(stderr=True).is_terminal  # elsewhere a bar that goes leaves an empty line
+    with make_bar(enabled=shown, transient=True) as bar:
+        task, say = bar.add_task(what, total=total), LogLines(bar, enabled)
 
         def advance(done: int = 1, now: str = what) -> None:
             bar.update(task, advance=done, description=now)

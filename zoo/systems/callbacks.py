@@ -123,7 +123,7 @@ class KimgProgress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         name = pl_module.run.name
-        first = f"{name}: first step{', compiling' if pl_module.compiled else ''}"
+        first = f"{name}: first {'step, compiling' if pl_module.compiled else 'step'}"
         self.bar.start()
         self.task = self.bar.add_task(
             first,

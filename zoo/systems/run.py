@@ -17,6 +17,7 @@ from ..config.schemas import RunConfig
 from ..data.module import FaceData
 from ..errors import ConfigError, Interrupted, ZooError
 from ..generators.base import Generator
+from ..runtime.files import tidy
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
@@ -70,6 +71,9 @@ def train(
             start = starting_point(run, folder)
             if start is not None and round(run.trainer.max_kimg * 1000) <= images_of(start):
                 log.info("%s has reached %g kimg already", folder, run.trainer.max_kimg)
+                if first:  # what a kill after the last checkpoint left undone
+                    tidy(folder)
+                    RunLogger(folder, 1).write_csv()
                 return folder
             if first:
                 prepare(run, folder, start, command or shlex.join(["zoo", *sys.argv[1:]]))
@@ -141,9 +145,9 @@ def _fit(
         limit_val_batches=0,
         plugins=[AtomicCheckpointIO(), *([who] if who else [])],
         callbacks=[
+            KimgProgress(run.trainer.max_kimg),  # first: drawing the first samples compiles
             Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience),
             KimgCheckpoint(folder / "checkpoints", run.trainer, logger, signals),
-            KimgProgress(run.trainer.max_kimg),
         ],
     )
     data = FaceData(run.data, system.batch_at)
