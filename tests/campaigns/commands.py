@@ -89,7 +89,7 @@ def _small_probes() -> None:
     from zoo.evaluation import comparison
     from zoo.evaluation.depth import protocol
 
-    comparison.protocol = lambda *given, **more: replace(protocol(*given, **more), steps=2, width=4, batch_size=4)  # type: ignore[attr-defined]
+    comparison.protocol = lambda *given, **more: replace(protocol(*given, **more), steps=2, width=16, batch_size=4)  # type: ignore[attr-defined]
 
 
 def comparisons(field: Field, reference: Path) -> Row:
