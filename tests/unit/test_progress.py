@@ -1,13 +1,14 @@
 """What long work tells a log file."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from zoo.runtime import progress
-from zoo.runtime.progress import LogLines, Steps
+from zoo.runtime.progress import LogLines, Steps, counting
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disable: bool = False) -> list[str]:
@@ -42,3 +43,32 @@ def test_stages_report_on_the_error_stream(monkeypatch: pytest.MonkeyPatch, caps
         said = capsys.readouterr()
     assert "pigan: probing: 25 %" in said.err
     assert said.out == ""
+
+
+def test_the_first_step_is_told_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    stream = io.StringIO()
+    bar = Progress(console=Console(file=stream, width=80))
+    task, say = bar.add_task("pigan", total=2, detail="9 images/s"), LogLines(bar)
+    say.until_first("pigan: first step, compiling")
+    deadline = time.monotonic() + 20
+    while "s so far" not in stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    bar.advance(task)
+    say(task)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "pigan: first step, compiling"
+    assert lines[1] == "pigan: first step, compiling: 0 s so far"
+    assert any(line.startswith("pigan: 50 %, 9 images/s") for line in lines)
+
+
+def test_a_bar_that_goes_leaves_lines_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with counting("filming", 4) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "EVERY", 0)
+    with counting("filming", 4) as advance:
+        advance(3)
+    assert capsys.readouterr().err.splitlines() == ["filming: 75 %"]

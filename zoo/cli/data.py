@@ -44,20 +44,21 @@ def heads(
 
 def _write_images(out: Path, n: int, size: int, seed: int) -> Path:
     from PIL import Image
-    from rich.console import Console
-    from rich.progress import track
 
     from ..errors import DataError
     from ..heads.dataset import HeadDataset
+    from ..runtime.progress import counting
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one or empty it")
     out.mkdir(parents=True, exist_ok=True)
     images = HeadDataset("train", size=size, length=n, seed=seed)
-    for index in track(range(n), "rendering", console=Console(stderr=True), transient=True):
-        image: Any = images[index]["image"]
-        pixels = (image * 127.5 + 127.5).round().clamp(0, 255).byte()
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(out / f"{index:06d}.png")
+    with counting("rendering", n) as advance:
+        for index in range(n):
+            image: Any = images[index]["image"]
+            pixels = (image * 127.5 + 127.5).round().clamp(0, 255).byte()
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(out / f"{index:06d}.png")
+            advance()
     return out
 
 

@@ -154,10 +154,8 @@ def _views(
     generator: "Generator", objects: "Latents", angles: list[float], pitch: float, by: str, size: int
 ) -> "Iterator[Render]":
     """Render objects from the angles, turned `by` camera or by a line in the code."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ..editing.frames import LINES, rotate, rotate_along
+    from ..runtime.progress import counting
 
     if by not in ("camera", *LINES):
         raise ConfigError(f"--by {by}: use camera, {', '.join(LINES)}")
@@ -165,27 +163,20 @@ def _views(
         return rotate(generator, objects, angles, pitch, size=size)
     if pitch:
         raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads only from side to side; leave it out")
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("training a pose probe", total=500)
-        return rotate_along(generator, objects, angles, by, size=size, advance=lambda n: progress.advance(task, n))
+    with counting("training a pose probe", 500) as advance:
+        return rotate_along(generator, objects, angles, by, size=size, advance=advance)
 
 
 def _film(
     renders: "Iterable[Render]", out: Path, frames: int, fps: int, maps: str, notes: dict[str, str], side: int, n: int
 ) -> None:
     """Write a film from `frames` renders of `n` objects, each `side` pixels wide."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ..output.films import film
+    from ..runtime.progress import counting
 
-    console, whole = Console(stderr=True), (n * side, (maps.count(",") + 1) * side)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("filming", total=frames)
-        path = film(
-            _pictures(renders, maps), out, size=whole, fps=fps, notes=notes, advance=lambda: progress.advance(task)
-        )
+    whole = (n * side, (maps.count(",") + 1) * side)
+    with counting("filming", frames) as advance:
+        path = film(_pictures(renders, maps), out, size=whole, fps=fps, notes=notes, advance=advance)
     typer.echo(str(path))
 
 

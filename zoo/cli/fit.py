@@ -29,19 +29,14 @@ def run(
       zoo run gan2shape photo.jpg --gan stylegan2.heads64 --out photo
       zoo run gan2shape heads:0-19 --gan stylegan2.heads64 --out heads
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from ..fitting.job import open_job, run_all
-    from ..runtime.progress import WINDOW, LogLines
+    from ..runtime.progress import LogLines, make_bar
     from .options import speak
 
     speak()
     command = shlex.join(["zoo", *sys.argv[1:]])
     job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=as_json, speed_estimate_period=WINDOW) as bar:
+    with make_bar(enabled=not as_json) as bar:
         task, say = bar.add_task(source, total=1.0), LogLines(bar)
 
         def advance(what: str, share: float) -> None:

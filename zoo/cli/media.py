@@ -73,18 +73,15 @@ def turntable(
       zoo turntable shadegan --seed 3 --out face.mp4 --maps rgb,normal
       zoo turntable shadegan --from out/reconstruction.safetensors --out photo.mp4
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ..output.films import turntable as film
+    from ..runtime.progress import counting
 
     generator, objects = subjects(name, seed, source, psi, device)
     rows = [row.strip() for row in maps.split(",")]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("filming", total=frames)
+    with counting("filming", frames) as advance:
         path = film(
             generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
-            notes=notes_of(generator, seed, source), advance=lambda: progress.advance(task),
+            notes=notes_of(generator, seed, source), advance=advance,
         )  # fmt: skip
     typer.echo(str(path))
 
@@ -128,12 +125,10 @@ def figure(
       zoo figure meshgan --seeds 0-5 --out views.png
       zoo figure meshgan --interpolate --seeds 0-3 --reach 45 --out walk.png
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ..hub import load
     from ..output.figures import canonical_views, interpolation
     from ..output.sheets import save_png
+    from ..runtime.progress import counting
 
     chosen = seeds_of(seeds)
     if interpolate and len(chosen) < 2:
@@ -142,15 +137,12 @@ def figure(
     if interpolate and not generator.interpolates:
         raise ConfigError(f"{name} draws its objects from photographs; leave --interpolate out")
     latents, angle = draw(generator, chosen, psi), math.radians(reach)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    steps = 7
+    with counting("drawing", steps * (len(chosen) - 1) if interpolate else len(chosen)) as advance:
         if interpolate:
-            steps = 7
-            task = progress.add_task("drawing", total=steps * (len(chosen) - 1))
             image = interpolation(
-                generator, latents[:-1], latents[1:], steps=steps, yaws=(-angle, 0.0, angle), size=size,
-                advance=lambda: progress.advance(task),
-            )  # fmt: skip
+                generator, latents[:-1], latents[1:], steps=steps, yaws=(-angle, 0.0, angle), size=size, advance=advance
+            )
         else:
-            task = progress.add_task("drawing", total=len(chosen))
-            image = canonical_views(generator, latents, size=size, reach=angle, advance=lambda: progress.advance(task))
+            image = canonical_views(generator, latents, size=size, reach=angle, advance=advance)
     typer.echo(str(save_png(image, out, notes_of(generator, seeds))))

@@ -221,11 +221,7 @@ class _Show(Protocol):
 
 @contextmanager
 def _bar(steps: int, visible: bool) -> Iterator[_Show]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from ..runtime.progress import counting
 
-    columns = (TextColumn("inverting"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (visible and console.is_terminal)) as bar:
-        task = bar.add_task("looking around", total=steps)
-        yield lambda distance: bar.update(task, advance=1, description=f"loss {distance:.4f}")
+    with counting("inverting: looking around", steps, enabled=visible) as advance:
+        yield lambda distance: advance(1, f"inverting: loss {distance:.4f}")

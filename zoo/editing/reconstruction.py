@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ..config.schemas import SIDE
@@ -17,7 +16,7 @@ from ..errors import WeightsError
 from ..generators.base import Generator, Latents
 from ..geometry import Camera, Light, Render
 from ..runtime.files import atomic_write
-from ..weights.files import shown
+from ..weights.files import shown, to_safetensors
 from .codes import at
 
 if TYPE_CHECKING:

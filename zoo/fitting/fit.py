@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..errors import Interrupted, WeightsError
+from ..errors import Interrupted, WeightsError, ZooError
 from ..geometry import Camera, depth_to_normal
 from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
+from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step, Subject
 
 Advance = Callable[[Step], None]
@@ -118,16 +119,18 @@ def _save(system: InstanceSystem, progress: Progress, state: Path) -> None:
         "weights": system.generator.state_dict(),
         "drawings": [(d.image, d.mask) for d in system.drawings],
     }
+    if bad := not_finite({"state_dict": content}):
+        raise ZooError(f"{bad} is not finite: {state} is not written; lower learning rates (system.lr_joint, ...)")
     torch.save(content, file)
     atomic_write(state, file.getvalue())
 
 
 def _load(system: InstanceSystem, state: Path) -> Progress:
     try:
-        content = torch.load(state, map_location="cpu", weights_only=True)
+        content = read_plain(state)
         system.generator.load_state_dict(content["weights"])
         system.drawings = [Drawings(image, mask) for image, mask in content["drawings"]]
         return Progress(content["records"], content["depths"])
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+    except Exception as error:  # another kind of file, other networks
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{state}: cannot go on from it ({reason}); delete it to start again") from None

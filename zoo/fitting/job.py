@@ -21,15 +21,17 @@ from .. import hub, registry
 from ..config import recipes
 from ..config.fill import merge, to_dict
 from ..config.schemas import InstanceConfig, RunConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, Interrupted
 from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
 from ..output.films import film
 from ..output.meshes import export
 from ..output.sheets import save_png
 from ..renderers.depthmaps.obj import MATERIAL, obj_text
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, tidy
+from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
+from ..runtime.signals import Signals, Stopped
 from ..systems.start import matching, pair
 from .fit import Progress, fit
 from .gallery import write_index, write_object
@@ -41,6 +43,7 @@ from .views import Fitted, sheets
 STATE = "state.pt"
 JOINT = "joint"  # folder of what several pictures share
 FRAMES, FPS = 60, 20
+GOES_ON = "the same command goes on from the last finished step"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def open_job(
     settings = {"generator": run.generator, "system": to_dict(run.system), "seed": run.seed, "init": run.init}
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     defaults = {"generator": own, "system": to_dict(type(run.system)())}
-    _same_run(out, settings | {"gan": gan, "joint": joint}, defaults)
+    with locked(out):
+        _same_run(out, settings | {"gan": gan, "joint": joint}, defaults)
     cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
@@ -150,9 +154,22 @@ def run_all(
         One result for each picture, as in its `result.json`.
 
     Raises:
-        Interrupted: Ctrl-C.
-        ZooError: see the functions that this one calls.
+        Interrupted: Ctrl-C or another signal; finished pictures and steps are kept.
+        ZooError: another process is writing to this folder; see the functions that this one calls.
     """
+    signals = Signals(lambda: GOES_ON)
+    try:
+        with signals.caught(), locked(job.out):
+            tidy(job.out)
+            return _run_groups(job, source, align, psi, advance)
+    except Stopped:
+        assert signals.received is not None
+        raise Interrupted(f"stopped by {signals.received.name}; {GOES_ON}", signals.received) from None
+
+
+def _run_groups(
+    job: Job, source: str, align: bool, psi: float, advance: Callable[[str, float], None]
+) -> list[dict[str, Any]]:
     pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
     keep_memory()
     groups = [pictures] if job.joint else [[picture] for picture in pictures]

@@ -16,6 +16,7 @@ from ..config.untrusted import from_json
 from ..errors import ConfigError, WeightsError
 from ..generators.base import PictureGAN
 from ..generators.gan2shape import GAN2Shape
+from ..weights.checkpoints import read_plain
 from .steps import Subject
 
 RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
@@ -185,10 +186,10 @@ def read_subject(path: Path) -> tuple[Subject, str]:
         WeightsError: The file is missing or damaged, or holds values that are not finite.
     """
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_plain(path)
         subject = Subject(**{f.name: stored[f.name] for f in fields(Subject)})
         digest = stored["picture"]
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+    except Exception as error:  # another kind of file
         raise _unreadable(path, f"cannot be read ({error})") from None
     if not _sound(subject):
         raise _unreadable(path, "holds sizes or values that no photograph has")

@@ -1,8 +1,13 @@
 """Writing files in such a way that nobody ever reads half of one."""
 
+import errno
 import os
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -21,6 +26,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
         OSError: the folder cannot be written, or the disk is full; an existing file at `path` is then unchanged.
     """
     path = Path(path)
+    with naming(path):
+        _write(path, data)
+    return path
+
+
+def _write(path: Path, data: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     import tempfile  # here, for the sake of a quick `import zoo`
 
@@ -43,7 +54,38 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system inside name the file; of a full disk, also what is left on it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            if error.filename is None:
+                error.filename = str(path)
+            raise
+        raise OSError(error.errno, f"{error.strerror}{_left(path)}; make room, then run it again", str(path)) from None
+
+
+def _left(path: Path) -> str:
+    """` (12 MB left on /data)`."""
+    import shutil  # here, for the sake of a quick `import zoo`
+
+    folder = next((p for p in path.absolute().parents if p.is_dir()), Path("/"))
+    return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB left in {folder})"
+
+
+def tidy(folder: Path) -> None:
+    """Remove what writers of files and films left below a folder when they were killed.
+
+    Only while nobody writes there: hold the folder's lock.
+    """
+    import shutil
+
+    for path in folder.rglob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def printable(text: object) -> str:

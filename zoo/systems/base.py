@@ -12,9 +12,11 @@ from torch import Tensor
 from .. import registry
 from ..config.fill import generator_config, to_dict, without_name
 from ..config.schemas import RunConfig, StageConfig
-from ..errors import ZooError
+from ..errors import WeightsError, ZooError
 from ..generators.base import Generator, Latents
+from ..weights.files import shown
 from .ema import GeneratorEMA
+from .folder import differences
 
 
 class TrainingSystem(L.LightningModule):
@@ -31,6 +33,7 @@ class TrainingSystem(L.LightningModule):
     def __init__(self, run: RunConfig, initial: Generator | None = None, fresh: bool = True) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.compiled = False  # the generator's field: the first step of each size then takes long
         self.run = run
         self.cfg = run.system
         name = run.generator["name"]
@@ -99,7 +102,33 @@ class TrainingSystem(L.LightningModule):
     # ---------------------------------------------------------------- one step
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the count of images.
+
+        Raises:
+            WeightsError: the checkpoint is of another architecture.
+        """
+        self._need_same(checkpoint)
         self.images = int(checkpoint["state_dict"]["images_seen"])
+
+    def _need_same(self, checkpoint: dict[str, Any]) -> None:
+        own, given = self.state_dict(), checkpoint["state_dict"]
+        for key in [*own, *given]:
+            here, there = (tuple(s[key].shape) if isinstance(s.get(key), Tensor) else "nothing" for s in (own, given))
+            if here != there:
+                config = checkpoint["zoo"].get("config", {})
+                what = [d for k in ("generator", "system") for d in differences(config.get(k), to_dict(self.run)[k], k)]
+                settings = f"; settings that differ: {'; '.join(what[:5])}" if what else ""
+                raise WeightsError(
+                    f"resume={self.trainer.ckpt_path}: a checkpoint of another architecture: {shown(key)} is {there} "
+                    f"there and {here} here{settings}; use the same settings, or resume=never"
+                )
+
+    def on_train_start(self) -> None:
+        """Settings of the optimisers are those of the configuration; what they have learned is the checkpoint's."""
+        fresh = self.configure_optimizers()
+        for own, new in zip(self.trainer.optimizers, fresh if isinstance(fresh, list) else [fresh], strict=True):
+            for group, wanted in zip(own.param_groups, new.param_groups, strict=True):
+                group.update({key: value for key, value in wanted.items() if key != "params"})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         rest = self.generator.at_rest(self.schedule_kimg)

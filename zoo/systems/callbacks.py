@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import math
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,14 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from ..generators.base import Latents
 from ..geometry import Render
 from ..metrics.curvature import depth_curvature, depth_variety
 from ..output.colours import show_depth, show_image, show_normal, tile
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, naming
+from ..runtime.progress import LogLines, make_bar
 from .base import TrainingSystem
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,8 @@ class RunLogger(Logger):
         means = {key: sum(values) / len(values) for key, values in self._values.items()}
         self._values.clear()
         self._steps = 0
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "metrics.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kimg": images / 1000, **means}) + "\n")
         for other in self.others:
             other.log_metrics(means, step=images)
@@ -110,47 +110,41 @@ class RunLogger(Logger):
 
 
 class KimgProgress(L.Callback):
-    """Progress in thousands of images, with images per second and the time left."""
+    """Progress in thousands of images, with images per second and the time left, both from the second step on."""
 
     def __init__(self, max_kimg: float) -> None:
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        self.bar = make_bar(
             TextColumn("{task.completed:.1f}/{task.total:g} kimg"),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=rank_zero_only.rank != 0,  # type: ignore[attr-defined]  # Lightning sets it on the function
+            TextColumn("{task.fields[detail]}"),
+            enabled=rank_zero_only.rank == 0,  # type: ignore[attr-defined]  # Lightning sets it on the function
         )
         self.max_kimg = max_kimg
-        self._window: list[tuple[float, float]] = []
+        self._say = LogLines(self.bar)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
+        name = pl_module.run.name
+        first = f"{name}: first {'step, compiling' if pl_module.compiled else 'step'}"
         self.bar.start()
         self.task = self.bar.add_task(
-            pl_module.run.name,
+            first,
             total=self.max_kimg,
             completed=pl_module.kimg,  # type: ignore[arg-type]  # rich says int, and means any number
-            speed="",
+            detail="",
         )
-        self._lines = not self.bar.console.is_terminal
+        self._say.until_first(first)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
-        self._window = [*self._window[-50:], (time.monotonic(), pl_module.kimg)]
-        (t0, k0), (t1, k1) = self._window[0], self._window[-1]
-        speed = (k1 - k0) * 1000 / (t1 - t0) if t1 > t0 else math.nan
-        self.bar.update(self.task, completed=pl_module.kimg, speed=f"{speed:.1f} images/s")
-        if self._lines and trainer.fit_loop.total_batch_idx % 200 == 199:  # a log file gets lines, not a moving bar
-            left = (self.max_kimg - pl_module.kimg) * 1000 / speed / 60
-            log.info("%.1f/%g kimg, %.1f images/s, %.0f min left", pl_module.kimg, self.max_kimg, speed, left)
+        self.bar.update(self.task, completed=pl_module.kimg, description=pl_module.run.name)
+        speed = next(task.speed for task in self.bar.tasks if task.id == self.task)
+        self.bar.update(self.task, detail=f"{speed * 1000:.1f} images/s" if speed else "")
+        self._say(self.task)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._say.stop()
         self.bar.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self.bar.stop()  # Lightning tears callbacks down only after a good end
+        self.teardown(trainer, pl_module, "")  # Lightning tears callbacks down only after a good end
 
 
 class Every:

@@ -3,11 +3,9 @@
 import hashlib
 import io
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -15,12 +13,16 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from ..config.schemas import TrainerConfig
+from ..errors import WeightsError, ZooError
 from ..runtime.files import atomic_write
-from ..weights.checkpoints import checkpoints, digest_file, read_checkpoint
+from ..runtime.signals import Signals
+from ..weights.checkpoints import checkpoints, digest_file, images_of, not_finite, read_checkpoint
 from .base import TrainingSystem
 from .callbacks import Every, RunLogger
 
 log = logging.getLogger(__name__)
+
+_NEEDED = ("optimizer_states", "loops", "pytorch-lightning_version")  # beyond what every checkpoint of ours has
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -31,60 +33,96 @@ class AtomicCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            ZooError: a weight, an average or a moment of an optimiser is not finite; nothing is written.
+            OSError: the disk is full or cannot be written.
+        """
+        path = Path(path)
+        if bad := not_finite(checkpoint):
+            fix = "lower learning rates (system.stages) make another run, which resume=PATH starts from a checkpoint"
+            raise ZooError(f"{bad} is not finite: {path} is not written; {last_words(path.parent)}; {fix}")
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         data = buffer.getvalue()
-        atomic_write(Path(path), data)
-        atomic_write(digest_file(Path(path)), hashlib.sha256(data).hexdigest())
+        digest_file(path).unlink(missing_ok=True)  # of another file of this name
+        atomic_write(path, data)
+        atomic_write(digest_file(path), hashlib.sha256(data).hexdigest())
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None, **_: Any
     ) -> dict[str, Any]:
-        """`weights_only` changes nothing: only weights and plain values are ever read."""
-        return read_checkpoint(Path(path), map_location)
+        """Read a checkpoint to go on from; `weights_only` changes nothing: nothing else is ever read.
+
+        Raises:
+            WeightsError: damaged, not finite, or not a whole training.
+        """
+        content = read_checkpoint(Path(path), map_location)
+        if missing := [key for key in _NEEDED if key not in content]:
+            raise WeightsError(f"{path}: no training goes on from it: it has no {missing[0]}; start with init={path}")
+        if bad := not_finite(content):
+            raise WeightsError(f"{path}: {bad} is not finite; use an earlier checkpoint")
+        return content
 
     def remove_checkpoint(self, path: Any) -> None:
         digest_file(Path(path)).unlink(missing_ok=True)
         Path(path).unlink(missing_ok=True)
 
 
+def last_words(folder: Path) -> str:
+    """Which checkpoint is the last one, and how to go on from it."""
+    saved = checkpoints(folder)
+    if not saved:
+        return "no checkpoint is written yet; the same command with resume=auto starts again"
+    return f"the same command with resume=auto goes on from {saved[-1].name} ({images_of(saved[-1]) / 1000:g} kimg)"
+
+
 class KimgCheckpoint(L.Callback):
     """Saves `images<number>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
 
-    The first Ctrl-C or SIGTERM finishes the step, saves and stops; a second Ctrl-C stops at once.
+    A signal finishes the step, saves and stops. Errors between two steps, such as unreadable data, save first.
     """
 
-    def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger) -> None:
-        self.folder, self.cfg, self.logger = folder, cfg, logger
+    def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger, signals: Signals) -> None:
+        self.folder, self.cfg, self.logger, self.signals = folder, cfg, logger, signals
         self.due = Every(cfg.checkpoint_kimg)
-        self.stopped_by: signal.Signals | None = None
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number)
-        log.warning("%s: saving and stopping after this step", self.stopped_by.name)
+        self._saved = -1  # images in the last checkpoint, or where the run started
+        self._whole = False  # between two steps, when the state is that of a whole number of them
+        self._ended, self._longest = 0.0, 0.0  # the last step, on the clock; the longest but the first, which compiles
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                signal.signal(number, self._signalled)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
+        self._saved, self._whole = pl_module.images, True
+        self.signals.take()  # Lightning has put a handler of its own in place
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._whole = False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
+        self._whole, before, self._ended = True, self._ended, time.monotonic()
+        self._longest = max(self._longest, self._ended - before if before else 0.0)
+        self.signals.finishing(self._longest)
         over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
-        stop = self.stopped_by is not None
+        stop = self.signals.received is not None
         if trainer.world_size > 1:  # the signal reaches the processes at different steps, or only one of them
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if self.due(pl_module.kimg) or over or stop:
-            self.save(trainer, pl_module)
         if over or stop:
             trainer.should_stop = True
+            self.signals.answered()
+        if self.due(pl_module.kimg) or over or stop:
+            self.save(trainer, pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: TrainingSystem, exception: BaseException) -> None:  # type: ignore[override]
+        alone = trainer.world_size == 1  # others would wait for this process, or this one for them
+        if alone and self._whole and isinstance(exception, Exception) and pl_module.images > max(self._saved, 0):
+            with suppress(OSError, ZooError):  # the error that is under way says more
+                self.save(trainer, pl_module)
+                log.warning("saved at %g kimg; resume=auto goes on from there", pl_module.kimg)
 
     def save(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:
         """Write a checkpoint now; all processes call it."""
+        self._saved = pl_module.images
         if trainer.is_global_zero:
             self.logger.flush(pl_module.images)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,14 +131,3 @@ class KimgCheckpoint(L.Callback):
             self.logger.write_csv()
             for old in checkpoints(self.folder)[:-2]:
                 trainer.strategy.remove_checkpoint(old)
-
-    @contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """Restores the handlers afterwards. Around the whole fit: Lightning puts its own back before callbacks end."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                with suppress(ValueError):  # not the main thread
-                    signal.signal(number, handler)

@@ -58,9 +58,9 @@ class PhotometricSystem(TrainingSystem):
         return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
         for name in self._remembered:  # runs from before a method remembered this start with what it is at first
             checkpoint["state_dict"].setdefault(name, self.get_buffer(name))
+        super().on_load_checkpoint(checkpoint)
 
     def shown(self, n: int) -> Latents | None:
         if self.images // self.trainer.world_size < n:

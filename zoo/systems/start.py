@@ -17,6 +17,7 @@ from ..weights.build import construct
 from ..weights.checkpoints import latest
 from ..weights.files import discriminator_state, read_weights
 from ..weights.places import locate, newest
+from .folder import run_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +42,6 @@ def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None
     Raises:
         WeightsError: the run's generator is not of the architecture of the weights.
     """
-    from .run import run_folder
-
     goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
     return (None, None) if run.init is None or goes_on else matching(run)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from ..config.schemas import Card
@@ -242,6 +242,20 @@ def _some(what: str, keys: Iterable[str]) -> str:
     return f"{what}: {', '.join(ordered[:_MAX_SHOWN])}{more}"
 
 
+def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on its content alone: the library orders a header's fields at random.
+
+    Raises:
+        RuntimeError: two tensors share memory.
+    """
+    data = serialize(dict(tensors), dict(header) or None)
+    size = int.from_bytes(data[:8], "little")
+    fields = json.loads(data[8 : 8 + size])
+    text = json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
 def write_weights(
     model: Generator,
     config: dict[str, Any],
@@ -268,9 +282,9 @@ def write_weights(
         discriminator_sha256="",
     )
     if discriminator is not None:
-        beside = to_safetensors({k: v.detach().cpu().contiguous() for k, v in discriminator.items()})
+        beside = to_safetensors({k: v.detach().cpu().contiguous() for k, v in discriminator.items()}, {})
         card = replace(card, discriminator_sha256=hashlib.sha256(beside).hexdigest())
         atomic_write(folder / DISCRIMINATOR, beside)
     atomic_write(folder / WEIGHTS, data)
-    atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    atomic_write(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     atomic_write(folder / CARD, cards.write(card))
