@@ -173,7 +173,7 @@ def draw(generator: "Generator", seeds: Sequence[int], psi: float) -> "Latents":
 
 
 def _start(run: RunConfig, command: list[str]) -> Path:
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from .systems.run import train as start
     from .systems.start import initial

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -167,12 +168,12 @@ def _build_shape(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     }
 
 
-def _read_obj(text: str) -> tuple[np.ndarray, dict[str, list], np.ndarray]:
+def _read_obj(text: str) -> tuple[np.ndarray, dict[str, list[Any]], np.ndarray]:
     """Vertices (V, 3), quads per group as (vertex, texture) index pairs, texture coordinates (T, 2)."""
     verts: list[list[float]] = []
     texture: list[list[float]] = []
-    groups: dict[str, list] = {}
-    current: list = []
+    groups: dict[str, list[Any]] = {}
+    current: list[Any] = []
     for line in text.splitlines():
         head, *rest = line.split() or [""]
         if head == "v":
@@ -186,7 +187,7 @@ def _read_obj(text: str) -> tuple[np.ndarray, dict[str, list], np.ndarray]:
     return np.array(verts), groups, np.array(texture)
 
 
-def _head_quads(verts: np.ndarray, body: list, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _head_quads(verts: np.ndarray, body: list[Any], texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Quads (Q, 4) above a slanted cut below the chin, and their texture coordinates (Q, 4, 2).
 
     The mouth cavity and the eye sockets are other islands of the texture; only the island of the face is kept.
@@ -220,7 +221,9 @@ def _border_loops(quads: np.ndarray) -> list[np.ndarray]:
     return loops
 
 
-def _cap(loop: np.ndarray, rings: tuple, count: int, offset: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cap(
+    loop: np.ndarray, rings: tuple[tuple[float, float], ...], count: int, offset: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Close a loop of n vertices (n even) with quads: the given rings, then a fan of quads around the centre.
 
     `rings` holds (share of the way to the centre, fall) from the border inwards. Returns the quads, the new vertices as

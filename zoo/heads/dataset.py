@@ -47,7 +47,7 @@ class Rendering(NamedTuple):
     coverage: np.ndarray
 
 
-class HeadDataset(Dataset):
+class HeadDataset(Dataset[dict[str, Tensor | int]]):
     """Seeded random heads.
 
     An item is a dict of float32 tensors: image (3, S, S), depth (1, S, S), normal (3, S, S), albedo (3, S, S) and mask

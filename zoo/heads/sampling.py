@@ -6,6 +6,8 @@ sum of twelve uniform ones minus six, truncated. Nothing here depends on a maths
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .model import HeadModel, Heads
@@ -101,7 +103,7 @@ class Bits:
         return min(int((np.cumsum(shares) <= self.uniform(1)[0] * shares.sum()).sum()), len(shares) - 1)
 
 
-def _sample_head(bits: Bits, components: int, skins: int) -> tuple:
+def _sample_head(bits: Bits, components: int, skins: int) -> tuple[Any, ...]:
     """Draw the fields of `Heads` for one head."""
     shape = bits.normal(components, 2.0)
     u = bits.uniform(16)

@@ -7,6 +7,8 @@ rows run from the crown to the underside. The chart gives the front of the head 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
@@ -103,7 +105,9 @@ def bake(
     return [*(_sample(image, where) for image in images), spread(position)]
 
 
-def paint_fields(model: dict, images: list[np.ndarray], skins: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def paint_fields(
+    model: dict[str, Any], images: list[np.ndarray], skins: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Make the skins (skins, SKIN, SKIN, 3) uint8, without the scalp's stubble, and the painted fields.
 
     The fields are (SKIN, SKIN) uint8: `hairline` (128 on the line, 127 steps per FIELD_RANGE, more is hair), `brow` (a

@@ -2,8 +2,9 @@
 
 import os
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
 
 from ..config.schemas import TrainerConfig
 from ..errors import ConfigError
