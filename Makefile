@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
 	$(BIN)/python -m pytest -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
