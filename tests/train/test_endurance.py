@@ -383,12 +383,14 @@ def test_every_signal_saves(number: signal.Signals, tiny: Tiny, monkeypatch: pyt
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(runs.AdversarialSystem, "training_step", signalled)
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by zoo too
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)]
     with pytest.raises(Interrupted, match=f"{number.name} at 0.012 kimg, saved") as info:
         again(tiny)
     assert info.value.signal == number
     assert latest(run_folder(load_run("pigan", tiny())) / "checkpoints") is not None
     assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)]
+    signal.signal(signal.SIGHUP, inherited)
 
 
 def test_before_the_first_step_a_signal_ends_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

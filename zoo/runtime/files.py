@@ -63,7 +63,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in _FULL:
-            if error.filename is None:
+            if error.filename is None and error.errno is not None:  # others have words of their own
                 error.filename = str(path)
             raise
         raise OSError(error.errno, f"{error.strerror}{_left(path)}; make room, then run it again", str(path)) from None
