@@ -25,7 +25,7 @@ def seen(glb: Path) -> np.ndarray:
         f'<!doctype html><body style="margin:0"><script>{VIEWER.read_text("utf-8")}</script>'
         f'<model-viewer src="data:model/gltf-binary;base64,{data}" style="{style}" camera-orbit="0deg 90deg 105%" '
         'interaction-prompt="none" shadow-intensity="0" environment-image="neutral" tone-mapping="none">'
-        "</model-viewer></body>",
+        '<div slot="progress-bar"></div></model-viewer></body>',  # in place of the viewer's own bar
         "utf-8",
     )
     return photographed(page, (SIDE, SIDE + 100))[:SIDE].astype(float)
