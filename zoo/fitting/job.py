@@ -21,6 +21,7 @@ from .. import hub, registry
 from ..config import recipes
 from ..config.fill import merge, to_dict
 from ..config.schemas import InstanceConfig, RunConfig
+from ..config.untrusted import from_json
 from ..errors import ConfigError, Interrupted
 from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
@@ -124,8 +125,8 @@ def open_job(
 def _filled(path: Path, defaults: dict[str, Any]) -> Any:
     """The settings of a run that is there, and for what its version did not know yet, the defaults."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError:
+        found = from_json(path.read_text("utf-8"), path.name)
+    except (ValueError, ConfigError):
         return None
     return merge(json.loads(json.dumps(defaults, default=str)), found) if isinstance(found, dict) else None
 
