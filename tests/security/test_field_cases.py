@@ -64,7 +64,7 @@ def quickly_refused(kind: type[ZooError], call: Any, *arguments: Any, match: str
     start = time.process_time()
     with pytest.raises(kind, match=match) as caught:
         call(*arguments)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 20  # what these cases cost unguarded has no end
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1200
 

@@ -20,7 +20,7 @@ def test_list_imports_nothing_heavy() -> None:
 def test_list_takes_little_work() -> None:
     # About 0.05 s of processor time on an idle machine; a busy one triples it. torch alone takes over a second.
     code = "import time; t = time.process_time(); import zoo; zoo.list(); print(time.process_time() - t)"
-    assert min(float(run(code)) for _ in range(3)) < 0.3
+    assert min(float(run(code)) for _ in range(3)) < 0.6
 
 
 def test_geometry_names_are_there_when_asked_for() -> None:
