@@ -16,6 +16,7 @@ from .config.prior_files import read_prior
 from .config.schemas import DISTRIBUTIONS, LightConfig, NormalConfig, PoseConfig
 from .errors import ConfigError, DataError, unknown
 from .runtime.files import atomic_write
+from .runtime.pickles import read_plain
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class ViewPrior(NormalPrior):
 
 def _official(path: Path, kind: str) -> dict[str, Tensor]:
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        values = read_plain(path)
         return {key: values[key] for key in ("mean", "cov")}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import hashlib
 import io
 import os
 import pickle
@@ -22,8 +23,13 @@ import zoo
 from tests.tiny import TINY
 from zoo.errors import WeightsError, ZooError
 from zoo.networks.discriminators import build_discriminator
+from zoo.networks.perceptual import read_tensors
 from zoo.official import pickles
 from zoo.official.importing import import_official
+from zoo.priors import LightPrior
+from zoo.runtime import pickles as scanner
+from zoo.runtime.pickles import Limits
+from zoo.weights.checkpoints import digest_file, read_checkpoint
 
 PROTOCOL = 1001
 
@@ -393,15 +399,42 @@ LONG = {
 def test_long_pickles_are_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the last of the five pickles of an old file, behind ones that are almost too long."""
     followed = []
-    step = pickles._Machine.step
-    monkeypatch.setattr(pickles._Machine, "step", lambda *given: followed.append(1) or step(*given))
-    almost = b"\x80\x02](" + b"N" * (pickles._MAX_STEPS // 4) + b"e."
+    step = scanner._Machine.step
+    monkeypatch.setattr(scanner._Machine, "step", lambda *given: followed.append(1) or step(*given))
+    almost = b"\x80\x02](" + b"N" * (Limits.steps // 4) + b"e."
     path = tmp_path / "generator.pth"
     for data in (in_zip(LONG[name]), legacy(LONG[name]), legacy(almost, LONG[name])):
         path.write_bytes(data)
         followed.clear()
         refused(path, "more memory or more steps than weights need")
-        assert len(followed) <= pickles._MAX_STEPS
+        assert len(followed) <= Limits.steps
+
+
+@pytest.mark.parametrize("name", ["key", "set", "small key", "called", "duplicate"])
+@pytest.mark.parametrize("read", [read_checkpoint, read_tensors, LightPrior.load])
+def test_no_reader_follows_what_grows_without_end(read: Callable[[Path], Any], name: str, tmp_path: Path) -> None:
+    """Checkpoints, weights of VGG, official priors: `weights_only` alone would hash these for hours."""
+    program, match = SLOW[name]
+    for wrap in (in_zip, legacy):
+        path = tmp_path / "light.pth"
+        path.write_bytes(wrap(program))
+        digest_file(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+        with pytest.raises(ZooError, match=match):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_tensors, LightPrior.load])
+def test_no_reader_unpacks_or_waits(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    path = tmp_path / "light.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("light/data.pkl", b"\x80\x02}.")
+        archive.writestr("light/data/0", bytes(2**20))
+    with pytest.raises(ZooError, match="compressed archive"):
+        read(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ZooError):
+        read(path)
 
 
 def test_all_of_a_large_training_is_far_from_the_limits(tmp_path: Path) -> None:
@@ -420,8 +453,8 @@ def test_all_of_a_large_training_is_far_from_the_limits(tmp_path: Path) -> None:
         assert pickles.read(tmp_path / "x.pth").tree.keys() == content.keys()
     stream = io.BytesIO((tmp_path / "x.pth").read_bytes())
     steps = sum(1 for _ in range(5) for _ in pickletools.genops(stream))
-    assert 30_000 < steps < pickles._MAX_STEPS / 3
-    assert stream.tell() < pickles._MAX_PICKLE / 10
+    assert 30_000 < steps < Limits.steps / 3
+    assert stream.tell() < Limits.size / 10
 
 
 def test_words_of_a_file_do_not_reach_the_terminal(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..losses import EPS, masked_mean
+from ..runtime.pickles import read_plain
 
 WIDTHS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -185,9 +186,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = read_plain(path)
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged ({error}); get the file again") from None
+    except WeightsError:
+        raise
     except Exception as error:  # torch raises pickle, zip and runtime errors alike
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: not a readable weight file ({reason})") from None

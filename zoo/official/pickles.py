@@ -11,7 +11,6 @@ import io
 import json
 import os
 import pickle
-import pickletools
 import sys
 import zipfile
 from collections import OrderedDict
@@ -26,16 +25,10 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..runtime.pickles import Scan, in_archive, scan
 from ..weights import files as weights
 
 _MAX_FILE = 4 * 2**30
-# Without the tensors. All of a StyleGAN2 for 1024 px, with its optimisers, has 140 kB and 40,000 instructions.
-_MAX_PICKLE, _MAX_STEPS = 2 * 2**20, 150_000
-_MAX_TUPLES = 20_000  # hashing a tuple nested 400,000 deep ends the process; published files have some thousands
-_MAX_WEIGHT = (
-    1_000  # steps to hash one tuple: 40 pairs, each of the last one twice, take 2^40; published ones have some 30
-)
-_TOO_MUCH = "asks for more memory or more steps than weights need; do not trust this file"
 _LEGACY = 0x1950A86A20F9469CFC6C  # the first value of a file written before torch 1.6
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -167,97 +160,13 @@ def _what_else(data: bytes) -> str:
     return "not a file of torch.save, nor safetensors"
 
 
-def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> tuple[set[str], list[int]]:
-    """The names in the pickles that start here, all known, and where each starts; the stream stands behind them."""
-    names, starts, steps, tuples = set[str](), list[int](), 0, 0
-    for _ in range(pickles):
-        starts.append(stream.tell())
-        machine = _Machine()
-        for code, argument, position in pickletools.genops(stream):
-            if code.name == "GLOBAL":
-                names.add(str(argument).replace("__builtin__", "builtins").replace(" ", ".", 1))
-            elif code.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
-                raise WeightsError(f"{where}: uses {code.name}, which torch.save does not write; get the file again")
-            steps, tuples = steps + 1, tuples + ("TUPLE" in code.name)
-            far = code.name.endswith("PUT") and int(argument or 0) > (position or 0)  # a slot of memory never reached
-            if far or tuples > _MAX_TUPLES or steps > _MAX_STEPS or (position or 0) > _MAX_PICKLE:
-                raise WeightsError(f"{where}: {_TOO_MUCH}")
-            if odd := machine.step(code, argument):
-                raise WeightsError(f"{where}: has {odd}, which no published weights need; do not trust this file")
-        if foreign := sorted(name for name in names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
-            unknown = f"asks for {foreign[0]!r}, which no published weights need"
-            raise WeightsError(f"{where}: {unknown}; do not trust this file")
-    return names, starts
-
-
-_TABLES = ([pickletools.pylist], [pickletools.pydict], [pickletools.pyset])
-
-
-class _Machine:
-    """Follows the stack of a pickle without making anything.
-
-    A value that is made once and named twice, level upon level, makes a few bytes take forever to hash or to print.
-    So tuples have a weight, and what will be hashed or may be printed must be `simple`: a constant, or tuples of them.
-    """
-
-    def __init__(self) -> None:
-        self.stack: list[tuple[int, bool]] = []  # weight, simple
-        self.marks: list[int] = []  # heights of the stack
-        self.memo: dict[int, tuple[int, bool]] = {}
-
-    def step(self, code: pickletools.OpcodeInfo, argument: Any) -> str:
-        """Follow one instruction; what is wrong with it, or ""."""
-        if code.name.endswith("PUT") or code.name == "MEMOIZE":
-            self.memo[len(self.memo) if argument is None else int(argument)] = self.stack[-1]
-            return ""
-        if code.name.endswith("GET"):
-            self.stack.append(self.memo[int(argument)])
-            return ""
-        taken = self._take(code)
-        weight, simple = 1 + sum(w for w, _ in taken), all(s for _, s in taken)
-        is_tuple = "TUPLE" in code.name
-        if is_tuple and weight > _MAX_WEIGHT:
-            return "tuples of tuples of tuples"
-        keys = {"SETITEM": taken[1:2], "SETITEMS": taken[1::2], "DICT": taken[::2]}.get(code.name, [])
-        if any(key != (1, True) for key in keys):
-            return "a key that is no constant"
-        if code.name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX") and taken[0] != (1, True):
-            return "a call of what is no name"
-        if code.name == "BINPERSID" and not simple:
-            return "a storage that is no plain name"
-        # What the name of a storage stands for is a storage, or a class: old files write classes so.
-        # What a call makes is hashed by its place in memory, or has no hash.
-        if code.name in ("BINPERSID", "REDUCE") or code.stack_after in _TABLES:
-            weight = 1
-        if not is_tuple:
-            simple = code.name == "BINPERSID" or (not code.stack_before and code.stack_after not in _TABLES)
-        made = weight, simple
-        if code.name == "MARK":
-            self.marks.append(len(self.stack))
-        else:
-            self.stack += [made] * len(code.stack_after)
-        return ""
-
-    def _take(self, code: pickletools.OpcodeInfo) -> list[tuple[int, bool]]:
-        before = code.stack_before
-        if code.name == "POP" and self.marks and self.marks[-1] == len(self.stack):
-            self.marks.pop()
-            return []
-        if pickletools.markobject not in before:
-            return self._pop(len(before))
-        if not self.marks:
-            raise pickle.UnpicklingError("takes more than there is")
-        items = self._pop(len(self.stack) - self.marks[-1])
-        self.marks.pop()
-        return self._pop(before.index(pickletools.markobject)) + items
-
-    def _pop(self, count: int) -> list[tuple[int, bool]]:
-        start = len(self.stack) - count
-        if start < (self.marks[-1] if self.marks else 0):
-            raise pickle.UnpicklingError("takes more than there is")
-        found = self.stack[start:]
-        del self.stack[start:]
-        return found
+def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> Scan:
+    """What the pickles that start here use, if all of it is known."""
+    found = scan(stream, where, pickles)
+    if foreign := sorted(name for name in found.names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
+        unknown = f"asks for {foreign[0]!r}, which no published weights need"
+        raise WeightsError(f"{where}: {unknown}; do not trust this file")
+    return found
 
 
 def _inert(path: str) -> type[Inert]:
@@ -266,16 +175,7 @@ def _inert(path: str) -> type[Inert]:
 
 def _from_zip(data: bytes, where: Path) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-        packed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
-        if packed or sum(e.file_size for e in entries) > len(data):  # or it unpacks to more than was downloaded
-            raise WeightsError(f"{where}: a compressed archive; unpack it and name the .pth inside")
-        pickles = [e for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
-        if len(pickles) != 1:
-            raise WeightsError(f"{where}: an archive, but not one of torch.save; unpack it and name the .pth inside")
-        if pickles[0].file_size > _MAX_PICKLE:
-            raise WeightsError(f"{where}: {_TOO_MUCH}")
-        names, _ = _scan(io.BytesIO(archive.read(pickles[0])), where)
+        names = _scan(in_archive(archive, len(data), where), where).names
     shims = [(_inert(name), name) for name in names - _TENSOR_PARTS if name != "_codecs.encode"]
     with torch.serialization.safe_globals(shims):  # type: ignore[arg-type]  # pairs of class and name are documented
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -292,7 +192,7 @@ def _from_safetensors(data: bytes, where: Path) -> Any:
 def _from_legacy(data: bytes, where: Path) -> Any:
     """Five pickles (mark, version, machine, content, keys of the storages), then the storages one after another."""
     stream = io.BytesIO(data)
-    _, starts = _scan(stream, where, pickles=5)
+    starts = _scan(stream, where, pickles=5).starts
     end = stream.tell()
 
     def load(part: int, storages: dict[str, Tensor]) -> tuple[Any, dict[str, torch.dtype]]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..runtime import pickles
 from ..runtime.files import printable
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ def read_plain(path: Path, map_location: Any | None = "cpu") -> Any:
         WeightsError: it cannot be read, or holds anything else.
     """
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return pickles.read_plain(path, map_location)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError:  # torch's own words recommend to read it all the same
         why = "it holds more than tensors and plain values, or is no file of torch.save"
     except Exception as error:  # torch raises zip, runtime, key and system errors alike
