@@ -25,7 +25,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..runtime.pickles import Scan, in_archive, scan
+from ..runtime.pickles import in_archive, scan
 from ..weights import files as weights
 
 _MAX_FILE = 4 * 2**30
@@ -160,13 +160,8 @@ def _what_else(data: bytes) -> str:
     return "not a file of torch.save, nor safetensors"
 
 
-def _scan(stream: io.BytesIO, where: Path, pickles: int = 1) -> Scan:
-    """What the pickles that start here use, if all of it is known."""
-    found = scan(stream, where, pickles)
-    if foreign := sorted(name for name in found.names if name not in _TENSOR_PARTS and not name.startswith(_INERT)):
-        unknown = f"asks for {foreign[0]!r}, which no published weights need"
-        raise WeightsError(f"{where}: {unknown}; do not trust this file")
-    return found
+def _known(name: str) -> bool:
+    return name in _TENSOR_PARTS or name.startswith(_INERT)
 
 
 def _inert(path: str) -> type[Inert]:
@@ -175,7 +170,7 @@ def _inert(path: str) -> type[Inert]:
 
 def _from_zip(data: bytes, where: Path) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = _scan(in_archive(archive, len(data), where), where).names
+        names = scan(in_archive(archive, len(data), where), where, known=_known).names
     shims = [(_inert(name), name) for name in names - _TENSOR_PARTS if name != "_codecs.encode"]
     with torch.serialization.safe_globals(shims):  # type: ignore[arg-type]  # pairs of class and name are documented
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -192,7 +187,7 @@ def _from_safetensors(data: bytes, where: Path) -> Any:
 def _from_legacy(data: bytes, where: Path) -> Any:
     """Five pickles (mark, version, machine, content, keys of the storages), then the storages one after another."""
     stream = io.BytesIO(data)
-    starts = _scan(stream, where, pickles=5).starts
+    starts = scan(stream, where, pickles=5, known=_known).starts
     end = stream.tell()
 
     def load(part: int, storages: dict[str, Tensor]) -> tuple[Any, dict[str, torch.dtype]]:

@@ -7,6 +7,7 @@ import io
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,11 +43,17 @@ class Scan:
     starts: list[int]
 
 
-def scan(stream: BinaryIO, where: Path, pickles: int = 1, limits: Limits = Limits()) -> Scan:
+def scan(
+    stream: BinaryIO,
+    where: Path,
+    pickles: int = 1,
+    limits: Limits = Limits(),
+    known: Callable[[str], bool] = lambda name: True,
+) -> Scan:
     """Follow the pickles that start here; the stream then stands behind them.
 
     Raises:
-        WeightsError: They ask for too much, or for what `torch.save` never writes.
+        WeightsError: They ask for too much, for what `torch.save` never writes, or for a name that is not known.
     """
     names, starts, steps, tuples = set[str](), list[int](), 0, 0
     for _ in range(pickles):
@@ -63,6 +70,8 @@ def scan(stream: BinaryIO, where: Path, pickles: int = 1, limits: Limits = Limit
                 raise WeightsError(f"{where}: {TOO_MUCH}")
             if odd := machine.step(code, argument):
                 raise WeightsError(f"{where}: has {odd}, which no weights need; do not trust this file")
+        if foreign := sorted(name for name in names if not known(name)):
+            raise WeightsError(f"{where}: asks for {foreign[0]!r}, which no weights need; do not trust this file")
     return Scan(names, starts)
 
 
