@@ -364,14 +364,37 @@ def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:
 def depth_to_normal(depth: Tensor, camera: Camera) -> Tensor:
     """Unit normals (B, 3, H, W) in the camera frame, towards the viewer, from depth (B, 1, H, W).
 
-    Depth is measured along the optical axis. Tangents are central differences of the back-projected points, so the
-    outermost pixels repeat their neighbours.
+    Depth is measured along the optical axis; else as `points_to_normal`.
 
     Raises:
         ValueError: the depth map is not as large as the camera's image.
     """
-    points = depth_to_points(depth, camera)
+    return points_to_normal(depth_to_points(depth, camera))
+
+
+def points_to_normal(points: Tensor) -> Tensor:
+    """Unit normals (B, 3, H, W) towards the viewer, from back-projected points (B, 3, H, W), in their frame.
+
+    Tangents are central differences of the points, so the outermost pixels repeat their neighbours.
+    """
     right = points[:, :, 1:-1, 2:] - points[:, :, 1:-1, :-2]
     up = points[:, :, :-2, 1:-1] - points[:, :, 2:, 1:-1]
     normal = torch.nn.functional.normalize(torch.linalg.cross(right, up, dim=1), dim=1)
     return torch.nn.functional.pad(normal, (1, 1, 1, 1), mode="replicate")
+
+
+def continued(depth: Tensor, valid: Tensor) -> Tensor:
+    """Fill the invalid pixels of depth (B, 1, S, S), ring after ring, by the mean of their valid neighbours.
+
+    Maps without a valid pixel become 1.
+    """
+    weight = valid.to(depth.dtype)
+    depth = torch.where(valid, depth, 0.0)
+    for _ in range(depth.shape[-1]):
+        if bool((weight > 0).all()) or not bool((weight > 0).any()):
+            break
+        total, near = (torch.nn.functional.avg_pool2d(x, 3, 1, 1) for x in (depth, weight))
+        ring = (weight == 0) & (near > 0)
+        depth = torch.where(ring, total / near.clamp_min(1e-9), depth)
+        weight = torch.where(ring, 1.0, weight)
+    return torch.where(weight > 0, depth, 1.0)

@@ -10,7 +10,8 @@ from tests.tiny import in_float64
 from zoo.config.schemas import PoseConfig, SceneConfig
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
-from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig, continued
+from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig
+from zoo.geometry import continued
 from zoo.generators.unsup3d_terms import pose_loss, rigid_loss
 from zoo.geometry import Light
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+
 from ..fitting.runs import FinishedRun
 from ..generators.base import Generator
 from ..output.pages import Published
@@ -30,6 +32,10 @@ class Row:
             degrees. None stands for a figure that the subject does not have.
         seconds: Wall time; None where it was not measured.
         notes: What a reader must know, for example that images were skipped.
+        intervals: The 95 % intervals (low, high) of some of the figures.
+        samples: What figures are made of, one row for each person, as `zoo.evaluation.statistics` takes it; rows with
+            samples can be compared in pairs.
+        made: How, when and where the row was measured, for rows that come from disk.
     """
 
     name: str
@@ -39,11 +45,16 @@ class Row:
     figures: Mapping[str, Figure]
     seconds: float | None = None
     notes: Sequence[str] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    samples: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    made: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain values for JSON, figures beside the rest."""
         own = {"name": self.name, "kind": self.kind, "protocol": self.protocol, "n": self.n}
-        return {**own, **self.figures, "seconds": self.seconds, "notes": "; ".join(self.notes)}
+        rest = {"seconds": self.seconds, "notes": "; ".join(self.notes)}
+        intervals = {"intervals": {key: list(ends) for key, ends in self.intervals.items()}} if self.intervals else {}
+        return {**own, **self.figures, **rest, **intervals}
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Column:
         form: Format of each number.
         scale: Factor between the figure and what is printed.
         spread: Name of the figure that stands behind a plus-minus sign.
+        main: Whether the terminal shows it; pages and JSON have all columns.
     """
 
     key: str
@@ -67,6 +79,7 @@ class Column:
     form: str = ".3f"
     scale: float = 1
     spread: str = ""
+    main: bool = True
 
     @property
     def heading(self) -> str:
@@ -75,10 +88,15 @@ class Column:
         return f"{self.title} {self.unit}".strip() + arrow
 
     def cell(self, values: Mapping[str, Any]) -> str:
-        """The text of one row's cell; stages are joined by arrows, what is missing is empty."""
+        """The text of one row's cell: half the 95 % interval stands behind a plus-minus sign, if there is one.
+
+        Stages are joined by arrows, and what is missing is empty.
+        """
         value, spread = values.get(self.key), values.get(self.spread)
         if value is None:
             return ""
+        if ends := values.get("intervals", {}).get(self.key):
+            spread = (ends[1] - ends[0]) / 2
         parts = value if isinstance(value, Sequence) else [value]
         text = " → ".join(f"{self.scale * part:{self.form}}" for part in parts)
         return text if spread is None else f"{text} ± {self.scale * spread:{self.form.lstrip('+')}}"
@@ -114,6 +132,7 @@ class Benchmark(ABC):
         published: Figures of others that are shown in a table of their own.
         protocol: Name of the protocol, with every departure from it.
         subjects: Maps row names to what is measured, in the order of the rows. One given subject may become several.
+        options: How it was opened.
     """
 
     title: ClassVar[str]
@@ -123,6 +142,7 @@ class Benchmark(ABC):
     bar_caption: ClassVar[str]
     published: ClassVar[Published | None] = None
     subjects: Mapping[str, Subject]
+    options: Options
 
     @classmethod
     @abstractmethod
@@ -146,6 +166,11 @@ class Benchmark(ABC):
     @property
     @abstractmethod
     def protocol(self) -> str: ...
+
+    @property
+    def data(self) -> str | None:
+        """What tells the data apart from that of the same protocol elsewhere; rows of None are not kept on disk."""
+        return None
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ from ..fitting.runs import FinishedRun
 from ..output.strips import Sheet
 from ..runtime.memory import keep_memory
 from ..runtime.progress import Steps, keeping
-from . import benchmarks
+from . import benchmarks, store
 from .benchmark import Benchmark, Options, Row, Subject
 
 
@@ -41,17 +41,22 @@ def compare(
     *,
     quick: bool = False,
     seed: int = 0,
+    fresh: bool = False,
     progress: bool = True,
     command: str | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Measure baselines and subjects under one protocol, and picture them. Ctrl-C keeps the rows that are finished.
+    """Measure baselines and subjects under one protocol, and picture them.
+
+    Each row is kept on disk when it is finished (see `zoo.evaluation.store`), and rows that are there are not measured
+    again. So a comparison that was ended by Ctrl-C or killed goes on where it was.
 
     Args:
         subjects: Maps row names to generators, functions and folders of `zoo run`, as the benchmark takes them.
         benchmark: A name of `benchmarks.names`.
         quick: Take fewer images and steps; the protocol's name says so.
         seed: Seed of latents and probes.
+        fresh: Measure rows again that are on disk.
         progress: Show progress bars with the time left.
         command: The command that repeats it, for the report; by default this process's command line.
         settings: The benchmark's own, for example `data_root`.
@@ -68,9 +73,7 @@ def compare(
     sheets = {}
     with keeping(rows, len(opened.subjects)):
         for name, subject in opened.subjects.items():
-            with Steps(name, enabled=progress) as steps:
-                row, pictures = opened.row(name, subject, steps)
-            sheets[name] = pictures()
+            row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh)
             rows.append(row)
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return Comparison(opened, rows, sheets, command, complete=len(rows) == len(opened.subjects))
@@ -83,6 +86,7 @@ def measure(
     *,
     quick: bool = False,
     seed: int = 0,
+    fresh: bool = False,
     progress: bool = True,
     **settings: Any,
 ) -> tuple[Benchmark, Row]:
@@ -95,8 +99,20 @@ def measure(
     if len(opened.subjects) > 1:
         raise ConfigError(f"{name} has the rows {', '.join(opened.subjects)}; use zoo compare --benchmark {benchmark}")
     ((name, only),) = opened.subjects.items()
+    return opened, _row(opened, name, only, progress=progress, fresh=fresh)[0]
+
+
+def _row(
+    opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool
+) -> tuple[Row, list[Sheet]]:
+    """A row with its pictures, from disk if it is there; else it is measured, and kept."""
+    key = None if opened.data is None else store.key_of(subject, opened.options.seed)
+    if key and not fresh and (found := store.find(opened, name, key)):
+        return found
     with Steps(name, enabled=progress) as steps:
-        return opened, opened.row(name, only, steps)[0]
+        row, pictures = opened.row(name, subject, steps)
+    sheets = pictures()
+    return (store.keep(opened, row, sheets, key) if key else row), sheets
 
 
 def _open(benchmark: str, subjects: Mapping[str, Subject], options: Options) -> Benchmark:

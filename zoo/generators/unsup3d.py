@@ -22,7 +22,7 @@ from torch import Tensor
 from ..config.bounds import number
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
-from ..geometry import Camera, Light, Render
+from ..geometry import Camera, Light, Render, continued
 from ..images import resize
 from ..losses import photometric_loss, step_loss
 from ..networks.confnet import ConfNet
@@ -404,17 +404,3 @@ class Unsup3D(Generator):
 
     def schedule(self, kimg: float) -> None:
         """Sampling does not change during training."""
-
-
-def continued(depth: Tensor, valid: Tensor) -> Tensor:
-    """Fill the invalid pixels of depth (B,1,S,S), ring after ring, by the mean of their valid neighbours."""
-    weight = valid.to(depth.dtype)
-    depth = depth * weight
-    for _ in range(depth.shape[-1]):
-        if bool((weight > 0).all()) or not bool((weight > 0).any()):
-            break
-        total, near = (F.avg_pool2d(x, 3, 1, 1) for x in (depth, weight))
-        ring = (weight == 0) & (near > 0)
-        depth = torch.where(ring, total / near.clamp_min(1e-9), depth)
-        weight = torch.where(ring, 1.0, weight)
-    return torch.where(weight > 0, depth, 1.0)

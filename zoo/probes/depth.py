@@ -165,7 +165,10 @@ class DepthProbe(lightning.LightningModule):
 
     def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
         """Masked L1 on the normalised depth of one augmented batch, as a scalar."""
-        pairs = augment_pairs(batch)
+        return self.error(augment_pairs(batch))
+
+    def error(self, pairs: Pairs) -> Tensor:
+        """Masked L1 on the normalised depth of pairs, as a scalar."""
         error = (self(pairs.image) - pairs.depth).abs() * (2 / (self.far - self.near))
         return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
 
@@ -226,9 +229,34 @@ class _Advance(lightning.Callback):
         self.advance(1)
 
 
+class _HeldBack(lightning.Callback):
+    """Keeps the probe that does best on pairs it does not learn from, and stops when it gets no better."""
+
+    EVERY, PATIENCE = 50, 4  # steps between two looks; looks without a new best one after which training ends
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs, self.best, self.waited = pairs, float("inf"), 0
+        self.state: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: lightning.Trainer, probe: lightning.LightningModule, *_: object) -> None:
+        if trainer.global_step % self.EVERY and trainer.global_step < trainer.max_steps:
+            return
+        assert isinstance(probe, DepthProbe)
+        probe.eval()
+        error = probe.error(self.pairs.to(probe.device)).item()
+        probe.train()
+        self.waited += 1
+        if error < self.best:
+            self.best, self.waited = error, 0
+            self.state = {key: value.clone() for key, value in probe.state_dict().items()}
+        trainer.should_stop = trainer.should_stop or self.waited >= self.PATIENCE
+
+
 def train_probe(
     pairs: Pairs,
     *,
+    held_back: Pairs | None = None,
     steps: int = 300,
     batch_size: int = 16,
     nf: int = 16,
@@ -242,7 +270,9 @@ def train_probe(
 
     Args:
         pairs: training data; [near, far] is the range of its depth inside the masks.
-        steps: number of optimiser steps.
+        held_back: pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
+            takes the last one.
+        steps: number of optimiser steps, or with `held_back` the most of them.
         batch_size: pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
         nf, zdim, lr: see `DepthProbe`.
         seed: makes weights, order and augmentation; the caller's random state is left alone.
@@ -269,6 +299,7 @@ def train_probe(
         probe = DepthProbe((average + average.flip(-1)) / 2, near, far, nf=nf, zdim=zdim, lr=lr, steps=steps)
         orders = [torch.randperm(len(pairs)) for _ in range(steps * batch_size // len(pairs) + 1)]
         batches = torch.cat(orders)[: steps * batch_size].split(batch_size)
+        judge = _HeldBack(held_back) if held_back is not None else None
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=1,
@@ -277,9 +308,11 @@ def train_probe(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[_Advance(advance)] if advance else [],
+            callbacks=[*([_Advance(advance)] if advance else []), *([judge] if judge else [])],
         )
         # The loader's keys are whole batches of indices, so one look-up makes one batch.
         loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
         trainer.fit(probe, loader)
+        if judge:
+            probe.load_state_dict(judge.state)
     return probe.cpu().eval()

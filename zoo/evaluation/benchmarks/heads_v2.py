@@ -1,0 +1,279 @@
+"""Shape apart from pose on the embedded heads, for predictions of depth and for what generators make."""
+
+import html
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...generators.base import DepthPredictor, Generator
+from ...geometry import continued, points_to_normal
+from ...heads.dataset import HeadDataset
+from ...heads.views import PLAIN, backproject
+from ...output.strips import Sheet, model_sheets, test_sheet
+from ...probes.depth import Pairs, average_depth, render_pairs, train_probe
+from ...probes.supervised import load_supervised
+from ...runtime.progress import Steps
+from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subject
+from ..depth.benchmark import need_depth
+from ..shape.generated import Reals, generated_figures
+from ..shape.predicted import EYES, Reader, Reading, errors, reader_of
+from ..shape.protocol import ShapeProtocol
+from ..shape.truth import CONDITIONS, Truth
+from ..statistics import figure, interval
+
+SETTINGS = {
+    "split=WORD": "sealed for results, or val while something is chosen; default sealed",
+    "n_test=N": "number of test heads in each condition",
+    "n_pairs=N": "number of training pairs of a generator's probes",
+    "n_shapes=N": "number of samples whose shapes and pictures are compared with real heads",
+}
+MEAN, REAL = "mean shape", "real heads"
+_SHOWN = 8
+_PREDICTED = ("SIDE", "MAD", "pose", "shape", "normals", "albedo", "relit", "R2")
+_GENERATED = ("shape_FD", "coverage", "density", "spread", "FID", "KID", "precision", "recall")
+_TURNED = ("consistency", "depth_consistency", "own_normals")
+
+
+@dataclass(frozen=True)
+class HeadsV2(Benchmark):
+    """Two conditions, pose apart from shape, and generators by what they make.
+
+    Attributes:
+        rules: The numbers that fix the test.
+        subjects: Maps row names to generators, functions and baselines.
+        options: How it was opened.
+    """
+
+    title = "Shape and pose"
+    baselines: ClassVar[tuple[str, ...]] = ("constant", "average", MEAN, "supervised", REAL)
+    bar = "R2"
+    bar_caption = (
+        "Bars show R2 where it is above 0. After the plus-minus sign stands half of the 95 % interval over people."
+    )
+    columns = (
+        Column("R2", "R2 person", better="higher", form=".2f"),
+        Column("rank", "Rank", form=""),
+        Column("pose", "Pose", "°", better="lower", form=".2f"),
+        Column("shape", "Shape", "%", better="lower", form=".2f"),
+        Column("normals", "Normals", "°", better="lower", form=".1f", main=False),
+        Column("SIDE", "SIDE", "×10⁻²", better="lower", form=".3f"),
+        Column("MAD", "MAD", "°", better="lower", form=".1f"),
+        Column("albedo", "Albedo", better="lower", form=".3f", main=False),
+        Column("relit", "Relit", better="lower", form=".3f", main=False),
+        Column("R2_wild", "R2 wild", better="higher", form=".2f"),
+        Column("pose_wild", "Pose wild", "°", better="lower", form=".2f", main=False),
+        Column("shape_wild", "Shape wild", "%", better="lower", form=".2f", main=False),
+        Column("normals_wild", "Normals wild", "°", better="lower", form=".1f", main=False),
+        Column("SIDE_wild", "SIDE wild", "×10⁻²", better="lower", form=".3f", main=False),
+        Column("MAD_wild", "MAD wild", "°", better="lower", form=".1f", main=False),
+        Column("albedo_wild", "Albedo wild", better="lower", form=".3f", main=False),
+        Column("relit_wild", "Relit wild", better="lower", form=".3f", main=False),
+        Column("shape_FD", "Shape FD", better="lower", form=".2f"),
+        Column("coverage", "Coverage", better="higher", form=".2f"),
+        Column("density", "Density", better="higher", form=".2f", main=False),
+        Column("spread", "Spread", form=".2f", main=False),
+        Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
+        Column("FID", "FID", better="lower", form=".1f", main=False),
+        Column("precision", "Precision", better="higher", form=".2f", main=False),
+        Column("recall", "Recall", better="higher", form=".2f", main=False),
+        Column("consistency", "Consistency", "×10⁻²", better="lower", form=".2f"),
+        Column("depth_consistency", "Depth consistency", "×10⁻³", better="lower", form=".2f", main=False),
+        Column("own_normals", "Own normals", "°", better="lower", form=".1f", main=False),
+        Column("n", "Heads", form=".0f", main=False),
+        Column("seconds", "Seconds", form=".0f", main=False),
+    )
+
+    rules: ShapeProtocol
+    subjects: Mapping[str, Subject]
+    options: Options
+
+    @classmethod
+    def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
+        need_depth(subjects)
+        rules = ShapeProtocol().quick() if options.quick else ShapeProtocol()
+        return cls(rules.but(**options.settings), subjects, options)
+
+    @classmethod
+    def suits(cls, method: type[Generator]) -> bool:
+        return method.is_3d  # pictures alone have no shape
+
+    @property
+    def protocol(self) -> str:
+        return self.rules.name
+
+    @property
+    def data(self) -> str | None:
+        return ""
+
+    @cached_property
+    def truths(self) -> dict[str, Truth]:
+        """The test heads in each condition."""
+        rules = self.rules
+        return {name: Truth.open(rules.split, name, rules.n_test, rules.size) for name in CONDITIONS}
+
+    @cached_property
+    def reals(self) -> Reals:
+        """The real heads with which samples are compared."""
+        return Reals.open(self.rules)
+
+    def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        start = time.perf_counter()
+        figures: dict[str, Figure] = dict.fromkeys(
+            [key + tail for key in _PREDICTED for tail in ("", "_wild")] + [*_GENERATED, *_TURNED, "rank"]
+        )
+        samples: dict[str, np.ndarray] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        notes: list[str] = []
+        shown: Tensor | None = None
+        if subject != REAL:
+            readers = self._readers(subject, steps)
+            for condition, truth in self.truths.items():
+                tail = "" if condition == "plain" else f"_{condition}"
+                with steps.task(f"reading {condition} heads", len(readers)) as advance:
+                    found, reading = self._errors(readers, truth, advance)
+                shown = reading.depth if condition == "plain" else shown
+                kept = self._kept(found)
+                if kept.sum() < len(kept):
+                    notes.append(f"{int(len(kept) - kept.sum())} {condition} heads without a place skipped")
+                samples |= {key + tail: values.numpy()[kept] for key, values in found.items()}
+        for key, values in samples.items():
+            figures[key], intervals[key] = figure(values), interval(values)
+        if subject == REAL or isinstance(subject, Generator):
+            made, spans = generated_figures(None if isinstance(subject, str) else subject, self.reals, steps)
+            figures |= made
+            intervals |= spans
+        row = Row(
+            name=name,
+            kind="baseline" if isinstance(subject, str) else "model",
+            protocol=self.protocol,
+            n=self.rules.n_test,
+            figures=figures,
+            seconds=round(time.perf_counter() - start, 2),
+            notes=notes,
+            intervals=intervals,
+            samples=samples,
+        )
+        return row, lambda: self._sheets(subject, shown)
+
+    @staticmethod
+    def _kept(found: Mapping[str, Tensor]) -> np.ndarray:
+        whole = [values.isfinite().reshape(len(values), -1).all(1) for values in found.values()]
+        return np.asarray(torch.stack(whole).all(0).numpy())
+
+    def _errors(
+        self, readers: Sequence[Reader], truth: Truth, advance: Callable[[int], None]
+    ) -> tuple[dict[str, Tensor], Reading]:
+        """Errors of each head, averaged over readers, and what the first one reads."""
+        first, total = None, dict[str, Tensor]()
+        squares = torch.zeros(len(truth.image), dtype=torch.float64)
+        for reader in readers:
+            reading = reader(truth.image)
+            first = first or reading
+            found = errors(reading, truth)
+            squares += found["shape"].square() / len(readers)
+            for key, values in found.items():
+                total[key] = total.get(key, torch.zeros_like(values)) + values / len(readers)
+            advance(1)
+        assert first is not None
+        mean = (100 / EYES * truth.mean_errors).square()
+        return total | {"R2": torch.stack([squares, mean], 1)}, first
+
+    def _readers(self, subject: Subject, steps: Steps) -> list[Reader]:
+        """What reads depth off pictures: the method, or probes that have learned from its renderings."""
+        rules = self.rules
+        if isinstance(subject, str):
+            return [self._baseline(subject)]
+        if isinstance(subject, DepthPredictor) or not isinstance(subject, Generator):
+            assert callable(subject)
+            return [reader_of(subject)]
+        with steps.task("rendering pairs", rules.n_pairs) as advance:
+            pairs = render_pairs(subject, rules.n_pairs, size=rules.size, seed=self.options.seed, advance=advance)
+        held = len(pairs) // 10
+        readers = []
+        for probe in range(rules.probes):
+            with steps.task(f"training probe {probe + 1} of {rules.probes}", rules.steps) as advance:
+                trained = train_probe(
+                    pairs[: len(pairs) - held],
+                    held_back=pairs[len(pairs) - held :],
+                    steps=rules.steps,
+                    batch_size=rules.batch_size,
+                    nf=rules.width,
+                    seed=self.options.seed + probe,
+                    advance=advance,
+                )
+            readers.append(reader_of(trained.predict))
+        return readers
+
+    def _baseline(self, name: str) -> Reader:
+        if name == "constant":
+            return lambda images: Reading(torch.ones_like(images[:, :1]))
+        if name == "supervised":
+            return reader_of(load_supervised().predict)
+        if name == MEAN:
+            return self._mean_shape
+        heads = HeadDataset("train", self.rules.size, self.rules.n_pairs)
+        items = heads.batch(list(range(len(heads))))
+        average = average_depth(Pairs(items["image"], items["depth"], items["mask"] > 0.5))
+        return lambda images: Reading(average.expand(len(images), -1, -1, -1))
+
+    def _mean_shape(self, images: Tensor) -> Reading:
+        (truth,) = (truth for truth in self.truths.values() if truth.image is images)
+        return Reading(continued(-truth.mean.points[:, 2:], truth.mean.mask), view=truth.view)
+
+    def _sheets(self, subject: Subject, depth: Tensor | None) -> list[Sheet]:
+        made = model_sheets(subject, size=self.rules.size, psi=1.0) if isinstance(subject, Generator) else []
+        if depth is None:
+            return made
+        truth, n = self.truths["plain"], _SHOWN
+        test = Pairs(truth.image[:n], truth.depth[:n], truth.depth[:n] > 0)
+        plain = torch.tensor(PLAIN).expand(n, -1)
+        normals = points_to_normal(backproject(depth[:n], plain))
+        return [*made, test_sheet(test, depth[:n], truth.surface.normals[:n], normals)]
+
+    def words(self) -> list[str]:
+        rules = self.rules
+        return [
+            f"{rules.n_test} heads of the split {rules.split!r} at {rules.size} px, each once in the condition plain (a "
+            "black background, the light and the camera of training) and once in the condition wild (backgrounds, "
+            "gloss, skies and shadows, another field of view, enlarged, moved, compressed). No head is seen in training.",
+            "Predicted depth is back-projected by the plain camera and brought to the true surface by the similarity "
+            "that fits best (registration of the surfaces). Pose is the angle of its rotation; shape is the root mean "
+            "square distance that is left, in per cent of the distance between the eyes; normals is the mean angle that "
+            "is left. R2 is 1 - sum e² / sum e², where e below is what is left of the mean head at the true pose: above "
+            "0, a method knows something about this person; 1 is the truth. Albedo is the root mean square error up to "
+            "a factor for each channel; relit is that of the picture under three other lights.",
+            "SIDE and MAD are by the letter of heads-v1, where nothing is aligned: pose moves them more than the person "
+            "does.",
+            "A method with a depth network of its own is scored directly. Any other is scored through depth probes: "
+            f"Unsup3d's encoder-decoder at width {rules.width}, at most {rules.steps} steps of {rules.batch_size} on "
+            f"{rules.n_pairs} pairs that the method renders from its priors (psi 1), until the tenth of them that is "
+            f"held back gets no better. Figures are means over {rules.probes} probes with different seeds.",
+            f"Shape FD is the Fréchet distance between the shapes of {rules.n_shapes} samples (psi 1, from the front) and "
+            f"of as many real heads, in the space of the first 30 principal components of {rules.n_real} others and what "
+            "is left over; coverage and density are those of Naeem et al. (2020) there, spread is the ratio of the root "
+            "mean square distances from the mean. KID and FID compare pictures (InceptionV3, with zoo3d[fid]). "
+            f"Consistency is the difference of colour, and of depth, where two views of each of {rules.n_turned} samples "
+            "show the same point; own normals is the angle between a method's normals and those of its depth.",
+            "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all rows). A "
+            "method is ranked before another where the interval of their difference leaves 0.",
+            "Baselines: constant (a flat map), average (the mean true depth of training images, pixel by pixel), mean "
+            "shape (the mean head at the true pose: it knows the pose and nobody's face), supervised (a probe trained on "
+            "true depth until it got no better), real heads (held-out heads in place of samples).",
+        ]
+
+    def lead(self, rows: Sequence[Row]) -> str:
+        models = [row for row in rows if row.kind == "model" and isinstance(row.figures.get("R2"), float)]
+        if not models:
+            return "Baselines only: no model was scored."
+        known = [html.escape(row.name) for row in models if row.intervals["R2"][0] > 0]
+        pose = [html.escape(row.name) for row in models if row.intervals["R2"][1] < 0]
+        said = [f"Know something of the person (R2 above 0): <strong>{', '.join(known) or 'none'}</strong>."]
+        if pose:
+            said.append(f"Know no more of it than the mean head does, or less: {', '.join(pose)}.")
+        return " ".join(said)

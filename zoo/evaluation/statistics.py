@@ -1,0 +1,78 @@
+"""How sure a figure is: bootstrap over people, the same draws for every row, so that rows can be compared in pairs.
+
+A figure is either the mean of one number for each person, or one minus the ratio of two sums, as R2 is (Efron and
+Tibshirani 1993, chapters 13 and 16).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+LEVEL = 0.95
+_DRAWS = 2000
+
+
+def figure(samples: np.ndarray) -> float:
+    """The mean of samples (N,), or 1 - sum a / sum b of samples (N, 2)."""
+    if samples.ndim == 1:
+        return float(samples.mean())
+    sums = samples.sum(0)
+    return float(1 - sums[0] / sums[1])
+
+
+def interval(samples: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of `figure` over draws of people, as (low, high); NaN for fewer than two."""
+    return _quantiles(_drawn(samples))
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of `figure(first) - figure(second)` over draws of the same people for both.
+
+    Raises:
+        ValueError: The two have samples of different people.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"samples of {first.shape} and {second.shape} are not of the same people")
+    return _quantiles(_drawn(first) - _drawn(second))
+
+
+def ranks(samples: Mapping[str, np.ndarray], better: Literal["lower", "higher"]) -> dict[str, tuple[int, int]]:
+    """The best and the worst rank that each row may have; both are one number where its place is resolved.
+
+    A row is before another if the interval of their difference leaves 0. Rows with samples of other people are neither
+    before nor behind.
+    """
+    sign = -1 if better == "higher" else 1
+    before = dict.fromkeys(samples, 0)
+    behind = dict.fromkeys(samples, 0)
+    names = list(samples)
+    for i, name in enumerate(names):
+        for other in names[i + 1 :]:
+            if samples[name].shape != samples[other].shape:
+                continue
+            low, high = difference(samples[name], samples[other])
+            if sign * low > 0 and sign * high > 0:  # `name` is worse
+                before[name] += 1
+                behind[other] += 1
+            elif sign * low < 0 and sign * high < 0:
+                before[other] += 1
+                behind[name] += 1
+    return {name: (1 + before[name], len(names) - behind[name]) for name in names}
+
+
+def _drawn(samples: np.ndarray) -> np.ndarray:
+    """`figure` of each draw of people with replacement; the draws depend on the number of people alone."""
+    n = len(samples)
+    if n < 2:
+        return np.full(1, np.nan)
+    chosen = np.random.Generator(np.random.Philox(n)).integers(0, n, (_DRAWS, n))
+    # Counts times samples: the same sums as indexing, in a hundredth of the memory.
+    counts = np.stack([np.bincount(row, minlength=n) for row in chosen]).astype(np.float64)
+    sums = counts @ samples
+    return np.asarray(sums / n if samples.ndim == 1 else 1 - sums[:, 0] / sums[:, 1])
+
+
+def _quantiles(values: np.ndarray | Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

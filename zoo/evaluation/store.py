@@ -1,0 +1,163 @@
+"""Rows that outlive a process: figures and pictures on disk, found again by weights, protocol and data.
+
+A row is `<protocol>/<key>.json` (figures, intervals, and how it was made) beside `<key>.npz` (what intervals are made
+of, and the pictures). The key is the name of a baseline, or the first 12 digits of the SHA-256 of a generator's
+configuration and weights. Rows of shipped weights are shipped; new ones go to the cache folder, under `results`.
+"""
+
+import datetime
+import hashlib
+import io
+import json
+import logging
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import resources
+from ..config.fill import to_dict
+from ..config.untrusted import from_json
+from ..errors import ConfigError
+from ..generators.base import Generator
+from ..output.pages import versions
+from ..output.strips import Sheet
+from ..runtime.files import atomic_write, printable
+from .benchmark import Benchmark, Row, Subject
+
+log = logging.getLogger(__name__)
+SHIPPED = Path(__file__).parent / "rows"
+_FIELDS = ("kind", "protocol", "n", "figures", "seconds", "notes", "intervals", "made")
+_MOST = 64 * 2**20  # bytes of a row's pictures
+
+
+def key_of(subject: Subject, seed: int) -> str | None:
+    """What a row is known by on disk; None for what is not kept, such as functions and runs."""
+    tail = f"-seed{seed}" if seed else ""
+    if isinstance(subject, str):
+        return subject.replace(" ", "-") + tail
+    if not isinstance(subject, Generator):
+        return None
+    digest = hashlib.sha256(json.dumps([type(subject).__name__, to_dict(subject.config)], sort_keys=True).encode())
+    for name, tensor in sorted(subject.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12] + tail
+
+
+def own() -> Path:
+    """The folder of the rows that were measured on this machine."""
+    return resources.cache() / "results"
+
+
+def folder_of(benchmark: Benchmark) -> str:
+    """The name of the folder of a protocol's rows."""
+    return "+".join([benchmark.protocol.replace("/", "+"), *([benchmark.data] if benchmark.data else [])])
+
+
+def find(benchmark: Benchmark, name: str, key: str) -> tuple[Row, list[Sheet]] | None:
+    """A row that was measured before, called `name`; None if there is none, or none that can be read."""
+    for place in (own(), SHIPPED):
+        path = place / folder_of(benchmark) / f"{key}.json"
+        if not path.is_file():
+            continue
+        try:
+            return _read(path, name)
+        except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
+            log.warning("%s: cannot be read (%s); the row is measured anew", path, printable(str(error))[:200])
+    return None
+
+
+def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
+    """Write a row with its pictures, and say how it was made. A disk that is full or read-only costs a warning."""
+    row = Row(**{**_plain(row), "name": row.name, "samples": row.samples, "made": _made()})
+    base = own() / folder_of(benchmark)
+    try:
+        atomic_write(base / f"{key}.npz", _packed(row, sheets))
+        atomic_write(base / f"{key}.json", json.dumps(_plain(row), indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        log.warning("the row of %s is not kept: %s", row.name, error)
+    return row
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _FIELDS}
+
+
+def _made() -> dict[str, str]:
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "threads": str(torch.get_num_threads()),
+        "machine": f"{os.cpu_count()} x {_processor()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _packed(row: Row, sheets: Sequence[Sheet]) -> bytes:
+    arrays = {f"samples/{key}": np.asarray(value, np.float32) for key, value in row.samples.items()}
+    index = []
+    for number, sheet in enumerate(sheets):
+        labels = [label for label, _ in sheet.rows]
+        index.append({"title": sheet.title, "caption": sheet.caption, "labels": labels})
+        for line, (_, images) in enumerate(sheet.rows):
+            arrays[f"pictures/{number}/{line}"] = np.frombuffer(_encoded(images), np.uint8)
+    arrays["sheets"] = np.frombuffer(json.dumps(index, ensure_ascii=False).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _encoded(images: Tensor) -> bytes:
+    """Images (N, 3, S, S) in [0, 1] below each other, as WebP."""
+    pixels = images.mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flatten(0, 1).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=90, method=6)
+    return buffer.getvalue()
+
+
+def _read(path: Path, name: str) -> tuple[Row, list[Sheet]]:
+    values = from_json(path.read_text("utf-8"), str(path))
+    if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
+        raise ConfigError("it is no row")
+    numbers = [v for value in values["figures"].values() for v in (value if isinstance(value, list) else [value])]
+    if not all(value is None or isinstance(value, int | float | str) for value in numbers):
+        raise ConfigError("its figures are no numbers")
+    data = path.with_suffix(".npz")
+    if data.stat().st_size > _MOST:
+        raise ConfigError("its pictures are too large")
+    with np.load(data, allow_pickle=False) as arrays:
+        samples = {key.partition("/")[2]: arrays[key].astype(np.float64) for key in arrays if key.startswith("samples/")}
+        sheets = [
+            Sheet(
+                sheet["title"],
+                sheet["caption"],
+                [(label, _decoded(arrays[f"pictures/{i}/{line}"])) for line, label in enumerate(sheet["labels"])],
+            )
+            for i, sheet in enumerate(from_json(arrays["sheets"].tobytes().decode(), str(data)))
+        ]
+    intervals = {key: (low, high) for key, (low, high) in values["intervals"].items()}
+    return Row(**{**values, "name": name, "intervals": intervals, "samples": samples}), sheets
+
+
+def _decoded(data: np.ndarray) -> Tensor:
+    with Image.open(io.BytesIO(data.tobytes()), formats=["WEBP"]) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB")))
+    side = pixels.shape[1]
+    return pixels.view(-1, side, side, 3).permute(0, 3, 1, 2).float() / 255
