@@ -6,6 +6,7 @@ sum of twelve uniform ones minus six, truncated. Nothing here depends on a maths
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,15 @@ def sample_heads(identities: np.ndarray, seed: int, split: str, model: HeadModel
 
 def mean_heads(count: int) -> Heads:
     """The mean head, `count` times: mean shape, and hair, brows and colours between those of 500 heads of "train"."""
+    return Heads(*(np.repeat(field[None], count, 0) for field in _mean_head()))
+
+
+@cache
+def _mean_head() -> Heads:
     heads = sample_heads(np.arange(500), 0, "train", HeadModel.load())
     middle = Heads(*(field.mean(0) for field in heads))
     # The hairlines of bald heads lie far off, so their mean would be nobody's.
-    middle = middle._replace(shape=np.zeros_like(middle.shape), hairline=np.median(heads.hairline))
-    return Heads(*(np.repeat(np.asarray(field)[None], count, 0) for field in middle))
+    return middle._replace(shape=np.zeros_like(middle.shape), hairline=np.asarray(np.median(heads.hairline)))
 
 
 def sample_poses(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
