@@ -92,6 +92,8 @@ class DataConfig:
     limit: int | None = number(None, 1)  # use the first N images only
     length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
     background: str = choice("black", "black", "random")  # behind `heads`; random ones are procedural pictures
+    highlights: bool = False  # of `heads`: gloss, an uneven sky and shadows beside the light of the scene
+    jitter: bool = False  # of `heads`: drawn crops and fields of view, and JPEG
     seed: int = number(0, 0, SEEDS)
     scene: SceneConfig = field(default_factory=SceneConfig)
 

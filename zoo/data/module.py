@@ -66,6 +66,8 @@ class FaceData(LightningDataModule):
             length=c.length if split == "train" else max(1, c.length // 16),
             seed=c.seed,
             background=c.background,
+            highlights=c.highlights,
+            jitter=c.jitter,
         )
 
     def prepare_data(self) -> None:
@@ -197,10 +199,12 @@ def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:
     """Everything on which the rendered heads depend; `VERSION` stands for the model and the code that draws it."""
     from ..heads.dataset import VERSION  # its compiler takes a second to import
 
+    wild = {name: True for name in ("highlights", "jitter") if getattr(config, name)}  # absent: caches keep their names
     return {
         "length": length,
         "seed": config.seed,
         "size": config.size,
         "background": config.background,
         "version": VERSION,
+        **wild,
     }

@@ -121,17 +121,17 @@ class ImageSource(Dataset[dict[str, Any]]):
 
 
 class HeadSource(Dataset[dict[str, Any]]):
-    """The images of the embedded heads without their geometry, see `heads.dataset.HeadDataset`.
+    """The images of the embedded heads without their geometry, under the options of `heads.dataset.HeadDataset`.
 
     Raises:
         DataError: `size` is outside 32..256, or another argument is out of range.
     """
 
-    def __init__(self, split: str, size: int, length: int, seed: int, background: str = "black") -> None:
+    def __init__(self, split: str, **options: Any) -> None:
         from ..heads.dataset import HeadDataset  # its compiler takes a second to import
 
         try:
-            self.heads = HeadDataset(split, size=size, length=length, seed=seed, background=background)
+            self.heads = HeadDataset(split, **options)
         except ValueError as error:
             raise DataError(str(error)) from error
 
@@ -183,6 +183,8 @@ def open_source(
     length: int = 8000,
     seed: int = 0,
     background: str = "black",
+    highlights: bool = False,
+    jitter: bool = False,
 ) -> ImageSource | HeadSource:
     """Open one split of a data set.
 
@@ -198,7 +200,7 @@ def open_source(
         limit: number of images to use, from the first on; by default all.
         length: number of different heads.
         seed: makes the heads.
-        background: what stands behind the heads, see `HeadDataset`.
+        background, highlights, jitter: how the heads are drawn, see `HeadDataset`.
 
     Raises:
         NoSplit: the data set has no images in this split.
@@ -212,7 +214,15 @@ def open_source(
     if limit is not None and limit < 1:
         raise DataError(f"data.limit={limit} leaves no images: use at least 1, or leave it out")
     if name == "heads":
-        return HeadSource(split, size, min(length, limit or length), seed, background)
+        return HeadSource(
+            split,
+            size=size,
+            length=min(length, limit or length),
+            seed=seed,
+            background=background,
+            highlights=highlights,
+            jitter=jitter,
+        )
     chosen = layout(name)
     if root is None:
         raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")

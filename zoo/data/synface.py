@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError
-from ..heads.dataset import Rendering, render_heads
 from ..heads.model import HeadModel
-from ..heads.sampling import SPLITS, sample_heads, sample_lights, sample_poses
+from ..heads.render import Rendering, render_heads
+from ..heads.sampling import sample_heads, sample_lights, sample_poses
 from ..runtime.progress import track
-from .layouts import synface
+from .layouts import SPLITS, synface
 from .pictures import BadImage, decode
 from .store import open_files
 from .transforms import crop_box
@@ -52,9 +52,7 @@ def encode_depth(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask > 0, np.round(value * 255), 0).astype(np.uint8)
 
 
-def write_synface(
-    out: str | Path, n: int, size: int = NATIVE, seed: int = 0, splits: Sequence[str] = tuple(SPLITS)
-) -> Path:
+def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, splits: Sequence[str] = SPLITS) -> Path:
     """Render heads into the layout above. All of it appears at `out` at once, or nothing does.
 
     The same arguments write the same pixels.

@@ -6,13 +6,14 @@ sum of twelve uniform ones minus six, truncated. Nothing here depends on a maths
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .model import HeadModel, Heads
 
-SPLITS = {"train": 0, "val": 1, "test": 2}
+SPLITS = {"train": 0, "val": 1, "test": 2, "sealed": 6}  # at 3, 4 and 5 streams of "sealed" would be those of others
 FOV = 12.0  # degrees
 POSE_PRIOR = {"mean": np.zeros(2), "std": np.array([0.155, 0.3])}  # pitch, yaw in radians
 LIGHT_PRIOR = {
@@ -21,8 +22,8 @@ LIGHT_PRIOR = {
 }  # a, d, dx, dy
 BRIGHTEST = 1.1  # upper end of ambient + diffuse, at which no skin saturates
 
-_HEAD, _POSE, _LIGHT = 0, 1, 2  # separate streams, so that views of one head differ in pose and light only
-BACKGROUND = 9  # a stream after those of all splits
+# Separate streams, so that views of one head differ in pose and light only, and options change nothing else.
+KINDS = HEAD, POSE, LIGHT, BACKGROUND, VIEW, LOOK = 0, 1, 2, 9, 10, 11
 HAIR = np.array(
     [
         [0.085, 0.075, 0.070],
@@ -58,19 +59,32 @@ DARK_SKINS = 3  # the last skins of the model are the dark ones
 def sample_heads(identities: np.ndarray, seed: int, split: str, model: HeadModel) -> Heads:
     """Draw the parameters of the heads with the identity numbers (B,)."""
     k, n = model.components, len(model.skins)
-    rows = [_sample_head(Bits(seed, split, _HEAD, int(i)), k, n) for i in identities]
+    rows = [_sample_head(Bits(seed, split, HEAD, int(i)), k, n) for i in identities]
     return Heads(*(np.array(column, np.float64) for column in zip(*rows, strict=True)))
+
+
+def mean_heads(count: int) -> Heads:
+    """The mean head, `count` times: mean shape, and hair, brows and colours between those of 500 heads of "train"."""
+    return Heads(*(np.repeat(field[None], count, 0) for field in _mean_head()))
+
+
+@cache
+def _mean_head() -> Heads:
+    heads = sample_heads(np.arange(500), 0, "train", HeadModel.load())
+    middle = Heads(*(field.mean(0) for field in heads))
+    # The hairlines of bald heads lie far off, so their mean would be nobody's.
+    return middle._replace(shape=np.zeros_like(middle.shape), hairline=np.asarray(np.median(heads.hairline)))
 
 
 def sample_poses(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """Draw pitch and yaw (B, 2), float64, in radians, truncated at 2.5 standard deviations."""
-    rows = [Bits(seed, split, _POSE, int(i)).normal(2, 2.5) for i in indices]
+    rows = [Bits(seed, split, POSE, int(i)).normal(2, 2.5) for i in indices]
     return np.array(rows).reshape(-1, 2) * POSE_PRIOR["std"] + POSE_PRIOR["mean"]
 
 
 def sample_lights(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """Draw lights (a, d, dx, dy), (B, 4), float64; the diffuse part is lowered so that ambient + diffuse is <= 1.1."""
-    rows = np.array([Bits(seed, split, _LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
+    rows = np.array([Bits(seed, split, LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
     light = rows * np.sqrt(np.diag(LIGHT_PRIOR["cov"])) + LIGHT_PRIOR["mean"]
     light[:, 1] = np.minimum(light[:, 1], 2 * BRIGHTEST - 2 - light[:, 0])
     return light
