@@ -41,7 +41,13 @@ class Registered(NamedTuple):
 
 
 def register(
-    points: Tensor, mask: Tensor, targets: Tensor, normals: Tensor, target_mask: Tensor, camera: Camera
+    points: Tensor,
+    mask: Tensor,
+    targets: Tensor,
+    normals: Tensor,
+    target_mask: Tensor,
+    camera: Camera,
+    crop: Tensor | None = None,
 ) -> Registered:
     """Bring surfaces to their targets.
 
@@ -54,6 +60,8 @@ def register(
         normals: (B or 1, 3, S, S) unit normals of the targets, in that frame.
         target_mask: (B or 1, 1, S, S), 0 or 1, the pixels that are compared.
         camera: the targets' view: field of view, size S and pixel rule.
+        crop: (B, 3) how the targets' pictures were cut out of that view: enlargement about the middle, then shift right
+            and down in pixels. None stands for whole pictures.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -72,6 +80,8 @@ def register(
             place = _nearer(place, moved, targets, normals, target_mask * _inside(inside, at))
             moved = place.apply(_sample(p, at))
         pixels, _depth = view.project(moved.flatten(2).mT)
+        if crop is not None:
+            pixels = (pixels - (s - 1) / 2) * crop[:, None, :1].to(pixels) + (s - 1) / 2 + crop[:, None, 1:].to(pixels)
         at = (at + goal - (pixels / (s - 1) * 2 - 1).view_as(goal)).clamp(-1, 1)
     kept = (target_mask * _inside(inside, at)).sum((1, 2, 3)) > _SLID * target_mask.sum((1, 2, 3))
     place = Similarity(*(x.where(kept.view(-1, *[1] * (x.ndim - 1)), y) for x, y in zip(place, start, strict=True)))

@@ -66,6 +66,7 @@ def errors_by_surface(
     target_normals: Tensor,
     target_mask: Tensor,
     camera: Camera,
+    crop: Tensor | None = None,
 ) -> tuple[ShapeErrors, Registered]:
     """Errors after registration, which finds out where a predicted surface belongs (`zoo.metrics.registration`).
 
@@ -79,6 +80,7 @@ def errors_by_surface(
         target_normals: (B, 3, S, S) unit, true, in the camera's frame.
         target_mask: (B, 1, S, S), 0 or 1, the pixels that are compared; used without erosion.
         camera: of the targets: field of view, size S and pixel rule.
+        crop: how the targets' pictures were cut out of its view, see `register`.
 
     Returns:
         The errors of each image, over the pixels that the surface in place covers, and where it lies.
@@ -86,7 +88,7 @@ def errors_by_surface(
     Raises:
         ValueError: shapes disagree, or normals inside the mask are not unit.
     """
-    found = register(points, mask, targets, target_normals, target_mask, camera)
+    found = register(points, mask, targets, target_normals, target_mask, camera, crop)
     seen, unit = target_mask.bool() & found.seen, F.normalize(found.look_up(normals), dim=1)
     errors = _errors(found.similarity, found.look_up(points), unit, targets, target_normals, seen)
     return errors._replace(seen=seen.sum((1, 2, 3)) / target_mask.bool().sum((1, 2, 3))), found
