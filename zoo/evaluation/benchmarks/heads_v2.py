@@ -131,8 +131,9 @@ class HeadsV2(Benchmark):
         intervals: dict[str, tuple[float, float]] = {}
         notes: list[str] = []
         shown: Tensor | None = None
+        pictures: Tensor | None = None
         if subject != REAL:
-            readers = self._readers(subject, steps)
+            readers, pictures = self._readers(subject, steps)
             for condition, truth in self.truths.items():
                 tail = "" if condition == "plain" else f"_{condition}"
                 with steps.task(f"reading {condition} heads", len(readers)) as advance:
@@ -145,7 +146,8 @@ class HeadsV2(Benchmark):
         for key, values in samples.items():
             figures[key], intervals[key] = figure(values), interval(values)
         if subject == REAL or isinstance(subject, Generator):
-            made, spans = generated_figures(None if isinstance(subject, str) else subject, self.reals, steps)
+            generator = subject if isinstance(subject, Generator) else None
+            made, spans = generated_figures(generator, self.reals, steps, self.options.seed, pictures)
             figures |= made
             intervals |= spans
         row = Row(
@@ -184,14 +186,17 @@ class HeadsV2(Benchmark):
         mean = (100 / EYES * truth.mean_errors).square()
         return total | {"R2": torch.stack([squares, mean], 1)}, first
 
-    def _readers(self, subject: Subject, steps: Steps) -> list[Reader]:
-        """What reads depth off pictures: the method, or probes that have learned from its renderings."""
+    def _readers(self, subject: Subject, steps: Steps) -> tuple[list[Reader], Tensor | None]:
+        """What reads depth off pictures, and the pictures it has learned from.
+
+        That is the method itself, or probes that have learned from its renderings.
+        """
         rules = self.rules
         if isinstance(subject, str):
-            return [self._baseline(subject)]
+            return [self._baseline(subject)], None
         if isinstance(subject, DepthPredictor) or not isinstance(subject, Generator):
             assert callable(subject)
-            return [reader_of(subject)]
+            return [reader_of(subject)], None
         with steps.task("rendering pairs", rules.n_pairs) as advance:
             pairs = render_pairs(subject, rules.n_pairs, size=rules.size, seed=self.options.seed, advance=advance)
         held = len(pairs) // 10
@@ -208,7 +213,7 @@ class HeadsV2(Benchmark):
                     advance=advance,
                 )
             readers.append(reader_of(trained.predict))
-        return readers
+        return readers, pairs.image
 
     def _baseline(self, name: str) -> Reader:
         if name == "constant":

@@ -1,20 +1,168 @@
 """What a generator makes, compared with real heads without any probe: shapes, pictures, and whether views agree."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...generators.base import Generator, Latents
-from ...geometry import Camera
+from ...generators.base import Generator
+from ...geometry import Camera, continued, depth_to_points
 from ...heads.dataset import HeadDataset
 from ...heads.sampling import FOV
+from ...metrics import inception
+from ...metrics.consistency import own_normals, view_consistency
+from ...metrics.distributions import frechet_distance, kernel_distance, precision_recall
 from ...metrics.shapespace import ShapeSpace, shape_figures
+from ...probes.depth import render_pairs
 from ...runtime.progress import Steps
+from ..statistics import LEVEL, interval
 from .protocol import ShapeProtocol
 from .truth import frontal_heads, frontal_mean
 
+Figures = dict[str, float | None]
+Intervals = dict[str, tuple[float, float]]
+_TURN = 0.3  # radians of yaw between the two views of a sample
+_BATCH = 16
+_DRAWS = 100  # of a bootstrap over samples, each of which needs distances between all
+_FACE = (-0.075, 0.055, 0.02)  # the face of the mean head: from chin to hairline, and no further back, in world units
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Real heads with which samples are compared.
+
+    Attributes:
+        rules: The protocol.
+    """
+
+    rules: ShapeProtocol
+
+    @property
+    def camera(self) -> Camera:
+        """The frontal view in which shapes are compared."""
+        return Camera.orbit(fov=FOV, size=self.rules.size)
+
+    @cached_property
+    def space(self) -> ShapeSpace:
+        """The space of shapes, spanned by heads of the train split."""
+        size = self.rules.size
+        mean, inside = frontal_mean(size)
+        region = inside.bool() & face_region(mean, self.camera)
+        real = frontal_heads("train", 0, self.rules.n_real, size)
+        return ShapeSpace.fit(*real, continued(mean, inside > 0), region, self.camera)
+
+    @cached_property
+    def shapes(self) -> Tensor:
+        """Shapes of the real heads that samples are compared with."""
+        return self.space.project(*frontal_heads(self.rules.split, 0, self.rules.n_shapes, self.rules.size), self.camera)
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Their pictures (N, 3, S, S) in [-1, 1], in the condition plain."""
+        return self._images(0)
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """As many other heads, in place of a generator's: their shapes, and pictures (N, 3, S, S)."""
+        n = self.rules.n_shapes
+        return self.space.project(*frontal_heads(self.rules.split, n, n, self.rules.size), self.camera), self._images(n)
+
+    def _images(self, first: int) -> Tensor:
+        n = self.rules.n_shapes
+        heads = HeadDataset(self.rules.split, self.rules.size, first + n)
+        return torch.cat([heads.batch(list(range(i, min(i + 100, first + n))))["image"] for i in range(first, first + n, 100)])
+
+
+def face_region(depth: Tensor, camera: Camera) -> Tensor:
+    """Where the mean head shows its face: (1, 1, S, S) bool."""
+    points = depth_to_points(depth, camera)
+    low, high, back = _FACE
+    return (points[:, 1:2] > low) & (points[:, 1:2] < high) & (1 + points[:, 2:] > back)
+
+
+@torch.no_grad()
+def generated_figures(
+    generator: Generator | None, reals: Reals, steps: Steps, seed: int = 0, pictures: Tensor | None = None
+) -> tuple[Figures, Intervals]:
+    """Figures of what a generator makes, and the 95 % intervals of those that have one.
+
+    Args:
+        generator: What makes samples (psi 1: what it has learned, not its best side); None stands for held-out real
+            heads.
+        reals: What samples are compared with.
+        steps: Where progress is shown.
+        seed: Makes the samples.
+        pictures: (N, 3, S, S) in [-1, 1], samples in the poses and lights of the generator's priors, if there are any.
+    """
+    if generator is None:
+        return _compared(*reals.held_out(), reals)
+    rules, scene = reals.rules, generator.scene
+    latents = generator.latents(rules.n_shapes, seed)
+    front = generator.camera(size=rules.size)
+    with steps.task("rendering shapes", rules.n_shapes) as advance:
+        depth, mask = [], []
+        for start in range(0, rules.n_shapes, _BATCH):
+            render = generator(latents[start : start + _BATCH], front).cpu()
+            assert render.depth is not None  # the benchmark refuses what makes pictures only
+            depth.append(render.depth)
+            mask.append(torch.ones_like(render.depth) if render.mask is None else render.mask)
+            advance(len(render.depth))
+    camera = Camera.orbit(fov=scene.fov, size=rules.size, radius=scene.radius, pixel_centres=front.pixel_centres)
+    shapes = reals.space.project(torch.cat(depth), torch.cat(mask), camera)
+    if pictures is None or len(pictures) < rules.n_shapes:
+        with steps.task("rendering pictures", rules.n_shapes) as advance:
+            pictures = render_pairs(generator, rules.n_shapes, size=rules.size, seed=seed, advance=advance).image
+    figures, intervals = _compared(shapes, pictures[: rules.n_shapes], reals)
+    with steps.task("turning samples", rules.n_turned) as advance:
+        for key, values in _turned(generator, rules, seed, advance).items():
+            if len(values := values[np.isfinite(values)]):
+                figures[key], intervals[key] = float(values.mean()), interval(values)
+    return figures, intervals
+
+
+def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, Intervals]:
+    """Shapes (M, K) and pictures (M, 3, S, S) of samples against those of real heads."""
+    whole = shapes[shapes.isfinite().all(1)]
+    if len(whole) < len(shapes) / 2:
+        raise ValueError("fewer than half of the samples show a head, so their shapes cannot be compared: train longer")
+    found = shape_figures(reals.shapes, whole)
+    figures: Figures = {
+        "shape_FD": found.distance, "coverage": found.coverage, "density": found.density, "spread": found.spread
+    }
+    source = torch.Generator().manual_seed(0)
+    draws = [
+        shape_figures(reals.shapes, whole[torch.randint(len(whole), (len(whole),), generator=source)])
+        for _ in range(_DRAWS)
+    ]
+    intervals: Intervals = {}
+    for key, field in (("shape_FD", "distance"), ("coverage", "coverage"), ("density", "density"), ("spread", "spread")):
+        values = np.array([getattr(draw, field) for draw in draws])
+        # A sample drawn twice adds nothing new, which moves these figures; only the width of the interval is used.
+        low, high = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        intervals[key] = figures[key] + float(low), figures[key] + float(high)  # type: ignore[operator]
+    if inception.available():
+        real, fake = (inception.features(images) for images in (reals.images, pictures))
+        kid = kernel_distance(real, fake)
+        figures |= {"FID": frechet_distance(real, fake), "KID": 1000 * kid.value}
+        intervals["KID"] = 1000 * (kid.value - 1.96 * kid.error), 1000 * (kid.value + 1.96 * kid.error)
+        figures |= precision_recall(real, fake)._asdict()
+    return figures, intervals
+
+
+def _turned(generator: Generator, rules: ShapeProtocol, seed: int, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """How well two views of each sample agree, and a method's normals with its own depth, one number for each sample."""
+    latents = generator.latents(rules.n_turned, seed + 3)
+    views = [generator.camera(yaw, size=rules.size) for yaw in (-_TURN / 2, _TURN / 2)]
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, rules.n_turned, _BATCH):
+        part = latents[start : start + _BATCH]
+        renders = [generator(part, camera).cpu() for camera in views]
+        agreement = view_consistency(*renders, *(camera.to("cpu").expand(len(part)) for camera in views))
+        found.setdefault("consistency", []).append(100 * agreement.colour)
+        found.setdefault("depth_consistency", []).append(1000 * agreement.depth)
+        if renders[0].normal is not None:
+            found.setdefault("own_normals", []).append(own_normals(renders[0], views[0].to("cpu").expand(len(part))))
+        advance(len(part))
+    return {key: torch.cat(parts).double().numpy() for key, parts in found.items()}
