@@ -88,7 +88,7 @@ def errors_by_surface(
     Raises:
         ValueError: shapes disagree, or normals inside the mask are not unit.
     """
-    found = register(points, mask, targets, target_normals, target_mask, camera, crop)
+    found = register(points, mask, targets, target_mask, camera, crop)
     seen, unit = target_mask.bool() & found.seen, F.normalize(found.look_up(normals), dim=1)
     errors = _errors(found.similarity, found.look_up(points), unit, targets, target_normals, seen)
     return errors._replace(seen=seen.sum((1, 2, 3)) / target_mask.bool().sum((1, 2, 3))), found

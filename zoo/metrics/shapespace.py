@@ -1,0 +1,151 @@
+"""A space in which the shapes of heads are points, whatever their pose, size and place.
+
+A head is its frontal depth map. Its surface is registered to the mean head (`zoo.metrics.registration`), and its
+heights over the face region, along the mean head's rays, are projected on the principal components of real heads. The
+norm of what is left over is one more coordinate: shapes that no real head has differ there.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import Camera, depth_to_points
+from .depth import erode
+from .distributions import density_coverage, frechet_distance
+from .registration import register
+
+_BATCH = 50  # heads that are registered together
+
+
+@dataclass(frozen=True)
+class ShapeSpace:
+    """The face region of the mean head and the principal components of real heads over its P pixels, float64.
+
+    Attributes:
+        mean: (1, 1, S, S) depth of the mean head along the optical axis, to which heads are registered; 0 around it.
+        region: (1, 1, S, S) bool, the pixels of the face.
+        camera: the mean head's view.
+        centre: (P,) mean depth of the real heads in place.
+        components: (K, P), orthonormal, by falling variance.
+        unit: root mean square distance of the real heads from `centre`. Coordinates are in this unit, so real heads
+            have a spread of 1.
+    """
+
+    mean: Tensor
+    region: Tensor
+    camera: Camera
+    centre: Tensor
+    components: Tensor
+    unit: float
+
+    @classmethod
+    def fit(
+        cls, depth: Tensor, mask: Tensor, mean: Tensor, region: Tensor, camera: Camera, components: int = 30
+    ) -> "ShapeSpace":
+        """The space of real heads.
+
+        Args:
+            depth: (N, 1, S, S) of real heads from the front, along the optical axis.
+            mask: (N, 1, S, S), 0 or 1, where there is a head.
+            mean: (1, 1, S, S) depth of the mean head, 0 around it. Heads are registered to all of it: the face alone
+                says less about where it is.
+            region: (1, 1, S, S), 0 or 1: the face, some pixels inside the mean head's outline. Nearer to it, pose moves
+                heights more than the person does.
+            camera: of all these maps; one, for only field of view, size and pixel rule count.
+            components: number of principal components, K.
+
+        Raises:
+            ValueError: there are too few heads or pixels for so many components, or a head has no depth.
+        """
+        place = cls(mean, region.bool(), camera, torch.empty(0), torch.empty(0), 1.0)
+        heights = place._heights(depth, mask, camera)
+        if components >= min(heights.shape):
+            raise ValueError(
+                f"{components} components need more than {len(heights)} heads of {heights.shape[1]} pixels"
+            )
+        if not heights.isfinite().all():
+            raise ValueError("a real head has no depth in the face region: check its mask")
+        centre = heights.mean(0)
+        away = heights - centre
+        axes = torch.linalg.eigh(away.T @ away).eigenvectors[:, -components:].flip(1).T
+        return cls(mean, place.region, camera, centre, axes, float(away.square().sum(1).mean().sqrt()))
+
+    def project(self, depth: Tensor, mask: Tensor, camera: Camera) -> Tensor:
+        """Coordinates (N, K + 1) of heads, float64: K components, then the norm of what is left over.
+
+        Holes in the face region, and what turns into view from beyond the outline, are filled with the mean depth of
+        their neighbours, ring by ring. A head with fewer than three valid pixels on the mean head has NaN.
+
+        Args:
+            depth: (N, 1, S, S) from the front, along the optical axis, in any unit. Values that are not finite or not
+                positive count as holes.
+            mask: (N, 1, S, S) opacity; above 0.5 there is a head.
+            camera: of these maps; its field of view may differ from that of the space.
+
+        Raises:
+            ValueError: the maps are not as large as those of the space.
+        """
+        away = self._heights(depth, mask, camera) - self.centre
+        along = away @ self.components.T
+        return torch.cat([along, (away - along @ self.components).norm(dim=1, keepdim=True)], 1) / self.unit
+
+    def _heights(self, depth: Tensor, mask: Tensor, camera: Camera) -> Tensor:
+        """Depth (N, P) of heads in place, along the rays of the face region."""
+        if depth.shape[1:] != self.mean.shape[1:]:
+            raise ValueError(f"depth must be (N, {', '.join(map(str, self.mean.shape[1:]))}), got {tuple(depth.shape)}")
+        target, outline = depth_to_points(self.mean, self.camera), erode(self.mean > 0)
+        heights = []
+        for maps, inside in zip(depth.split(_BATCH), mask.split(_BATCH), strict=True):
+            valid = (inside > 0.5) & maps.isfinite() & (maps > 0)
+            points = depth_to_points(_fill(maps, valid), camera)
+            found = register(points, valid, target, outline, self.camera)
+            in_place = found.similarity.apply(found.look_up(points))
+            heights.append(-in_place[:, 2, self.region[0, 0]])
+        return torch.cat(heights)
+
+
+class ShapeFigures(NamedTuple):
+    """How the shapes of samples differ from those of real heads.
+
+    Attributes:
+        distance: shape FD, the squared Fréchet distance; 0 for the same shapes. Samples that are all the mean face have
+            about 1, for the spread that they lack; a wrong mean face adds its squared distance.
+        density: see `zoo.metrics.distributions.density_coverage`.
+        coverage: see there.
+        spread: root mean square distance from their mean, over that of the real heads.
+    """
+
+    distance: float
+    density: float
+    coverage: float
+    spread: float
+
+
+def shape_figures(real: Tensor, samples: Tensor) -> ShapeFigures:
+    """Compare coordinates from `ShapeSpace.project`: (N, K + 1) of real heads and (M, K + 1) of samples.
+
+    The real heads should not be those that the space was fitted to, for little of these is left over.
+
+    Raises:
+        ValueError: a set is too small, or has NaN.
+    """
+    spreads = [x.var(0).sum().sqrt() for x in (samples, real)]
+    return ShapeFigures(
+        frechet_distance(real, samples), *density_coverage(real, samples), float(spreads[0] / spreads[1])
+    )
+
+
+def _fill(depth: Tensor, valid: Tensor) -> Tensor:
+    """Depth with its holes filled from their rims inwards, each ring with the mean of its neighbours; float64."""
+    known = valid.double()
+    depth = torch.where(valid, depth.double(), 0.0)
+    for _ in range(max(depth.shape[2:])):
+        if known.all():
+            break
+        near = F.avg_pool2d(known, 3, 1, 1)
+        depth = torch.where(known > 0, depth, F.avg_pool2d(depth, 3, 1, 1) / near.clamp_min(1e-9))
+        known = (near > 0).double()
+    return depth
