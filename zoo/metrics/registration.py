@@ -18,6 +18,7 @@ from torch import Tensor
 from ..geometry import Camera
 from .alignment import Similarity, align
 
+_STRIDE = 2  # every which row and column counts in the search for the place
 _STEPS, _LAST = 20, 4  # steps of place and partners together, then of partners alone
 _LONGEST = 0.1  # radians, or logarithm of scale, in one step
 _BLUR = 5  # side in px of the squares over which surfaces are smoothed before their normals are taken
@@ -70,16 +71,26 @@ def register(
     goal = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(b, -1, -1, -1)
     view = Camera(torch.eye(4, dtype=torch.float64, device=p.device)[None], camera.fov, s, camera.pixel_centres)
     start = align(p, targets, valid * wanted)
-    place, at = start, goal
-    for step in range(_STEPS + _LAST):
-        partners, normals, inside = _sample(maps, at).split([3, 3, 1], 1)
-        if step < _STEPS:
-            weight = wanted * (inside > _INSIDE)
-            place = _nearer(place, place.apply(partners), place.turn(normals), targets, weight)
+    place = start
+
+    def nearer_to(goal: Tensor, at: Tensor, partners: Tensor) -> Tensor:
+        """Where to look for the partners of the pixels `goal`, after their projection shows by how much they miss."""
         pixels, _depth = view.project(place.apply(partners).flatten(2).mT)
         if crop is not None:
             pixels = (pixels - (s - 1) / 2) * crop[:, None, :1].to(pixels) + (s - 1) / 2 + crop[:, None, 1:].to(pixels)
-        at = (at + goal - (pixels / (s - 1) * 2 - 1).view_as(goal)).clamp(-1, 1)
+        return (at + goal - (pixels / (s - 1) * 2 - 1).view_as(goal)).clamp(-1, 1)
+
+    # A quarter of the pixels is enough to find the place; then all of them get their partners.
+    coarse, few, counted = goal[:, ::_STRIDE, ::_STRIDE], *(x[:, :, ::_STRIDE, ::_STRIDE] for x in (targets, wanted))
+    at = coarse
+    for _ in range(_STEPS):
+        partners, normals, inside = _sample(maps, at).split([3, 3, 1], 1)
+        place = _nearer(place, place.apply(partners), place.turn(normals), few, counted * (inside > _INSIDE))
+        at = nearer_to(coarse, at, partners)
+    away = F.interpolate((at - coarse).permute(0, 3, 1, 2), (s, s), mode="bilinear").permute(0, 2, 3, 1)
+    at = (goal + away).clamp(-1, 1)
+    for _ in range(_LAST):
+        at = nearer_to(goal, at, _sample(p, at))
     seen = _sample(valid, at) > _INSIDE
     kept = (wanted * seen).sum((1, 2, 3)) > _SLID * wanted.sum((1, 2, 3))
     place = Similarity(*(x.where(kept.view(-1, *[1] * (x.ndim - 1)), y) for x, y in zip(place, start, strict=True)))
