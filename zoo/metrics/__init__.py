@@ -1,4 +1,4 @@
-"""Metrics as torchmetrics classes, which sum over images and processes and average once at the end."""
+"""Formulas, one topic a file; SIDE and MAD as torchmetrics classes, too, which average once over all processes."""
 
 from .depth import MAD, SIDE, angle_per_image, erode, evaluation_mask, side_per_image
 

@@ -2,7 +2,7 @@
 
 `zoo.metrics.alignment` takes pixel x of one map to pixel x of another. That is right only where both show the same
 point of the object there. A head that is turned has its nose at another pixel, and pixel by pixel most of its turn
-looks like another shape: 5 degrees of yaw appear as 1.4. Here the partner of a pixel is where the surface meets the ray
+looks like another shape: 5 degrees of yaw appear as 1.3. Here the partner of a pixel is where the surface meets the ray
 through it once it is in place. Place and partners are searched together.
 
 Steps are Gauss-Newton's on the distance along the ray. How it changes with the place depends on the normals of the
