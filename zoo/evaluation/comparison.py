@@ -102,9 +102,7 @@ def measure(
     return opened, _row(opened, name, only, progress=progress, fresh=fresh)[0]
 
 
-def _row(
-    opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool
-) -> tuple[Row, list[Sheet]]:
+def _row(opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool) -> tuple[Row, list[Sheet]]:
     """A row with its pictures, from disk if it is there; else it is measured, and kept."""
     key = None if opened.data is None else store.key_of(subject, opened.options.seed)
     if key and not fresh and (found := store.find(opened, name, key)):

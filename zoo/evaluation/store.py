@@ -143,7 +143,9 @@ def _read(path: Path, name: str) -> tuple[Row, list[Sheet]]:
     if data.stat().st_size > _MOST:
         raise ConfigError("its pictures are too large")
     with np.load(data, allow_pickle=False) as arrays:
-        samples = {key.partition("/")[2]: arrays[key].astype(np.float64) for key in arrays if key.startswith("samples/")}
+        samples = {
+            key.partition("/")[2]: arrays[key].astype(np.float64) for key in arrays if key.startswith("samples/")
+        }
         sheets = [
             Sheet(
                 sheet["title"],

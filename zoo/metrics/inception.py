@@ -49,6 +49,11 @@ def inception_features(images: Tensor, batch: int = 16) -> Tensor:
     return torch.cat(found).clone()
 
 
+def available() -> bool:
+    """Whether the package of the extra `fid` is installed."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
 def resized(images: Tensor) -> Tensor:
     """Pictures (N, 3, S, S) in [-1, 1] as (N, 3, 299, 299) float32, 0..255, on their device.
 

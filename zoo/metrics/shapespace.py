@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import Camera, depth_to_points
+from ..geometry import Camera, continued, depth_to_points
 from .depth import erode
 from .distributions import density_coverage, frechet_distance
 from .registration import register
@@ -100,7 +99,7 @@ class ShapeSpace:
         heights = []
         for maps, inside in zip(depth.split(_BATCH), mask.split(_BATCH), strict=True):
             valid = (inside > 0.5) & maps.isfinite() & (maps > 0)
-            points = depth_to_points(_fill(maps, valid), camera)
+            points = depth_to_points(continued(maps.double(), valid), camera)
             found = register(points, valid, target, outline, self.camera)
             in_place = found.similarity.apply(found.look_up(points))
             heights.append(-in_place[:, 2, self.region[0, 0]])
@@ -136,16 +135,3 @@ def shape_figures(real: Tensor, samples: Tensor) -> ShapeFigures:
     return ShapeFigures(
         frechet_distance(real, samples), *density_coverage(real, samples), float(spreads[0] / spreads[1])
     )
-
-
-def _fill(depth: Tensor, valid: Tensor) -> Tensor:
-    """Depth with its holes filled from their rims inwards, each ring with the mean of its neighbours; float64."""
-    known = valid.double()
-    depth = torch.where(valid, depth.double(), 0.0)
-    for _ in range(max(depth.shape[2:])):
-        if known.all():
-            break
-        near = F.avg_pool2d(known, 3, 1, 1)
-        depth = torch.where(known > 0, depth, F.avg_pool2d(depth, 3, 1, 1) / near.clamp_min(1e-9))
-        known = (near > 0).double()
-    return depth

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ...generators.base import Generator
-from ...geometry import Camera, continued, depth_to_points
+from ...geometry import Camera, Render, continued, depth_to_points
 from ...heads.dataset import HeadDataset
 from ...heads.sampling import FOV
-from ...metrics import inception
-from ...metrics.consistency import own_normals, view_consistency
+from ...metrics.consistency import own_normals, view_differences
 from ...metrics.distributions import frechet_distance, kernel_distance, precision_recall
+from ...metrics.inception import available, inception_features
 from ...metrics.shapespace import ShapeSpace, shape_figures
 from ...probes.depth import render_pairs
 from ...runtime.progress import Steps
@@ -57,7 +57,9 @@ class Reals:
     @cached_property
     def shapes(self) -> Tensor:
         """Shapes of the real heads that samples are compared with."""
-        return self.space.project(*frontal_heads(self.rules.split, 0, self.rules.n_shapes, self.rules.size), self.camera)
+        return self.space.project(
+            *frontal_heads(self.rules.split, 0, self.rules.n_shapes, self.rules.size), self.camera
+        )
 
     @cached_property
     def images(self) -> Tensor:
@@ -72,7 +74,9 @@ class Reals:
     def _images(self, first: int) -> Tensor:
         n = self.rules.n_shapes
         heads = HeadDataset(self.rules.split, self.rules.size, first + n)
-        return torch.cat([heads.batch(list(range(i, min(i + 100, first + n))))["image"] for i in range(first, first + n, 100)])
+        return torch.cat(
+            [heads.batch(list(range(i, min(i + 100, first + n))))["image"] for i in range(first, first + n, 100)]
+        )
 
 
 def face_region(depth: Tensor, camera: Camera) -> Tensor:
@@ -104,11 +108,10 @@ def generated_figures(
     with steps.task("rendering shapes", rules.n_shapes) as advance:
         depth, mask = [], []
         for start in range(0, rules.n_shapes, _BATCH):
-            render = generator(latents[start : start + _BATCH], front).cpu()
-            assert render.depth is not None  # the benchmark refuses what makes pictures only
-            depth.append(render.depth)
-            mask.append(torch.ones_like(render.depth) if render.mask is None else render.mask)
-            advance(len(render.depth))
+            maps = _maps(generator(latents[start : start + _BATCH], front).cpu())
+            depth.append(maps[1])
+            mask.append(maps[2])
+            advance(len(maps[1]))
     camera = Camera.orbit(fov=scene.fov, size=rules.size, radius=scene.radius, pixel_centres=front.pixel_centres)
     shapes = reals.space.project(torch.cat(depth), torch.cat(mask), camera)
     if pictures is None or len(pictures) < rules.n_shapes:
@@ -129,7 +132,10 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
         raise ValueError("fewer than half of the samples show a head, so their shapes cannot be compared: train longer")
     found = shape_figures(reals.shapes, whole)
     figures: Figures = {
-        "shape_FD": found.distance, "coverage": found.coverage, "density": found.density, "spread": found.spread
+        "shape_FD": found.distance,
+        "coverage": found.coverage,
+        "density": found.density,
+        "spread": found.spread,
     }
     source = torch.Generator().manual_seed(0)
     draws = [
@@ -137,13 +143,18 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
         for _ in range(_DRAWS)
     ]
     intervals: Intervals = {}
-    for key, field in (("shape_FD", "distance"), ("coverage", "coverage"), ("density", "density"), ("spread", "spread")):
+    for key, field in (
+        ("shape_FD", "distance"),
+        ("coverage", "coverage"),
+        ("density", "density"),
+        ("spread", "spread"),
+    ):
         values = np.array([getattr(draw, field) for draw in draws])
         # A sample drawn twice adds nothing new, which moves these figures; only the width of the interval is used.
         low, high = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals[key] = figures[key] + float(low), figures[key] + float(high)  # type: ignore[operator]
-    if inception.available():
-        real, fake = (inception.features(images) for images in (reals.images, pictures))
+    if available():
+        real, fake = (inception_features(images) for images in (reals.images, pictures))
         kid = kernel_distance(real, fake)
         figures |= {"FID": frechet_distance(real, fake), "KID": 1000 * kid.value}
         intervals["KID"] = 1000 * (kid.value - 1.96 * kid.error), 1000 * (kid.value + 1.96 * kid.error)
@@ -151,18 +162,28 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
     return figures, intervals
 
 
-def _turned(generator: Generator, rules: ShapeProtocol, seed: int, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+def _turned(
+    generator: Generator, rules: ShapeProtocol, seed: int, advance: Callable[[int], None]
+) -> dict[str, np.ndarray]:
     """How well two views of each sample agree, and a method's normals with its own depth, one number for each sample."""
     latents = generator.latents(rules.n_turned, seed + 3)
     views = [generator.camera(yaw, size=rules.size) for yaw in (-_TURN / 2, _TURN / 2)]
     found: dict[str, list[Tensor]] = {}
     for start in range(0, rules.n_turned, _BATCH):
         part = latents[start : start + _BATCH]
-        renders = [generator(part, camera).cpu() for camera in views]
-        agreement = view_consistency(*renders, *(camera.to("cpu").expand(len(part)) for camera in views))
+        first, second = (generator(part, camera).cpu() for camera in views)
+        agreement = view_differences(_maps(first), views[0].to("cpu"), _maps(second), views[1].to("cpu"))
         found.setdefault("consistency", []).append(100 * agreement.colour)
         found.setdefault("depth_consistency", []).append(1000 * agreement.depth)
-        if renders[0].normal is not None:
-            found.setdefault("own_normals", []).append(own_normals(renders[0], views[0].to("cpu").expand(len(part))))
+        if first.normal is not None:
+            normals = own_normals(first.normal, *_maps(first)[1:], views[0].to("cpu"))
+            found.setdefault("own_normals", []).append(normals)
         advance(len(part))
     return {key: torch.cat(parts).double().numpy() for key, parts in found.items()}
+
+
+def _maps(render: Render) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour, depth and mask of a render; without a mask everything counts."""
+    assert render.depth is not None
+    mask = torch.ones_like(render.depth) if render.mask is None else render.mask
+    return render.rgb, render.depth, mask

@@ -74,7 +74,9 @@ def errors(reading: Reading, truth: Truth) -> dict[str, Tensor]:
     camera = truth.camera
     found = {
         "SIDE": 100 * side_per_image(reading.depth, truth.depth, truth.mask),
-        "MAD": angle_per_image(depth_to_normal(reading.depth, camera), depth_to_normal(truth.depth, camera), truth.mask),
+        "MAD": angle_per_image(
+            depth_to_normal(reading.depth, camera), depth_to_normal(truth.depth, camera), truth.mask
+        ),
     }
     plain = torch.tensor(PLAIN).expand(len(reading.depth), -1)
     view = plain if reading.view is None else reading.view
