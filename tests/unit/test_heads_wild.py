@@ -13,7 +13,7 @@ from zoo.data.synface import write_synface
 from zoo.data.transforms import to_uint8
 from zoo.errors import DataError
 from zoo.geometry import Camera
-from zoo.heads.dataset import WILD, HeadDataset
+from zoo.heads.dataset import VERSION, WILD, HeadDataset
 from zoo.heads.looks import no_looks, sample_looks
 from zoo.heads.model import HeadModel
 from zoo.heads.render import render_heads
@@ -245,3 +245,21 @@ def test_training_takes_the_same_options():
     keys = [_heads_key(DataConfig(size=32, length=32, **{name: value}), 32) for name, value in WILD.items()]
     assert set(_heads_key(plain, 32)) == {"length", "seed", "size", "background", "version"}  # as before the options
     assert all(key != _heads_key(plain, 32) for key in keys)
+
+
+# Version -> size -> mean of red, green, blue before JPEG; share of the mask; mean depth inside.
+RECORDED = {
+    1: {
+        32: [-0.599037, -0.709933, -0.783187, 0.37793, 0.878109],
+        128: [-0.581959, -0.697389, -0.773756, 0.392426, 0.877847],
+    }
+}
+
+
+def test_pictures_are_those_of_the_version():
+    """As in `test_heads`; the codec has the last word on the picture, so highlights are recorded without jitter."""
+    for size, expected in RECORDED[VERSION].items():
+        image = HeadDataset("train", size, seed=3, highlights=True).batch([0, 7])["image"]
+        moved = HeadDataset("train", size, seed=3, jitter=True).batch([0, 7])
+        found = torch.stack([*image.mean((0, 2, 3)), moved["mask"].mean(), moved["depth"][moved["mask"] > 0].mean()])
+        torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=2e-5, msg=f"{size} px: {found.tolist()}")
