@@ -120,7 +120,7 @@ class HeadsV2(Benchmark):
     @cached_property
     def reals(self) -> Reals:
         """The real heads with which samples are compared."""
-        return Reals.open(self.rules)
+        return Reals(self.rules)
 
     def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
         start = time.perf_counter()
@@ -244,32 +244,37 @@ class HeadsV2(Benchmark):
     def words(self) -> list[str]:
         rules = self.rules
         return [
-            f"{rules.n_test} heads of the split {rules.split!r} at {rules.size} px, each once in the condition plain (a "
-            "black background, the light and the camera of training) and once in the condition wild (backgrounds, "
-            "gloss, skies and shadows, another field of view, enlarged, moved, compressed). No head is seen in training.",
-            "Predicted depth is back-projected by the plain camera and brought to the true surface by the similarity "
-            "that fits best (registration of the surfaces). Pose is the angle of its rotation; shape is the root mean "
-            "square distance that is left, in per cent of the distance between the eyes; normals is the mean angle that "
-            "is left. R2 is 1 - sum e² / sum e², where e below is what is left of the mean head at the true pose: above "
-            "0, a method knows something about this person; 1 is the truth. Albedo is the root mean square error up to "
-            "a factor for each channel; relit is that of the picture under three other lights.",
-            "SIDE and MAD are by the letter of heads-v1, where nothing is aligned: pose moves them more than the person "
-            "does.",
-            "A method with a depth network of its own is scored directly. Any other is scored through depth probes: "
-            f"Unsup3d's encoder-decoder at width {rules.width}, at most {rules.steps} steps of {rules.batch_size} on "
-            f"{rules.n_pairs} pairs that the method renders from its priors (psi 1), until the tenth of them that is "
-            f"held back gets no better. Figures are means over {rules.probes} probes with different seeds.",
-            f"Shape FD is the Fréchet distance between the shapes of {rules.n_shapes} samples (psi 1, from the front) and "
-            f"of as many real heads, in the space of the first 30 principal components of {rules.n_real} others and what "
-            "is left over; coverage and density are those of Naeem et al. (2020) there, spread is the ratio of the root "
-            "mean square distances from the mean. KID and FID compare pictures (InceptionV3, with zoo3d[fid]). "
-            f"Consistency is the difference of colour, and of depth, where two views of each of {rules.n_turned} samples "
-            "show the same point; own normals is the angle between a method's normals and those of its depth.",
-            "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all rows). A "
-            "method is ranked before another where the interval of their difference leaves 0.",
-            "Baselines: constant (a flat map), average (the mean true depth of training images, pixel by pixel), mean "
-            "shape (the mean head at the true pose: it knows the pose and nobody's face), supervised (a probe trained on "
-            "true depth until it got no better), real heads (held-out heads in place of samples).",
+            f"{rules.n_test} heads of the split {rules.split!r} at {rules.size} px, each once in the condition "
+            "plain (a black background, the light and the camera of training) and once in the condition wild "
+            "(backgrounds, gloss, skies and shadows, another field of view, enlarged, moved, compressed). No head"
+            " is seen in training.",
+            "Predicted depth is back-projected by the plain camera and brought to the true surface by the "
+            "similarity that fits best (registration of the surfaces). Pose is the angle of its rotation; shape "
+            "is the root mean square distance that is left, in per cent of the distance between the eyes; normals"
+            " is the mean angle that is left. R2 is 1 - sum e² / sum e², where e below is what is left of the "
+            "mean head at the true pose: above 0, a method knows something about this person; 1 is the truth. "
+            "Albedo is the root mean square error up to a factor for each channel; relit is that of the picture "
+            "under three other lights.",
+            "SIDE and MAD are by the letter of heads-v1, where nothing is aligned: pose moves them more than the "
+            "person does.",
+            "A method with a depth network of its own is scored directly. Any other is scored through depth "
+            f"probes: Unsup3d's encoder-decoder at width {rules.width}, at most {rules.steps} steps of "
+            f"{rules.batch_size} on {rules.n_pairs} pairs that the method renders from its priors (psi 1), until "
+            f"the tenth of them that is held back gets no better. Figures are means over {rules.probes} probes "
+            "with different seeds.",
+            f"Shape FD is the Fréchet distance between the shapes of {rules.n_shapes} samples (psi 1, from the "
+            "front) and of as many real heads, in the space of the first 30 principal components of "
+            f"{rules.n_real} others and what is left over; coverage and density are those of Naeem et al. (2020) "
+            "there, spread is the ratio of the root mean square distances from the mean. KID and FID compare "
+            "pictures (InceptionV3, with zoo3d[fid]). Consistency is the difference of colour, and of depth, "
+            f"where two views of each of {rules.n_turned} samples show the same point; own normals is the angle "
+            "between a method's normals and those of its depth.",
+            "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all "
+            "rows). A method is ranked before another where the interval of their difference leaves 0.",
+            "Baselines: constant (a flat map), average (the mean true depth of training images, pixel by pixel), "
+            "mean shape (the mean head at the true pose: it knows the pose and nobody's face), supervised (a "
+            "probe trained on true depth until it got no better), real heads (held-out heads in place of "
+            "samples).",
         ]
 
     def lead(self, rows: Sequence[Row]) -> str:

@@ -24,6 +24,7 @@ from .truth import frontal_heads, frontal_mean
 
 Figures = dict[str, float | None]
 Intervals = dict[str, tuple[float, float]]
+_SHAPES = {"shape_FD": "distance", "coverage": "coverage", "density": "density", "spread": "spread"}
 _TURN = 0.3  # radians of yaw between the two views of a sample
 _BATCH = 16
 _DRAWS = 100  # of a bootstrap over samples, each of which needs distances between all
@@ -68,8 +69,11 @@ class Reals:
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """As many other heads, in place of a generator's: their shapes, and pictures (N, 3, S, S)."""
-        n = self.rules.n_shapes
-        return self.space.project(*frontal_heads(self.rules.split, n, n, self.rules.size), self.camera), self._images(n)
+        return self._shapes(self.rules.n_shapes), self._images(self.rules.n_shapes)
+
+    def _shapes(self, first: int) -> Tensor:
+        rules = self.rules
+        return self.space.project(*frontal_heads(rules.split, first, rules.n_shapes, rules.size), self.camera)
 
     def _images(self, first: int) -> Tensor:
         n = self.rules.n_shapes
@@ -131,12 +135,7 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
     if len(whole) < len(shapes) / 2:
         raise ValueError("fewer than half of the samples show a head, so their shapes cannot be compared: train longer")
     found = shape_figures(reals.shapes, whole)
-    figures: Figures = {
-        "shape_FD": found.distance,
-        "coverage": found.coverage,
-        "density": found.density,
-        "spread": found.spread,
-    }
+    figures: Figures = {key: getattr(found, field) for key, field in _SHAPES.items()}
     source = torch.Generator().manual_seed(0)
     draws = [
         shape_figures(reals.shapes, whole[torch.randint(len(whole), (len(whole),), generator=source)])
@@ -165,7 +164,7 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
 def _turned(
     generator: Generator, rules: ShapeProtocol, seed: int, advance: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
-    """How well two views of each sample agree, and a method's normals with its own depth, one number for each sample."""
+    """How well two views of each sample agree, and a method's normals with its depth: one number for each sample."""
     latents = generator.latents(rules.n_turned, seed + 3)
     views = [generator.camera(yaw, size=rules.size) for yaw in (-_TURN / 2, _TURN / 2)]
     found: dict[str, list[Tensor]] = {}

@@ -14,7 +14,7 @@ from ...metrics.shape import albedo_error, relighting_error
 from .truth import Truth, surface_of
 
 EYES = 0.0440  # distance between the eyes of the mean head, in world units
-# The three lights (a, d, dx, dy) of relighting: from the left, from the right, from above, brighter than the mean light.
+# The three lights (a, d, dx, dy) of relighting: from the left, from the right, from above.
 LIGHTS = ((-0.3, 0.3, -0.8, 0.1), (-0.3, 0.3, 0.8, 0.1), (-0.3, 0.3, 0.0, 0.8))
 _CHUNK = 50
 
@@ -87,7 +87,7 @@ def errors(reading: Reading, truth: Truth) -> dict[str, Tensor]:
         to_world = truth.to_world.double()
         turned = to_world @ place.similarity.turn(surface.normals).flatten(2)
         true = to_world @ truth.surface.normals.double().flatten(2)
-        own, real = (normals.view_as(surface.normals) for normals in (turned, true))
+        own, real = (maps.view_as(surface.normals) for maps in (turned, true))
         found["albedo"] = albedo_error(reading.albedo, truth.albedo, truth.mask)
         lights = Light(torch.tensor(LIGHTS))
         found["relit"] = relighting_error(reading.albedo, own, truth.albedo, real, truth.mask, lights)

@@ -1,7 +1,7 @@
 """The numbers that fix a test of shape on the embedded heads."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from ...errors import ConfigError
 
@@ -42,7 +42,15 @@ class ShapeProtocol:
 
     def quick(self) -> Self:
         """Fewer heads, samples, probes and steps, for a look in seconds: `heads-v2/quick`."""
-        few = {"n_test": 60, "n_pairs": 200, "probes": 1, "steps": 100, "n_shapes": 100, "n_real": 200, "n_turned": 8}
+        few: dict[str, Any] = {
+            "n_test": 60,
+            "n_pairs": 200,
+            "probes": 1,
+            "steps": 100,
+            "n_shapes": 100,
+            "n_real": 200,
+            "n_turned": 8,
+        }
         return replace(self, name=f"{self.name}/quick", **few)
 
     def but(self, **numbers: int | str) -> Self:
@@ -58,5 +66,6 @@ class ShapeProtocol:
             if isinstance(value, int) and value < (least := 10 if key in ("n_pairs", "n_shapes") else 2):
                 raise ConfigError(f"{key} must be at least {least}, got {value}")
             if value != getattr(self, key):
-                chosen = replace(chosen, name=f"{chosen.name}/{key}={value}", **{key: value})
+                changed: dict[str, Any] = {"name": f"{chosen.name}/{key}={value}", key: value}
+                chosen = replace(chosen, **changed)
         return chosen
