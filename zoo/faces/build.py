@@ -4,7 +4,8 @@
 
 `npm pack @mediapipe/face_mesh@0.4.1657299874` fetches the package. Both networks are TensorFlow Lite files inside one
 of its files. They are FlatBuffers (https://flatbuffers.dev/internals), of which the few fields that hold layers and
-weights are read here. Numbers of fields are those of TensorFlow's `schema.fbs`.
+weights are read here. Numbers of fields are those of TensorFlow's `schema.fbs`. The mean face beside them is a message
+in Protocol Buffers (https://protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from ..runtime.files import atomic_write
-from .blocks import ASSET, Block
+from .blocks import ASSET
 from .detector import BlazeFace
-from .mesh import FaceMesh
+from .mesh import POINTS, FaceMesh
 
 PACKAGE, MEMBER = "@mediapipe/face_mesh@0.4.1657299874", "package/face_mesh_solution_packed_assets.data"
 # Where the file has them, and what they must be.
 MESH = (2495952, 3737848, "c603fa6149219a3e9487dc9abd7a0c24474c77263273d24868378cdf40aa26d1")
+MEAN = (3737848, 3757224, "bdbcda96dfcb7da883da124aaa2c55dee49770d934f0fcc71747f8c21bdc75b4")
 DETECTOR = (3757224, 3986256, "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633")
 _CONV, _DEPTHWISE, _DEQUANTIZE, _PRELU = 3, 4, 6, 54  # TensorFlow Lite's numbers of operators
 
@@ -97,6 +99,43 @@ def read_network(data: bytes) -> tuple[list[Tensor], list[Tensor]]:
     return convolutions, slopes
 
 
+def message(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """Numbers and values of the fields of a message."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = data[at], at + 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        field, kind = divmod(varint(), 8)
+        value: int | float | bytes
+        if kind == 0:
+            value = varint()
+        elif kind == 5:
+            value, at = struct.unpack_from("<f", data, at)[0], at + 4
+        else:  # 2, bytes or a message
+            size = varint()
+            value, at = data[at : at + size], at + size
+        yield field, value
+
+
+def read_mean(data: bytes) -> dict[str, Tensor]:
+    """The mean face: points (468, 3) in cm, to the person's left, up and forwards; and weights (468,) for fits."""
+    fields = [(field, value) for field, value in message(data) if isinstance(value, bytes)]
+    numbers = [value for field, value in message(fields[0][1]) if field == 3]  # x, y, z and a place in the texture
+    weights = torch.zeros(POINTS)
+    for pair in (dict(message(value)) for field, value in fields if field == 2):
+        weights[int(pair[1])] = float(pair[2])
+    return {"points": torch.tensor(numbers).view(POINTS, 5)[:, :3].contiguous(), "weights": weights}
+
+
 def layers(network: BlazeFace | FaceMesh) -> Iterator[nn.Module]:
     """Convolutions and PReLUs of a network in the order in which the published one runs them."""
     if isinstance(network, BlazeFace):
@@ -146,12 +185,14 @@ def build(package: Path, out: Path = ASSET) -> Path:
     with tarfile.open(package) as archive:
         file = archive.extractfile(MEMBER)
         data = file.read() if file else b""
-    tensors: dict[str, Tensor] = {}
-    for prefix, network, (start, end, digest) in (("detector", BlazeFace(), DETECTOR), ("mesh", FaceMesh(), MESH)):
-        part = data[start:end]
+    parts = [data[start:end] for start, end, _ in (MESH, MEAN, DETECTOR)]
+    for part, (start, _, digest) in zip(parts, (MESH, MEAN, DETECTOR), strict=True):
         if hashlib.sha256(part).hexdigest() != digest:
-            raise DataError(f"{package}: not the {prefix} that is needed; use {PACKAGE}")
-        tensors |= {f"{prefix}.{name}": value for name, value in fill(network, part).items()}
+            raise DataError(f"{package}: {MEMBER} differs from byte {start} on; use {PACKAGE}")
+    mesh, mean, detector = parts
+    tensors = {f"mesh.{name}": value for name, value in fill(FaceMesh(), mesh).items()}
+    tensors |= {f"detector.{name}": value for name, value in fill(BlazeFace(), detector).items()}
+    tensors |= {f"mean.{name}": value for name, value in read_mean(mean).items()}
     source = {"source": f"npm {PACKAGE}", "license": "Apache-2.0", "copyright": "Google LLC"}
     return atomic_write(out, save(tensors, source))
 

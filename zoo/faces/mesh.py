@@ -1,6 +1,6 @@
 """The face mesh: 468 points of a face, with depth (Kartynnik et al. 2019).
 
-The network, its weights, the crop and the order of the points are those of MediaPipe's graph `FaceLandmark`, without its
+The network, its weights, the crop and the order of the points are those of MediaPipe's graph `FaceLandmark` without
 attention. Depth is as the network guesses it.
 """
 
@@ -16,6 +16,7 @@ from .crops import checked, cut, face_frames
 from .detector import detect
 
 SIDE, POINTS = 192, 468  # px of the crop that the network sees; points of a face
+_SURE = 0.5  # least score of a face
 _WIDTHS = (16, 16, -32, 32, 32, -64, 64, 64, -128, 128, 128, -128, 128, 128)  # a minus halves the picture
 
 
@@ -25,8 +26,8 @@ class Faces(NamedTuple):
     Attributes:
         points: (B, 468, 3) x right, y down and z away from the viewer, all in pixels; x and y are 0 at the centre of
             the upper left pixel, z at about the middle of the head. NaN where a picture shows no face.
-        scores: (B,) in [0, 1], how sure the network is that there is a face; 0 where none was detected.
-        counts: (B,) int64, faces that were detected.
+        scores: (B,) in [0, 1], how sure the network is that it sees a face; 0 where none was detected.
+        counts: (B,) int64, faces that were detected; 0 where the score is below 0.5.
     """
 
     points: Tensor
@@ -88,6 +89,8 @@ def find_points(pictures: Tensor) -> Faces:
         frames = torch.stack([face_frames(*faces)[_largest(faces[0])] for faces in boxes])
         placed, logits = network()(cut(pictures[seen], frames, SIDE))
         points[seen], scores[seen] = _to_picture(placed, frames), logits.sigmoid()
+    none = scores < _SURE
+    points[none], counts[none] = torch.nan, 0
     return Faces(points, scores, counts)
 
 
