@@ -26,7 +26,7 @@ class Block(nn.Module):
 
     def __init__(self, inner: int, outer: int, stride: int, act: nn.Module) -> None:
         super().__init__()
-        self.stride, self.more = stride, outer - inner
+        self.stride = stride
         self.depthwise = nn.Conv2d(inner, inner, 3, stride, padding=2 - stride, groups=inner)
         self.pointwise = nn.Conv2d(inner, outer, 1)
         self.act = act
@@ -36,9 +36,9 @@ class Block(nn.Module):
         short = x
         if self.stride == 2:
             short, x = F.max_pool2d(x, 2), F.pad(x, (0, 1, 0, 1))
-        if self.more:
-            short = F.pad(short, (0, 0, 0, 0, 0, self.more))
-        return self.act(short + self.pointwise(self.depthwise(x)))
+        out = self.pointwise(self.depthwise(x))
+        out[:, : short.shape[1]] += short
+        return self.act(out)
 
 
 @cache

@@ -60,7 +60,7 @@ class BlazeFace(nn.Module):
 def _blocks(inner: int, widths: tuple[int, ...]) -> nn.Sequential:
     before = (inner, *map(abs, widths))
     pairs = zip(before, widths, strict=False)
-    return nn.Sequential(*(Block(a, abs(b), 1 if b > 0 else 2, nn.ReLU()) for a, b in pairs))
+    return nn.Sequential(*(Block(a, abs(b), 1 if b > 0 else 2, nn.ReLU(inplace=True)) for a, b in pairs))
 
 
 def anchors() -> Tensor:
