@@ -14,6 +14,7 @@ from skimage import data_dir
 from torch import Tensor
 
 from zoo.cli import main as cli
+from zoo.cli.data import Like
 from zoo.config.prior_files import read_prior
 from zoo.data.align import align_photos
 from zoo.data.fit_prior import fit_prior
@@ -153,6 +154,10 @@ def test_a_cut_takes_the_pixels_of_its_frame() -> None:
     assert (cut(picture, beyond, 4)[0, 0, :, 0] == picture[0, 0, 1:5, 0]).all()
 
 
+def test_the_command_knows_every_framing() -> None:
+    assert {like.value for like in Like} == set(FRAMINGS)
+
+
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_faces_are_cut_like_training_images(framing: str, astronaut: Image.Image) -> None:
     tilted = astronaut.rotate(20, Image.Resampling.BICUBIC)
@@ -252,6 +257,8 @@ def test_weights_are_built_from_the_published_package_alone(tmp_path: Path) -> N
         archive.addfile(member, io.BytesIO(bytes(member.size)))
     with pytest.raises(DataError, match=r"differs from byte \d+ on; use @mediapipe/face_mesh@0\.4"):
         build.build(tmp_path / "other.tgz", tmp_path / "faces.safetensors")
+    with pytest.raises(DataError, match=r"nowhere.tgz: cannot be read .*use @mediapipe"):
+        build.build(tmp_path / "nowhere.tgz", tmp_path / "faces.safetensors")
     assert not (tmp_path / "faces.safetensors").exists()
     fields = list(build.message(b"\x08\x96\x01\x1d\x00\x00\x80\x3f\x12\x02\x08\x05"))
     assert fields == [(1, 150), (3, 1.0), (2, b"\x08\x05")]

