@@ -17,10 +17,11 @@ from zoo.editing import inversion, photo
 from zoo.editing.codes import CodeSpace, at, between, mix, truncate
 from zoo.editing.frames import interpolate, light_path, relight, rotate
 from zoo.editing.inversion import invert
-from zoo.editing.photo import find_face, frame_points, read_photo
+from zoo.editing.photo import find_face, frame_points, framing_of, read_photo
 from zoo.editing.problem import Guess, Problem
 from zoo.editing.reconstruction import Reconstruction, fingerprint, read
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
+from zoo.faces.align import HEAD_POINTS, similarity
 from zoo.generators.base import Generator
 from zoo.geometry import Camera, Light
 
@@ -389,13 +390,16 @@ def test_bad_settings_get_one_line(options: dict[str, float]) -> None:
         invert(tiny("stylegan2"), torch.zeros(3, 32, 32), align=False)
 
 
-def test_without_its_packages_alignment_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alignment_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    from zoo.heads.dataset import HeadDataset
+
     monkeypatch.setitem(sys.modules, "dlib", None)
-    photo._detector.cache_clear()
-    with pytest.raises(ZooError, match=r"pip install 'zoo3d\[identity\]'"):
-        invert(tiny("pigan"), torch.zeros(3, 32, 32))
+    generator, head = tiny("pigan"), HeadDataset("val", size=64)[0]["image"]
+    assert read_photo(head, generator).points is not None  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^the tensor: no face found; .*--no-align"):
+        invert(generator, torch.zeros(3, 32, 32))
 
 
 def test_a_cut_brings_the_points_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +414,7 @@ def test_a_cut_brings_the_points_where_they_belong(monkeypatch: pytest.MonkeyPat
     result = read_photo(pixels, generator)
     for yaw, pitch in ((0.0, 0.0), (0.4, -0.2)):
         wanted = frame_points(generator, torch.tensor([[pitch, yaw]]), 129)
-        turn = photo._turn(*(torch.view_as_complex(p.contiguous()) for p in (wanted[0], found)))
+        turn = similarity(*(torch.view_as_complex(p.contiguous()) for p in (wanted[0], found)))
         cut, known, _ = result.cut(wanted, 129)
         p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted[0], found))
         placed = torch.view_as_real((q - q.mean()) / turn + p.mean())  # a similarity cannot bend, so not all three fit
@@ -425,20 +429,21 @@ def test_a_cut_brings_the_points_where_they_belong(monkeypatch: pytest.MonkeyPat
 def test_framings() -> None:
     generator = tiny("pigan")
     pose = torch.tensor([[0.0, 0.0], [0.1, 0.3]])
+    assert framing_of(generator) is None
     celeba = frame_points(generator, pose, 64)
     assert torch.equal(celeba[0], celeba[1])
     # Eyes at (70.745, 112) and (108.237, 112) of 178 x 218 px, of which the middle 142.4 px are kept.
     torch.testing.assert_close(celeba[0, 1], torch.tensor([(108.237 - 89) / 71.2, (112 - 109) / 71.2]))
     generator.card = Card(data="the embedded heads, split train")
+    assert framing_of(generator) == "heads"
     heads = frame_points(generator, pose, 64)
     assert heads[1, :, 0].mean() > heads[0, :, 0].mean() + 0.05  # its own left is on the right of the picture
     camera = Camera.orbit(0.3, 0.1, fov=12.0, size=64)
-    expected = camera.project(torch.tensor([photo.HEAD_POINTS]))[0] / 63 * 2 - 1
+    expected = camera.project(torch.tensor([HEAD_POINTS]))[0] / 63 * 2 - 1
     torch.testing.assert_close(heads[1:], expected)
 
 
 def test_faces_of_heads_lie_where_the_frame_expects_them() -> None:
-    pytest.importorskip("dlib", reason="needs the extra identity")
     from zoo.heads.dataset import HeadDataset
 
     items = HeadDataset("test", size=256).batch(list(range(8)))

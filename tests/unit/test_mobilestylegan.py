@@ -322,6 +322,14 @@ def test_photographs_are_cut_as_ffhq_was(installed: Path, tmp_path: Path, monkey
     Image.fromarray(picture).save(tmp_path / "face.png")
     monkeypatch.setattr(photo, "find_face", lambda image, where: torch.cat([eyes, nose[None]]))
     (found,) = photographs(str(tmp_path / "face.png"), gan, 16, align=True)
+    (by_card,) = photographs(str(tmp_path / "face.png"), gan, 16, align=None)  # the card says FFHQ
+    assert torch.equal(by_card.image, found.image)
+    monkeypatch.setattr(gan, "card", None)
+    (square,) = photographs(str(tmp_path / "face.png"), gan, 16, align=None)
+    assert square.known is not None
+    assert square.known.min() == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(photo, "find_face", lambda image, where: torch.cat([eyes, nose[None]]))
     assert found.image.shape == (1, 3, 32, 32)
     axis = torch.linspace(-1, 1, 32)
     for channel, side in ((0, -0.245), (1, 0.245)):

@@ -19,6 +19,8 @@ for name in names:
     model = zoo.load(name, device="cpu")
     assert model.card.sha256 and model(model.latents(1), model.camera(size=16)).rgb.shape == (1, 3, 16, 16)
 model = zoo.build("shadegan_heads32", hidden_dim=8, layers=1, outward_init=False)
+from zoo.faces.detector import network
+network()  # its weights travel with it
 print(zoo.__version__, len(names))
 """
 

@@ -1,4 +1,4 @@
-"""Commands for images: `heads`, `build-heads`, `check`, `fit-prior`."""
+"""Commands for images: `heads`, `build-heads`, `align`, `check`, `fit-prior`."""
 
 import json
 from enum import StrEnum
@@ -8,6 +8,14 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(help="Make and check images to train on.", rich_markup_mode=None)
+
+
+class Like(StrEnum):
+    """Data sets whose framing photographs can get."""
+
+    heads = "heads"
+    ffhq = "ffhq"
+    celeba = "celeba"
 
 
 class Layout(StrEnum):
@@ -80,6 +88,25 @@ def build_heads(
 
 
 @app.command()
+def align(
+    photos: Annotated[Path, typer.Argument(help="Folder or .zip of photographs of people.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder.")],
+    like: Annotated[Like, typer.Option(help="The data set whose framing the faces get.")] = Like.celeba,
+    size: Annotated[int, typer.Option(help="Side of the written pictures in pixels.", min=8, max=1024)] = 128,
+) -> None:
+    """Find the face on each photograph, and cut it like training images. The exit code is 1 if any has none.
+
+    Example: zoo data align my_photos --like celeba --size 64 --out faces
+    """
+    from ..data.align import align_photos
+
+    written, left_out = align_photos(photos, out, like.value, size)
+    typer.echo(f"{out}: {written} faces, {left_out} pictures left out")
+    if left_out:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     root: Annotated[str, typer.Argument(help="Folder or .zip.")],
     name: Annotated[str, typer.Option(help="Layout: folder, zip, celeba, ffhq, ...")] = "folder",
@@ -104,13 +131,20 @@ def check(
 @app.command("fit-prior")
 def fit_prior(
     samples: Annotated[
-        Path, typer.Argument(help=".csv or .npy, one row for each image: a, d, dx, dy of light; or pitch, yaw of pose.")
+        Path,
+        typer.Argument(
+            help=".csv or .npy, one row for each image: a, d, dx, dy of light; or pitch, yaw of pose. "
+            "Or a folder or .zip of photographs, on which poses are measured."
+        ),
     ],
     out: Annotated[Path, typer.Option(help=".json; for lights also .npz.")],
 ) -> None:
     """Fit the light or pose prior of a data set to lights or poses that were measured on it.
 
-    Example: zoo data fit-prior lights.csv --out light.json
+    \b
+    Examples:
+      zoo data fit-prior lights.csv --out light.json
+      zoo data fit-prior my_photos --out pose.json
     """
     from ..data.fit_prior import fit_prior as fit
     from ..priors import LightPrior

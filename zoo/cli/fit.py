@@ -18,7 +18,10 @@ def run(
     gan: Annotated[str, typer.Option(help="The 2D GAN to learn from: what zoo.load takes.")] = "stylegan2.heads64",
     out: Annotated[Path, typer.Option(help="Folder; the same command continues where it stopped.")] = Path("gan2shape"),
     joint: Annotated[bool, typer.Option("--joint", help="One set of networks for all pictures.")] = False,
-    align: Annotated[bool, typer.Option("--align", help="Find the face first (extra identity).")] = False,
+    align: Annotated[
+        bool | None,
+        typer.Option(help="Find the face first, or not. Default: find it if the GAN shows heads, FFHQ or CelebA."),
+    ] = None,
     psi: Annotated[float, typer.Option(help="Truncation of the pictures of seed:0-3.", min=0, max=2)] = 0.7,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Priors fitted to the lights or poses of a data set, and written to files that a run can take in place of numbers."""
+"""Priors fitted to lights or poses of a data set, and written to files that a run can take in place of numbers."""
 
 import json
 from dataclasses import asdict
@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import DataError
+from ..faces.pose import measure_poses
 from ..priors import LightPrior, PosePrior
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, printable
+from ..runtime.progress import counting
+from .align import faces_in
+from .store import open_files
 
 
 def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
@@ -17,7 +22,8 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
 
     Args:
         samples: a .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch and yaw
-            in radians, both 0 in front. A .pth light prior of the official releases is converted as it is.
+            in radians, both 0 in front. Of a folder or .zip of photographs, the poses of the faces are measured
+            first; those without a face are left out. A .pth light prior of the official releases is converted as it is.
         out: the file to write: a .json, or for lights also a .npz.
 
     Returns:
@@ -28,11 +34,15 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
             ending.
         ConfigError: there are fewer than 2 rows.
     """
-    if Path(samples).suffix in (".pth", ".pt"):
-        published = LightPrior.load(samples)
+    path = Path(samples).expanduser()
+    if path.suffix in (".pth", ".pt"):
+        published = LightPrior.load(path)
         published.save(out)
         return published
-    rows = torch.from_numpy(_rows(Path(samples)))
+    photographs = path.is_dir() or path.suffix.lower() == ".zip"
+    if Path(out).suffix != ".json" and photographs:
+        raise DataError(f"{out}: save a pose prior as .json")  # before minutes of measuring
+    rows = _measured(path) if photographs else torch.from_numpy(_rows(path))
     if rows.shape[1] == 4:
         light = LightPrior.fit(rows)
         light.save(out)
@@ -42,6 +52,16 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
     pose = PosePrior.fit(rows)
     atomic_write(out, json.dumps(asdict(pose), indent=2) + "\n")
     return pose
+
+
+def _measured(root: str | Path) -> Tensor:
+    """Pitch and yaw (N, 2) of the faces on photographs."""
+    files = open_files(root)
+    with counting("measuring poses", len(files.names)) as advance:
+        poses = [measure_poses(face)[:, :2] for _, _, face in faces_in(files, advance) if face is not None]
+    if len(poses) < 2:
+        raise DataError(f"{printable(files.root)}: faces on {len(poses)} of {len(files.names)} pictures; 2 are needed")
+    return torch.cat(poses)
 
 
 def _rows(path: Path) -> np.ndarray:

@@ -67,7 +67,7 @@ def invert(
     Raises:
         ConfigError: `steps`, `size` or `prior` is out of range, or the method has no camera.
         DataError: The photograph cannot be used.
-        ZooError: The packages that `align` needs are missing, or the generator renders nothing but NaN.
+        ZooError: The generator renders nothing but NaN.
     """
     if steps < 1 or not 0 <= prior < math.inf:
         raise ConfigError(f"steps={steps}, prior={prior}: use 1 step or more, and a finite prior of 0 or more")

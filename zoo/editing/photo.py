@@ -2,9 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,29 +14,16 @@ from ..data.pictures import BadImage, Picture, decode
 from ..data.store import read_file
 from ..data.transforms import MIN_SIDE, to_float, to_uint8
 from ..errors import DataError
+from ..faces import align as faces
+from ..faces.align import Framing, find_face, similarity
 from ..generators.base import Generator
 from ..images import resize
-from ..metrics.identity import LANDMARKS, dlib_file, import_dlib
 from ..runtime.files import printable
 
 Source = str | os.PathLike[str] | Picture | Image.Image | np.ndarray | Tensor
 
-# Eyes (the middle of each, beginning on the left of the picture) and the base of the nose, as dlib's five-point
-# predictor finds them.
-#
-# The embedded heads: world coordinates that best fit the points found on 300 training images, mirrored and averaged.
-# An error of 3 px of 256 remains, mostly because people differ.
-HEAD_POINTS = ((-0.0222, 0.0083, 0.0565), (0.0222, 0.0083, 0.0565), (0.0, -0.0259, 0.0723))
-# CelebA's aligned pictures of 178 x 218 px: eyes where its authors place them, the nose at the height that it has on
-# photographs (0.78 eye distances below them); then the papers' crop, the middle 0.8 of the width.
-_CELEBA_PIXELS = ((70.745, 112.0), (108.237, 112.0), (89.491, 141.2))
-_CELEBA_SIDE, _CELEBA_CENTRE = 178 * 0.8, (89.0, 109.0)
-# FFHQ: where the points are found on 28 pictures by a network trained on it, mirrored and averaged. Its authors' rule
-# puts the eyes at a quarter of the frame's half on either side of the middle, and a little above it.
-_FFHQ_POINTS = ((-0.245, -0.042), (0.245, -0.042), (0.0, 0.32))
 _MARGIN = 2  # the canvas is this many times wider than the frame, for turned and shifted cuts
 _FRAME = 256  # side of the frame on the canvas; also the largest side of a canvas that is not aligned
-_SEARCH = 800  # photographs larger than this are searched for faces at this size
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ class Photo:
         if self.points is None:
             return points.new_zeros(len(points))
         p, q = (torch.view_as_complex(x.contiguous()) for x in (points, self.points.expand_as(points)))
-        turn = _turn(p, q)[:, None]
+        turn = similarity(p, q)[:, None]
         rest = (q - q.mean(1, keepdim=True)) / turn - (p - p.mean(1, keepdim=True))
         return torch.view_as_real(rest).square().sum(-1).mean(1)
 
@@ -95,7 +80,7 @@ class Photo:
 def _resample(maps: Tensor, found: Tensor, wanted: Tensor, size: int) -> Tensor:
     """Cut (B, C, S, S) out of maps (1, C, T, T) by the similarity that brings `wanted` (B, 3, 2) closest to `found`."""
     p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, found.expand_as(wanted)))
-    turn = _turn(p, q)
+    turn = similarity(p, q)
     shift = q.mean(1) - turn * p.mean(1)
     axis = torch.linspace(-1, 1, size, device=maps.device)  # "corner": pixel centres on the edge of the frame
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -104,21 +89,18 @@ def _resample(maps: Tensor, found: Tensor, wanted: Tensor, size: int) -> Tensor:
     return F.grid_sample(maps.expand(len(grid), -1, -1, -1), grid, align_corners=True)
 
 
+def framing_of(generator: Generator) -> Framing | None:
+    """Which data set's framing the training images of a generator have; None if its card names none that is known."""
+    data = "" if generator.card is None else generator.card.data.lower()
+    return next((framing for framing in faces.FRAMINGS if framing in data), None)
+
+
 def frame_points(generator: Generator, pose: Tensor, size: int) -> Tensor:
     """Where eyes and nose lie (B, 3, 2), -1..1, on the training images of a generator at poses (B, 2).
 
-    The embedded heads turn about their middle, so their eyes move with the pose; in CelebA and FFHQ they stay in place.
+    A generator of other data takes CelebA's framing; see `zoo.faces.align.frame_points`.
     """
-    data = "" if generator.card is None else generator.card.data.lower()
-    if "heads" in data:
-        camera = generator.camera_at(pose, size)
-        world = torch.tensor(HEAD_POINTS, device=pose.device).expand(len(pose), 3, 3)
-        return camera.project(world)[0] / (size - 1) * 2 - 1
-    if "ffhq" in data:
-        fixed = torch.tensor(_FFHQ_POINTS)
-    else:
-        fixed = (torch.tensor(_CELEBA_PIXELS) - torch.tensor(_CELEBA_CENTRE)) / (_CELEBA_SIDE / 2)
-    return fixed.to(pose.device).expand(len(pose), 3, 2)
+    return faces.frame_points(framing_of(generator) or "celeba", generator.camera_at(pose, size))
 
 
 def read_photo(source: Source, generator: Generator, *, align: bool = True, mask: Source | None = None) -> Photo:
@@ -128,13 +110,12 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
         source: Is a path, a PIL image, a `Picture`, an array (H, W, 3|4) of uint8, or a tensor (3, H, W) or
             (1, 3, H, W) in [-1, 1].
         generator: Says which framing is wanted, see `frame_points`.
-        align: Finds the face (extra `identity`); False takes the largest square in the middle as the frame.
+        align: Finds the face; False takes the largest square in the middle as the frame.
         mask: Is a picture of the same size, white where the object is; by default the alpha channel, if there is one.
             What it leaves out becomes the generator's backdrop.
 
     Raises:
         DataError: The source is no picture or of an unusable size or kind, shows no face, or its mask has another size.
-        ZooError: The packages that `align` needs are missing.
     """
     picture, white = _open(source), generator.scene.white_back
     image, alpha, where = picture.on(white), picture.alpha, picture.where
@@ -158,7 +139,7 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
     middle = torch.zeros(1, 2, device=generator.device)
     wanted = torch.view_as_complex(frame_points(generator, middle, _FRAME)[0].cpu().contiguous())
     points = torch.view_as_complex(found)
-    turn = _turn(wanted, points)
+    turn = similarity(wanted, points)
     centre = points.mean() - turn * wanted.mean()  # of the frame, in pixels of the photograph
     scale = _FRAME / 2 / turn.abs().item()
     half = _FRAME * _MARGIN / 2
@@ -182,12 +163,6 @@ def _photo(parts: list[Image.Image], points: Tensor | None) -> Photo:
     return Photo(to_float(maps[0].permute(2, 0, 1))[None], known, mask[0] if mask else None, points)
 
 
-def _turn(wanted: Tensor, found: Tensor) -> Tensor:
-    """The complex factor (...) of the similarity that brings complex points (..., 3) closest to others (..., 3)."""
-    p, q = wanted - wanted.mean(-1, keepdim=True), found - found.mean(-1, keepdim=True)
-    return (q * p.conj()).sum(-1) / p.abs().square().sum(-1)
-
-
 def _open(source: Source, *, colour: bool = True) -> Picture:
     if isinstance(source, Picture):
         return source
@@ -209,31 +184,3 @@ def _from_tensor(value: Tensor) -> Image.Image:
     if not value.isfinite().all() or value.abs().max() > 1 + 1e-3:
         raise DataError(f"tensor {tuple(value.shape)} has values that are not finite or lie outside [-1, 1]")
     return Image.fromarray(to_uint8(value.detach().cpu()).permute(1, 2, 0).contiguous().numpy())
-
-
-def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
-    """Find eyes and base of the nose of the largest face, (3, 2) in pixels, beginning with the eye on the left.
-
-    Raises:
-        ZooError: The packages of the extra `identity` are missing.
-        DataError: There is no face.
-    """
-    detector, predictor = _detector()
-    scale = max(1.0, max(image.size) / _SEARCH)
-    sides = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))  # a strip keeps one pixel
-    small = image.resize(sides, Image.Resampling.BILINEAR)
-    pixels = np.asarray(small)
-    faces = detector(pixels, 1)
-    if not faces:
-        raise DataError(f"{where}: no face found; crop it to a square around the face and switch alignment off")
-    shape = predictor(pixels, max(faces, key=lambda face: face.area()))
-    five = torch.tensor([[p.x, p.y] for p in shape.parts()], dtype=torch.float32)
-    # Two corners of the eye on the right of the picture, two of the other, the nose.
-    return torch.stack([five[2:4].mean(0), five[:2].mean(0), five[4]]) * scale + (scale - 1) / 2
-
-
-@cache
-def _detector() -> tuple[Any, Any]:
-    needed = ("finding faces", "pip install 'zoo3d[identity]', or switch alignment off")
-    dlib = import_dlib(*needed)
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(dlib_file(LANDMARKS, *needed))

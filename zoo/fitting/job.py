@@ -142,7 +142,7 @@ def run_all(
     job: Job,
     source: str,
     *,
-    align: bool = False,
+    align: bool | None = False,
     psi: float = 0.7,
     advance: Callable[[str, float], None] = lambda what, share: None,
 ) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def run_all(
 
 
 def _run_groups(
-    job: Job, source: str, align: bool, psi: float, advance: Callable[[str, float], None]
+    job: Job, source: str, align: bool | None, psi: float, advance: Callable[[str, float], None]
 ) -> list[dict[str, Any]]:
     pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
     keep_memory()

