@@ -24,6 +24,8 @@ from zoo.data.bfm.write import write_bfm
 from zoo.data.module import FaceData
 from zoo.data.synface import SynfaceDataset, native_fov
 from zoo.errors import DataError, Interrupted, ZooError
+from zoo.evaluation.benchmark import Options
+from zoo.evaluation.benchmarks.bfm import BFM
 from zoo.geometry import Camera, Light
 from zoo.heads.sampling import Bits, sample_lights, sample_poses
 
@@ -298,3 +300,4 @@ def test_the_benchmark_takes_folder_and_zip_and_warns_of_few_images(root: Path, 
     assert rows[0]["SIDE"] == rows[1]["SIDE"] > 0
     assert math.isfinite(rows[0]["MAD"])
     assert rows[0]["notes"] == rows[1]["notes"] == "only 1 test image; below 500, figures are rough"
+    assert "only 1 test image" in " ".join(BFM.open({}, Options(settings={"data_root": root})).words())
