@@ -31,6 +31,7 @@ _NEEDED = {  # the package: what the product imports of it, and the fix
 }
 _FOUNDATIONS = ("numpy", "torch", "torchmetrics", "lightning", "omegaconf", "pyyaml", "numba")  # of most of our modules
 _EXTRAS = {  # the package that is looked for, and the fix
+    "bfm": ("h5py", "pip install 'zoo3d[bfm]'"),
     "hub": ("huggingface_hub", "pip install 'zoo3d[hub]'"),
     "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
     # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.

@@ -72,7 +72,7 @@ def reduced(recipe: str, root: Path) -> list[str]:
     ]
     if isinstance(run.system, AdversarialConfig):
         d = run.system.discriminator.name
-        levels = int(math.log2(run.generator.get("patch_size", side))) - {"patch": 2, "style": 1}.get(d, 0)
+        levels = int(math.log2(run.generator.get("patch_size", side))) - {"patch": 2, "style": 1, "plain": 1}.get(d, 0)
         out.append(f"system.discriminator.channels={[8] * levels}")
     end = run.system.clock(1000 * run.trainer.max_kimg) / 1000
     return [*out, f"system.stages={json.dumps(stages)}", f"system.start_kimg={end}", f"out={root / 'runs'}",

@@ -13,8 +13,11 @@ import torch
 from PIL import Image
 
 import zoo
+from tests.bfm_files import FORMATS, write_model
 from tests.tiny import TINY_GAN2SHAPE
 from zoo.cli import main as cli
+from zoo.data.bfm.write import write_bfm
+from zoo.data.synface import SynfaceDataset
 from zoo.editing import frames
 from zoo.errors import ConfigError, Interrupted, WeightsError
 from zoo.evaluation.benchmark import Row, Subject
@@ -28,6 +31,7 @@ from zoo.fitting import job as instances
 from zoo.fitting import views as instance_views
 from zoo.fitting.fit import score
 from zoo.fitting.runs import FinishedRun, labels, read_run, stage_means
+from zoo.fitting.subjects import photographs
 from zoo.heads.dataset import HeadDataset
 from zoo.probes.depth import Pairs, average_depth
 from zoo.probes.pose import PoseProbe, train_pose_probe
@@ -361,3 +365,45 @@ def test_rotating_a_2d_gan(
     assert "without a camera" in failed(capsys, "rotate", gan, "--by", "camera")
     assert "--pitch 0.1" in failed(capsys, "rotate", gan, "--pitch", "0.1")
     assert "is no 2D GAN" in failed(capsys, "rotate", "pigan", "--by", "sefa")
+
+
+# ---------------------------------------------------------------- pictures of BFM
+
+
+@pytest.fixture(scope="module")
+def bfm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("bfm")
+    write_bfm(place / "set", write_model(place, FORMATS[0]), n=16, size=96, background="black", progress=False)
+    return place / "set"
+
+
+def test_runs_over_bfm_are_compared_as_those_over_heads(bfm: Path, gan: str, tmp_path: Path) -> None:
+    opened = instances.open_job("gan2shape", [*TINY, "data=synface", f"data.root={bfm}"], gan, tmp_path / "run", {})
+    instances.run_all(opened, "bfm:1")
+    run = read_run(tmp_path / "run")
+    found = side_by_side([run], data_root=bfm, n_pairs=4)  # type: ignore[arg-type]
+    average, fitted = map(plain, found.rows)
+    assert found.benchmark.protocol == "instances-bfm-v1/n_pairs=4/size=32"
+    assert (average.n, fitted.n, found.benchmark.rules.fov) == (1, 1, 10)  # type: ignore[attr-defined]
+    subject, truth = run.pictures[0].subject(), SynfaceDataset(bfm, size=SIZE)[1]
+    assert subject.depth is not None
+    assert torch.equal(subject.depth[0], truth["depth"])
+    again = score([subject], run.pictures[0].depths(SIZE)[-1:], 10.0)
+    assert again["SIDE"] == pytest.approx(run.pictures[0].SIDE[-1], rel=1e-5)
+    assert "synface folder" in " ".join(found.benchmark.words())
+    with pytest.raises(ConfigError, match=r"give data\.root=DIR"):
+        side_by_side([run])
+    with pytest.raises(ConfigError, match=r"bfm:7 does not exist; the test split of .* has 0 to 1"):
+        instances.run_all(opened, "bfm:7")
+    with pytest.raises(ConfigError, match=r"bfm:0 needs data=synface data\.root=DIR"):
+        instances.run_all(instances.open_job("gan2shape", TINY, gan, tmp_path / "other", {}), "bfm:0")
+
+
+def test_a_gan_of_whole_pictures_is_shown_whole_pictures(bfm: Path, gan: str) -> None:
+    network: Any = zoo.load(gan)
+    model: Any = zoo.build("gan2shape", size=SIZE, nf=4, zdim=4, groups=2, encoder_nf=2, gan_crop=[256, 170])
+    (whole,), (cut,) = (photographs("bfm:0", network, SIZE, root=str(bfm), whole=whole) for whole in (True, False))
+    seen, truth = model.as_seen(whole.image), SynfaceDataset(bfm, size=SIZE)[0]
+    assert torch.equal(cut.image[0], truth["image"])
+    inside = truth["mask"] > 0
+    assert (seen[0] - truth["image"]).abs().mean() < 0.05 < (whole.image[0] - truth["image"]).abs()[:, inside[0]].mean()

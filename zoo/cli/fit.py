@@ -13,7 +13,9 @@ from .options import Overrides
 
 def run(
     recipe: Annotated[str, typer.Argument(help="gan2shape, one of its recipes, or a YAML file.")],
-    source: Annotated[str, typer.Argument(help="A picture, a folder, heads:0-3 (with true depth) or seed:0-3.")],
+    source: Annotated[
+        str, typer.Argument(help="A picture, a folder, seed:0-3; with true depth heads:0-3, and bfm:0-3 of data.root.")
+    ],
     overrides: Overrides = None,
     gan: Annotated[str, typer.Option(help="The 2D GAN to learn from: what zoo.load takes.")] = "stylegan2.heads64",
     out: Annotated[Path, typer.Option(help="Folder; the same command continues where it stopped.")] = Path("gan2shape"),
@@ -31,6 +33,7 @@ def run(
     Examples:
       zoo run gan2shape photo.jpg --gan stylegan2.heads64 --out photo
       zoo run gan2shape heads:0-19 --gan stylegan2.heads64 --out heads
+      zoo run gan2shape_synface bfm:0-19 --gan file:my_gan --out bfm data.root=my_bfm
     """
     from ..fitting.job import open_job, run_all
     from ..runtime.progress import LogLines, make_bar

@@ -82,7 +82,7 @@ def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, sp
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     part.chmod(0o755)
-    counts = {split: n if split == "train" else max(1, n // 8) for split in splits}
+    counts = split_counts(n, splits)
     starts = [(split, start) for split, count in counts.items() for start in range(0, count, CHUNK)]
     try:
         for split, start in track(starts, "rendering"):
@@ -97,13 +97,25 @@ def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, sp
     return out
 
 
-def _render(indices: np.ndarray, size: int, seed: int, split: str) -> Rendering:
+def split_counts(n: int, splits: Sequence[str]) -> dict[str, int]:
+    """Images in each split: `n` for "train", and an eighth of it, at least one, for each other."""
+    return {split: n if split == "train" else max(1, n // 8) for split in splits}
+
+
+def native_fov(size: int) -> float:
+    """Field of view in degrees of whole pictures with `size` pixels per side.
+
+    The first and last pixel of the cut then look along the edges of the benchmark's camera.
+    """
     crop = round(size * CROP / NATIVE)
-    # The first and last pixel of the cut look along the edges of the benchmark's camera.
     half_width = math.tan(math.radians(CROP_FOV / 2)) * (size - 1) / (crop - 1)
-    fov = round(math.degrees(2 * math.atan(half_width)), 9)
+    return round(math.degrees(2 * math.atan(half_width)), 9)
+
+
+def _render(indices: np.ndarray, size: int, seed: int, split: str) -> Rendering:
     heads = sample_heads(indices, seed, split, HeadModel.load())
-    return render_heads(heads, sample_poses(indices, seed, split), sample_lights(indices, seed, split), size, fov)
+    poses, lights = sample_poses(indices, seed, split), sample_lights(indices, seed, split)
+    return render_heads(heads, poses, lights, size, native_fov(size))
 
 
 def _write_images(folder: Path, indices: np.ndarray, rendered: Rendering) -> None:

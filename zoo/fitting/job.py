@@ -171,7 +171,9 @@ def run_all(
 def _run_groups(
     job: Job, source: str, align: bool | None, psi: float, advance: Callable[[str, float], None]
 ) -> list[dict[str, Any]]:
-    pictures = photographs(source, job.gan, job.run.generator["size"], align=align, psi=psi)
+    own, data = job.run.generator, job.run.data
+    root = data.root if data.name == "synface" else None
+    pictures = photographs(source, job.gan, own["size"], align=align, psi=psi, root=root, whole=bool(own["gan_crop"]))
     keep_memory()
     groups = [pictures] if job.joint else [[picture] for picture in pictures]
     results: list[dict[str, Any]] = []

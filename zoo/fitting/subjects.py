@@ -11,6 +11,8 @@ from torch import Tensor
 from ..config.schemas import InstanceConfig
 from ..data.pictures import Picture, decode
 from ..data.store import open_files, read_file, topmost
+from ..data.synface import SynfaceDataset
+from ..data.transforms import load_image, to_float
 from ..editing.photo import frame_points, framing_of, read_photo
 from ..errors import ConfigError, DataError
 from ..generators.base import Latents, PictureGAN
@@ -50,18 +52,28 @@ class Photograph:
 
 
 def photographs(
-    source: str, gan: PictureGAN, size: int, *, align: bool | None = False, psi: float = 0.7
+    source: str,
+    gan: PictureGAN,
+    size: int,
+    *,
+    align: bool | None = False,
+    psi: float = 0.7,
+    root: str | None = None,
+    whole: bool = False,
 ) -> list[Photograph]:
     """Read the pictures of a source.
 
     Args:
-        source: Names a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth), or
-            "seed:0-3" (the GAN's own pictures).
+        source: Names a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth),
+            "bfm:0-3" (images of the test split in a folder in the layout of synface, with true depth), or "seed:0-3"
+            (the GAN's own pictures).
         gan: Says in which framing and size they are wanted.
         size: Is the side of the networks' images, which is that of the true depth.
         align: Finds the face and cuts it as the GAN's training images were cut; else the middle square is taken. None
             finds it if the GAN's card names a data set whose framing is known.
         psi: Truncates the GAN's own pictures.
+        root: Is the folder or zip of "bfm:0-3".
+        whole: Says that the GAN draws the whole pictures of "bfm:0-3"; else what the benchmark cuts out of them.
 
     Raises:
         ConfigError: There is no such source.
@@ -70,11 +82,13 @@ def photographs(
     kind, _, numbers = source.partition(":")
     if kind == "heads":
         return _heads(_numbers(source, numbers), gan, size)
+    if kind == "bfm":
+        return _bfm(_numbers(source, numbers), gan, size, root, whole)
     if kind == "seed":
         return _drawn(_numbers(source, numbers), gan, psi)
     path = Path(source).expanduser()
     if not path.exists():
-        raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3 or seed:0-3")
+        raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
     side = gan.config.size
     align = framing_of(gan) is not None if align is None else align
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
@@ -117,6 +131,23 @@ def _heads(numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
     seen, true = large.batch(numbers), small.batch(numbers)
     parts = zip(numbers, *(x.split(1) for x in (seen["image"], true["depth"], true["mask"])), strict=True)
     return [Photograph(f"head{i:04d}", image, depth=depth, inside=mask > 0.5) for i, image, depth, mask in parts]
+
+
+def _bfm(numbers: list[int], gan: PictureGAN, size: int, root: str | None, whole: bool) -> list[Photograph]:
+    if not root:
+        raise ConfigError(f"bfm:{numbers[0]} needs data=synface data.root=DIR, a folder or zip in that layout")
+    true, seen = (SynfaceDataset(root, size=side) for side in (size, gan.config.size))
+    if numbers[-1] >= len(true):
+        raise ConfigError(f"bfm:{numbers[-1]} does not exist; the test split of {root} has 0 to {len(true) - 1}")
+    out = []
+    for i in numbers:
+        item, name = true[i], true.images[i]
+        image = seen[i]["image"]
+        if whole:
+            image = to_float(load_image(true.files.read(name), true.files.where(name), gan.config.size))
+        depth, inside = item["depth"][None], item["mask"][None] > 0.5
+        out.append(Photograph(f"bfm{i:04d}", image[None], depth=depth, inside=inside))
+    return out
 
 
 @torch.no_grad()

@@ -1,19 +1,21 @@
 """Depth against Unsup3d's synface images on your disk: SIDE and MAD."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 from ...data.synface import SynfaceDataset
 from ...errors import ConfigError
 from ...output.pages import Published
 from ...probes.depth import Pairs
-from ..benchmark import Options, Subject
+from ...runtime.progress import Steps
+from ..benchmark import Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
 from ..depth.benchmark import DepthBenchmark, pairs_of, spread
 from ..depth.protocol import DepthProtocol
 
 SETTINGS = {
-    "data.root=DIR": "folder in the layout of synface; needed",
+    "data.root=DIR": "folder or zip in the layout of synface, which zoo data bfm writes; needed",
     "n_test=N": "number of test images",
     "n_pairs=N": "number of training pairs",
     "on_error=WORD": "stop at an image that cannot be read, or skip it, which the row says; default stop",
@@ -40,11 +42,25 @@ class BFM(DepthBenchmark):
     def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
         if not options.settings.get("data_root"):
             raise ConfigError(
-                "benchmark 'bfm' reads Unsup3d's synface folder from disk: give data.root=DIR, in Python data_root"
+                "benchmark 'bfm' reads Unsup3d's synface folder from disk: give data.root=DIR, in Python data_root "
+                "(zoo data bfm --help: from your own file of the Basel Face Model)"
             )
         if (chosen := options.settings.get("on_error", "stop")) not in ("stop", "skip"):
             raise ConfigError(f"on_error={chosen}: use stop or skip")
         return super().open(subjects, options)
+
+    def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        row, pictures = super().row(name, subject, steps)
+        return replace(row, notes=[*row.notes, *self._few]), pictures
+
+    def words(self) -> list[str]:
+        return [*super().words(), *(f"This page has {note}." for note in self._few)]
+
+    @property
+    def _few(self) -> list[str]:
+        n = len(self.test) if self.options.settings.get("data_root") else self.rules.n_test
+        enough = self.standard.n_test
+        return [] if n >= enough else [f"only {n} test image{'s' * (n > 1)}; below {enough}, figures are rough"]
 
     def true_pairs(self, split: str, n: int) -> Pairs:
         settings = self.options.settings

@@ -1,4 +1,4 @@
-"""Folders of zoo run over the same heads, side by side: shape after each stage.
+"""Folders of zoo run over the same pictures, side by side: shape after each stage.
 
 This compares switches (initial shape, symmetry, stages). Each run was scored while it was fitted.
 """
@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 import torch
 
+from ...data.synface import SynfaceDataset
 from ...errors import ConfigError, WeightsError
 from ...fitting.runs import FinishedRun, stage_means
 from ...generators.base import Generator
@@ -20,11 +21,15 @@ from ...probes.depth import Pairs
 from ...runtime.progress import Steps
 from ..benchmark import Column, Kind, Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
-from ..depth.benchmark import need_depth
+from ..depth.benchmark import need_depth, pairs_of, spread
 from ..depth.protocol import Scored
+from .bfm import BFM
 from .heads import Heads
 
-SETTINGS = {"n_pairs=N": "number of training pairs"}
+SETTINGS = {
+    "n_pairs=N": "number of training pairs",
+    "data.root=DIR": "folder or zip of runs over bfm:0-19, whose train split gives the row average",
+}
 SHOWN = 6
 _LONGEST = 60  # characters of a changed setting
 
@@ -35,6 +40,7 @@ class Instances(Heads):
 
     Attributes:
         pictures: What all runs were fitted to, with true depth.
+        on_bfm: Whether they are of a folder in the layout of synface, and not embedded heads.
     """
 
     title = "Shape of single pictures"
@@ -51,29 +57,42 @@ class Instances(Heads):
     )
 
     pictures: Pairs
+    on_bfm: bool = False
 
     @classmethod
     def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
         """Read the pictures of the runs.
 
         Raises:
-            ConfigError: No run; pictures without true depth; runs over different pictures; a model without depth.
+            ConfigError: No run; pictures without true depth; runs over different pictures; a model without depth; a
+                folder that is needed and not given.
             WeightsError: Files are damaged.
         """
         need_depth(subjects)
         runs = {name: subject for name, subject in subjects.items() if isinstance(subject, FinishedRun)}
         pictures = _pairs(list(runs.values()))
-        rules = cls.standard.quick() if options.quick else cls.standard
-        rules = rules.but(**options.settings, size=pictures.image.shape[-1])
+        first = next(iter(runs.values()))
+        on_bfm = first.pictures[0].name.startswith("bfm")
+        if on_bfm and "average" in subjects and not options.settings.get("data_root"):
+            raise ConfigError(f"{first.folder}: give data.root=DIR, the folder of its bfm:..., for the row average")
+        standard = replace(BFM.standard, name="instances-bfm-v1") if on_bfm else cls.standard
+        rules = standard.quick() if options.quick else standard
+        numbers = {key: value for key, value in options.settings.items() if key == "n_pairs"}
+        rules = rules.but(**numbers, size=pictures.image.shape[-1])
         others = {name: subject for name, subject in subjects.items() if name not in runs}
-        return cls(replace(rules, n_test=len(pictures)), others | runs, options, pictures)
+        return cls(replace(rules, n_test=len(pictures)), others | runs, options, pictures, on_bfm)
 
     @classmethod
     def suits(cls, method: type[Generator]) -> bool:
         return False  # runs are on the user's disk, and weights alone are no comparison of runs
 
     def true_pairs(self, split: str, n: int) -> Pairs:
-        return self.pictures if split == "test" else super().true_pairs(split, n)
+        if split == "test":
+            return self.pictures
+        if not self.on_bfm:
+            return super().true_pairs(split, n)
+        images = SynfaceDataset(self.options.settings["data_root"], split=split, size=self.rules.size)
+        return pairs_of(images.items(spread(len(images), n)))
 
     @property
     def _first(self) -> FinishedRun:
@@ -124,12 +143,15 @@ class Instances(Heads):
 
     def words(self) -> list[str]:
         rules = self.rules
+        split, like = (
+            ("test split of a synface folder", "bfm-v1") if self.on_bfm else ("embedded test split", "heads-v1")
+        )
         return [
-            f"The same {rules.n_test} images of the embedded test split at {rules.size} px. Each run was fitted to "
+            f"The same {rules.n_test} images of the {split} at {rules.size} px. Each run was fitted to "
             "them one by one, or jointly, and scored after each stage; the first figure is the shape that it started "
             "from.",
             "SIDE is the standard deviation of log recovered depth minus log true depth; MAD is the mean angle between "
-            f"the normals of both, at a field of view of {rules.fov:g} degrees. Both as in heads-v1: pixels of the "
+            f"the normals of both, at a field of view of {rules.fov:g} degrees. Both as in {like}: pixels of the "
             "true foreground count, eroded by one pixel. After the plus-minus sign stands the standard error of the "
             "mean of the last stage. Change is the difference from the first run at the last stage; its standard error "
             "is that of differences picture by picture.",
