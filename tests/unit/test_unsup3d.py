@@ -11,9 +11,8 @@ from zoo.config.schemas import PoseConfig, SceneConfig
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
 from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig
-from zoo.geometry import continued
 from zoo.generators.unsup3d_terms import pose_loss, rigid_loss
-from zoo.geometry import Light
+from zoo.geometry import Light, continued
 
 
 def tiny(**options: object) -> Unsup3D:
