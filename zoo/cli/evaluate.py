@@ -13,6 +13,7 @@ from .options import Json, watched
 
 Benchmark = Annotated[str, typer.Option(help=f"{', '.join(benchmarks.names())}; see below.")]
 GUIDE = f"\b\n{benchmarks.guide()}"  # below the help of both commands
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what is on disk from earlier.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a look in seconds, under its own name.")]
 
 
@@ -22,6 +23,7 @@ def evaluate(
     benchmark: Benchmark = "heads",
     quick: Quick = False,
     seed: Annotated[int, typer.Option(help="Seed of the probe: order and first weights.")] = 0,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Score one method, by default with SIDE (depth, x 1e-2) and MAD (normals, degrees).
@@ -32,7 +34,7 @@ def evaluate(
     from ..evaluation.scores import score
 
     own = _settings(benchmark, settings or [])
-    opened, row = score(name, benchmark, quick=quick, seed=seed, progress=watched(as_json), **own)
+    opened, row = score(name, benchmark, quick=quick, seed=seed, fresh=fresh, progress=watched(as_json), **own)
     if as_json:
         typer.echo(json.dumps(row.as_dict()))
     else:
@@ -47,6 +49,7 @@ def compare(
     benchmark: Benchmark = "heads",
     quick: Quick = False,
     seed: Annotated[int, typer.Option(help="Seed of the probes: order and first weights.")] = 0,
+    fresh: Fresh = False,
     out: Annotated[
         Path | None, typer.Option(help="HTML report. Default: compare-<benchmark>.html, or none with --json.")
     ] = None,
@@ -54,7 +57,8 @@ def compare(
 ) -> None:
     """Compare methods and baselines under one protocol: a table and an HTML report.
 
-    Ctrl-C ends the comparison and keeps the rows that are finished.
+    Rows are kept on disk as they are finished, and those of shipped weights come with zoo: what is there is not
+    measured again, so a comparison that was ended or killed goes on where it was.
 
     \b
     Examples:
@@ -70,7 +74,7 @@ def compare(
     given = names or []
     own = _settings(benchmark, [g for g in given if "=" in g])
     subjects = named([g for g in given if "=" not in g], benchmark)
-    result = run(subjects, benchmark, quick=quick, seed=seed, progress=watched(as_json), **own)
+    result = run(subjects, benchmark, quick=quick, seed=seed, fresh=fresh, progress=watched(as_json), **own)
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in result.rows]))
     else:

@@ -14,7 +14,7 @@ from ..output.strips import Sheet
 from ..runtime.progress import Steps
 
 Subject = str | Generator | FinishedRun | Callable[..., Any]  # what gets a row; a string is the name of a baseline
-Figure = float | Sequence[float] | Sequence[str] | None
+Figure = float | str | Sequence[float] | Sequence[str] | None
 Kind = Literal["baseline", "model"]
 Pictures = Callable[[], list[Sheet]]  # draws the sheets of a row: only those who look at them pay for them
 
@@ -93,8 +93,8 @@ class Column:
         Stages are joined by arrows, and what is missing is empty.
         """
         value, spread = values.get(self.key), values.get(self.spread)
-        if value is None:
-            return ""
+        if value is None or isinstance(value, str):
+            return value or ""
         if ends := values.get("intervals", {}).get(self.key):
             spread = (ends[1] - ends[0]) / 2
         parts = value if isinstance(value, Sequence) else [value]
@@ -185,6 +185,10 @@ class Benchmark(ABC):
             subject: What is measured.
             steps: Where progress is shown.
         """
+
+    def ranked(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what only all of them together can say, such as ranks."""
+        return list(rows)
 
     @abstractmethod
     def words(self) -> list[str]:

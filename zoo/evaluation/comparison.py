@@ -76,7 +76,7 @@ def compare(
             row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh)
             rows.append(row)
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return Comparison(opened, rows, sheets, command, complete=len(rows) == len(opened.subjects))
+    return Comparison(opened, opened.ranked(rows), sheets, command, complete=len(rows) == len(opened.subjects))
 
 
 def measure(

@@ -2,7 +2,8 @@
 
 A row is `<protocol>/<key>.json` (figures, intervals, and how it was made) beside `<key>.npz` (what intervals are made
 of, and the pictures). The key is the name of a baseline, or the first 12 digits of the SHA-256 of a generator's
-configuration and weights. Rows of shipped weights are shipped; new ones go to the cache folder, under `results`.
+configuration and weights. Rows of shipped weights are shipped; new ones go to `$ZOO_RESULTS`, or to `results` in the
+cache folder.
 """
 
 import datetime
@@ -54,8 +55,8 @@ def key_of(subject: Subject, seed: int) -> str | None:
 
 
 def own() -> Path:
-    """The folder of the rows that were measured on this machine."""
-    return resources.cache() / "results"
+    """The folder of the rows that were measured on this machine: `$ZOO_RESULTS`, else `results` in the cache."""
+    return Path(os.environ.get("ZOO_RESULTS") or resources.cache() / "results")
 
 
 def folder_of(benchmark: Benchmark) -> str:

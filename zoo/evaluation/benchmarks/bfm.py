@@ -1,7 +1,9 @@
 """Depth against Unsup3d's synface images on your disk: SIDE and MAD."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 from ...data.synface import SynfaceDataset
@@ -61,6 +63,15 @@ class BFM(DepthBenchmark):
         n = len(self.test) if self.options.settings.get("data_root") else self.rules.n_test
         enough = self.standard.n_test
         return [] if n >= enough else [f"only {n} test image{'s' * (n > 1)}; below {enough}, figures are rough"]
+
+    @property
+    def data(self) -> str | None:
+        """Eight digits that change with the names and sizes of the files."""
+        settings = self.options.settings
+        root = Path(settings["data_root"]).expanduser()
+        files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        listed = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
+        return hashlib.sha256(repr([listed, settings.get("on_error")]).encode()).hexdigest()[:8]
 
     def true_pairs(self, split: str, n: int) -> Pairs:
         settings = self.options.settings

@@ -1,18 +1,51 @@
 """Depth against the embedded heads: SIDE and MAD."""
 
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...geometry import continued
 from ...heads.dataset import HeadDataset
+from ...heads.render import render_heads
+from ...heads.sampling import mean_heads, sample_poses
 from ...probes.depth import Pairs
+from ...runtime.progress import Steps
+from ..benchmark import Subject
 from ..depth.benchmark import DepthBenchmark, pairs_of, spread
 from ..depth.protocol import DepthProtocol
 
+MEAN = "mean shape"
 SETTINGS = {"n_test=N": "number of test images", "n_pairs=N": "number of training pairs"}
 
 
 class Heads(DepthBenchmark):
-    """Unsup3d's test on the embedded heads."""
+    """Unsup3d's test on the embedded heads, beside what one mean head at the true pose reaches."""
 
+    baselines: ClassVar[tuple[str, ...]] = (*DepthBenchmark.baselines, MEAN)
     standard = DepthProtocol("heads-v1", fov=12.0)
+
+    @property
+    def data(self) -> str | None:
+        return ""
 
     def true_pairs(self, split: str, n: int) -> Pairs:
         heads = HeadDataset(split=split, size=self.rules.size, length=n)
         return pairs_of([heads[index] for index in spread(len(heads), n)])
+
+    def depth(self, subject: Subject, steps: Steps) -> Tensor:
+        if subject != MEAN:
+            return super().depth(subject, steps)
+        heads = HeadDataset(split="test", size=self.rules.size, length=self.rules.n_test)
+        shown = spread(len(heads), self.rules.n_test)
+        poses = sample_poses(np.array(shown), heads.seed, heads.split)
+        rendered = render_heads(mean_heads(len(shown)), poses, np.zeros((len(shown), 4)), self.rules.size)
+        return continued(torch.from_numpy(rendered.depth), torch.from_numpy(rendered.mask) > 0)
+
+    def words(self) -> list[str]:
+        mean = (
+            "Mean shape is one head for everybody, at the true pose: what lies above it knows no more of a person than "
+            "where the head looks (see heads_v2, which measures pose and shape apart)."
+        )
+        return [*super().words(), mean]

@@ -3,7 +3,7 @@
 import html
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -25,13 +25,14 @@ from ..shape.generated import Reals, generated_figures
 from ..shape.predicted import EYES, Reader, Reading, errors, reader_of
 from ..shape.protocol import ShapeProtocol
 from ..shape.truth import CONDITIONS, Truth
-from ..statistics import figure, interval
+from ..statistics import figure, interval, ranks
 
 SETTINGS = {
     "split=WORD": "sealed for results, or val while something is chosen; default sealed",
     "n_test=N": "number of test heads in each condition",
     "n_pairs=N": "number of training pairs of a generator's probes",
-    "n_shapes=N": "number of samples whose shapes and pictures are compared with real heads",
+    "n_shapes=N": "number of samples whose shapes are compared with real heads",
+    "n_pictures=N": "number of samples whose pictures are compared with real heads",
 }
 MEAN, REAL = "mean shape", "real heads"
 _SHOWN = 8
@@ -229,7 +230,8 @@ class HeadsV2(Benchmark):
 
     def _mean_shape(self, images: Tensor) -> Reading:
         (truth,) = (truth for truth in self.truths.values() if truth.image is images)
-        return Reading(continued(-truth.mean.points[:, 2:], truth.mean.mask), view=truth.view)
+        depth = continued(-truth.mean.points[:, 2:], truth.mean.mask)
+        return Reading(depth, view=truth.view, valid=truth.mean.mask)
 
     def _sheets(self, subject: Subject, depth: Tensor | None) -> list[Sheet]:
         made = model_sheets(subject, size=self.rules.size, psi=1.0) if isinstance(subject, Generator) else []
@@ -240,6 +242,16 @@ class HeadsV2(Benchmark):
         plain = torch.tensor(PLAIN).expand(n, -1)
         normals = points_to_normal(backproject(depth[:n], plain))
         return [*made, test_sheet(test, depth[:n], truth.surface.normals[:n], normals)]
+
+    def ranked(self, rows: Sequence[Row]) -> list[Row]:
+        samples = {row.name: row.samples["R2"] for row in rows if row.kind == "model" and "R2" in row.samples}
+        places = ranks(samples, "higher")
+        out = []
+        for row in rows:
+            first, last = places.get(row.name, (0, 0))
+            rank = f"{first}" if first == last else f"{first} to {last}"
+            out.append(replace(row, figures={**row.figures, "rank": rank if first else None}))
+        return out
 
     def words(self) -> list[str]:
         rules = self.rules
@@ -266,9 +278,9 @@ class HeadsV2(Benchmark):
             "front) and of as many real heads, in the space of the first 30 principal components of "
             f"{rules.n_real} others and what is left over; coverage and density are those of Naeem et al. (2020) "
             "there, spread is the ratio of the root mean square distances from the mean. KID and FID compare "
-            "pictures (InceptionV3, with zoo3d[fid]). Consistency is the difference of colour, and of depth, "
-            f"where two views of each of {rules.n_turned} samples show the same point; own normals is the angle "
-            "between a method's normals and those of its depth.",
+            f"{rules.n_pictures} pictures of both (InceptionV3, with zoo3d[fid]). Consistency is the difference "
+            f"of colour, and of depth, where two views of each of {rules.n_turned} samples show the same point; "
+            "own normals is the angle between a method's normals and those of its depth.",
             "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all "
             "rows). A method is ranked before another where the interval of their difference leaves 0.",
             "Baselines: constant (a flat map), average (the mean true depth of training images, pixel by pixel), "

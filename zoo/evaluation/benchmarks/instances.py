@@ -82,6 +82,10 @@ class Instances(Heads):
         others = {name: subject for name, subject in subjects.items() if name not in runs}
         return cls(replace(rules, n_test=len(pictures)), others | runs, options, pictures, on_bfm)
 
+    @property
+    def data(self) -> str | None:
+        return None  # the pictures are those of the runs
+
     @classmethod
     def suits(cls, method: type[Generator]) -> bool:
         return False  # runs are on the user's disk, and weights alone are no comparison of runs

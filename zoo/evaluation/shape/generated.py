@@ -69,11 +69,16 @@ class Reals:
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """As many other heads, in place of a generator's: their shapes, and pictures (N, 3, S, S)."""
-        return self._shapes(self.rules.n_shapes), self._images(self.rules.n_shapes)
+        return self._shapes(self.rules.n_shapes), self._images(self.rules.n_pictures)
 
     def _shapes(self, first: int) -> Tensor:
         rules = self.rules
         return self.space.project(*frontal_heads(rules.split, first, rules.n_shapes, rules.size), self.camera)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of `images`."""
+        return inception_features(self.images)
 
     def _images(self, first: int) -> Tensor:
         n = self.rules.n_shapes
@@ -118,10 +123,10 @@ def generated_figures(
             advance(len(maps[1]))
     camera = Camera.orbit(fov=scene.fov, size=rules.size, radius=scene.radius, pixel_centres=front.pixel_centres)
     shapes = reals.space.project(torch.cat(depth), torch.cat(mask), camera)
-    if pictures is None or len(pictures) < rules.n_shapes:
-        with steps.task("rendering pictures", rules.n_shapes) as advance:
-            pictures = render_pairs(generator, rules.n_shapes, size=rules.size, seed=seed, advance=advance).image
-    figures, intervals = _compared(shapes, pictures[: rules.n_shapes], reals)
+    if pictures is None or len(pictures) < rules.n_pictures:
+        with steps.task("rendering pictures", rules.n_pictures) as advance:
+            pictures = render_pairs(generator, rules.n_pictures, size=rules.size, seed=seed, advance=advance).image
+    figures, intervals = _compared(shapes, pictures[: rules.n_pictures], reals)
     with steps.task("turning samples", rules.n_turned) as advance:
         for key, values in _turned(generator, rules, seed, advance).items():
             if len(values := values[np.isfinite(values)]):
@@ -153,7 +158,7 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
         low, high = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         intervals[key] = figures[key] + float(low), figures[key] + float(high)  # type: ignore[operator]
     if available():
-        real, fake = (inception_features(images) for images in (reals.images, pictures))
+        real, fake = reals.features, inception_features(pictures)
         kid = kernel_distance(real, fake)
         figures |= {"FID": frechet_distance(real, fake), "KID": 1000 * kid.value}
         intervals["KID"] = 1000 * (kid.value - 1.96 * kid.error), 1000 * (kid.value + 1.96 * kid.error)

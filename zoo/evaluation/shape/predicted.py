@@ -26,11 +26,13 @@ class Reading(NamedTuple):
         depth: (N, 1, S, S) along the optical axis, above 0, in any unit.
         albedo: (N, 3, S, S) in [0, 1], up to a factor; None if the method does not tell it from light.
         view: (N, 4) what the camera was (see `zoo.heads.views`), if it is known; None stands for the plain view.
+        valid: (N, 1, S, S) bool, the part of the depth whose shape counts; None stands for all of it.
     """
 
     depth: Tensor
     albedo: Tensor | None = None
     view: Tensor | None = None
+    valid: Tensor | None = None
 
 
 Reader = Callable[[Tensor], Reading]  # takes images (N, 3, S, S) in [-1, 1]
@@ -80,7 +82,8 @@ def errors(reading: Reading, truth: Truth) -> dict[str, Tensor]:
     }
     plain = torch.tensor(PLAIN).expand(len(reading.depth), -1)
     view = plain if reading.view is None else reading.view
-    surface = surface_of(reading.depth, torch.ones_like(reading.depth) > 0, view)
+    valid = torch.ones_like(reading.depth) > 0 if reading.valid is None else reading.valid
+    surface = surface_of(reading.depth, valid, view)
     shape, place = truth.compare(surface)
     found |= {"pose": shape.pose, "shape": 100 / EYES * shape.shape, "normals": shape.normals}
     if reading.albedo is not None:

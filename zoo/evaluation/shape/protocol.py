@@ -22,7 +22,8 @@ class ShapeProtocol:
         steps: Number of optimiser steps of a probe at most; it stops when the pairs held back get no better.
         batch_size: Pairs in each step.
         width: Width of a probe at its first level.
-        n_shapes: Number of samples whose shapes and pictures are compared with real heads.
+        n_shapes: Number of samples whose shapes are compared with those of real heads.
+        n_pictures: Number of samples whose pictures are compared with those of real heads.
         n_real: Number of real heads that span the space of shapes; as many as `n_shapes` others are compared.
         n_turned: Number of samples that are turned.
     """
@@ -37,6 +38,7 @@ class ShapeProtocol:
     batch_size: int = 16
     width: int = 16
     n_shapes: int = 500
+    n_pictures: int = 300
     n_real: int = 2000
     n_turned: int = 48
 
@@ -63,7 +65,7 @@ class ShapeProtocol:
         for key, value in numbers.items():
             if key == "split" and value not in SPLITS:
                 raise ConfigError(f"split={value}: use {' or '.join(SPLITS)}")
-            if isinstance(value, int) and value < (least := 10 if key in ("n_pairs", "n_shapes") else 2):
+            if isinstance(value, int) and value < (least := 10 if key in ("n_pairs", "n_shapes", "n_pictures") else 2):
                 raise ConfigError(f"{key} must be at least {least}, got {value}")
             if value != getattr(self, key):
                 changed: dict[str, Any] = {"name": f"{chosen.name}/{key}={value}", key: value}
