@@ -1,0 +1,141 @@
+"""The instrument works: it tells pose from shape, knows the truth, and gives the mean head nothing."""
+
+from dataclasses import replace
+from math import radians
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.errors import ConfigError
+from zoo.evaluation.benchmark import Options
+from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
+from zoo.evaluation.shape.predicted import Reading, errors, reader_of
+from zoo.evaluation.shape.protocol import ShapeProtocol
+from zoo.evaluation.shape.truth import CONDITIONS, Surface, Truth, heads_at
+from zoo.evaluation.statistics import difference, figure, interval, ranks
+from zoo.geometry import continued
+from zoo.heads.model import HeadModel
+from zoo.heads.sampling import sample_heads
+from zoo.metrics.shape import person_r2
+from zoo.runtime.progress import Steps
+
+N = 16
+
+
+@pytest.fixture(scope="module", params=CONDITIONS)
+def truth(request: pytest.FixtureRequest) -> Truth:
+    return Truth.open("val", request.param, N, 64, seed=3)
+
+
+def r2(truth: Truth, surface: Surface) -> tuple[float, float, float]:
+    """R2 of the person, mean pose in degrees, and mean shape over that of the mean head."""
+    found = truth.compare(surface)[0]
+    share = found.shape.mean() / truth.mean_errors.mean()
+    return float(person_r2(found.shape, truth.mean_errors)), float(found.pose.mean()), float(share)
+
+
+def test_the_truth_is_known_whole(truth: Truth) -> None:
+    known, pose, shape = r2(truth, truth.surface)
+    assert known > 1 - 1e-6
+    assert pose < 1e-3
+    assert shape < 1e-3
+
+
+def test_the_mean_head_knows_nobody(truth: Truth) -> None:
+    assert r2(truth, truth.mean)[0] == 0
+    heads = sample_heads(np.roll(np.arange(N), 1), 3, "val", HeadModel.load())
+    assert r2(truth, heads_at(heads, truth.pose, truth.view, 64))[0] < -0.2
+
+
+def test_a_turned_head_has_an_error_of_pose_and_hardly_one_of_shape(truth: Truth) -> None:
+    angle = 2 * torch.pi * torch.arange(N) / N
+    noise = radians(5) * torch.stack([angle.sin(), angle.cos()], 1)
+    heads = sample_heads(np.arange(N), 3, "val", HeadModel.load())
+    known, pose, shape = r2(truth, heads_at(heads, truth.pose + noise, truth.view, 64))
+    assert pose == pytest.approx(5, abs=0.5)
+    assert shape < 0.55
+    assert known > 0.6
+
+
+def test_depth_of_any_scale_is_read(truth: Truth) -> None:
+    """True depth under the true camera has no errors; 3 times it neither, as depth has no scale."""
+    depth = continued(truth.depth, truth.depth > 0)
+    for scale in (1.0, 3.0):
+        reading = Reading(scale * depth, truth.albedo * torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1), truth.view)
+        found = errors(replace_valid(reading, truth), truth)
+        for key in ("SIDE", "MAD", "pose", "shape", "normals", "albedo"):
+            assert found[key].max() < 0.02, key
+        assert found["relit"].max() < 0.01
+
+
+def replace_valid(reading: Reading, truth: Truth) -> Reading:
+    return reading._replace(valid=truth.surface.mask)
+
+
+def test_a_method_is_not_told_the_camera() -> None:
+    """In the condition wild, true depth taken for that of the plain camera is a little off."""
+    wild = Truth.open("val", "wild", 6, 64, seed=3)
+    found = errors(reader_of(lambda images: continued(wild.depth, wild.depth > 0))(wild.image), wild)
+    assert found["shape"].mean() > 0.2
+
+
+@pytest.fixture
+def opened() -> HeadsV2:
+    rules = replace(
+        ShapeProtocol(), split="val", n_test=6, n_pairs=10, n_shapes=12, n_pictures=10, n_real=64, n_turned=2
+    )
+    return HeadsV2(replace(rules, probes=1, steps=2), {}, Options())
+
+
+def test_rows_of_baselines_and_functions(opened: HeadsV2) -> None:
+    with Steps("test", enabled=False) as steps:
+        mean, pictures = opened.row(MEAN, MEAN, steps)
+        flat, _ = opened.row("flat", lambda images: torch.ones_like(images[:, :1]), steps)
+    assert mean.figures["R2"] == mean.figures["R2_wild"] == 0
+    assert mean.figures["shape_FD"] is None
+    assert isinstance(flat.figures["R2"], float)
+    assert flat.figures["R2"] < -1
+    assert flat.kind == "model"
+    assert mean.kind == "baseline"
+    low, high = flat.intervals["pose"]
+    assert low < flat.figures["pose"] < high  # type: ignore[operator]
+    assert flat.samples["R2"].shape == (6, 2)
+    assert [sheet.title for sheet in pictures()] == ["Test images"]
+    assert "Know no more" in opened.lead([mean, flat])
+    assert opened.ranked([mean, flat])[1].figures["rank"] == "1"
+
+
+def test_the_protocol_says_every_departure() -> None:
+    rules = ShapeProtocol().quick().but(split="val", n_test=5)
+    assert rules.name == "heads-v2/quick/split=val/n_test=5"
+    with pytest.raises(ConfigError, match="use sealed or val"):
+        ShapeProtocol().but(split="test")
+    with pytest.raises(ConfigError, match="at least 10"):
+        ShapeProtocol().but(n_shapes=3)
+
+
+def test_intervals_cover_and_ranks_are_resolved_in_pairs() -> None:
+    source = np.random.default_rng(0)
+    people = source.normal(size=200)
+    first = people + source.normal(size=200) * 0.05
+    second = people + 0.1 + source.normal(size=200) * 0.05
+    low, high = interval(first)
+    assert low < figure(first) < high
+    assert low < figure(second) < high  # alone they cannot be told apart
+    assert difference(first, second)[1] < 0  # person by person they can
+    same = first[::-1].copy()
+    assert ranks({"a": first, "b": second, "c": same}, "lower")["a"][0] == 1
+    assert ranks({"a": first, "b": second}, "lower") == {"a": (1, 1), "b": (2, 2)}
+    assert ranks({"a": first, "b": second}, "higher") == {"a": (2, 2), "b": (1, 1)}
+    assert ranks({"a": first, "b": second[:100]}, "lower") == {"a": (1, 2), "b": (1, 2)}
+    ratio = np.stack([np.full(50, 1.0), np.full(50, 4.0)], 1)
+    assert figure(ratio) == 0.75
+    assert interval(ratio) == (0.75, 0.75)
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    """Of 200 experiments on 60 people, about 95 in a hundred have the truth inside."""
+    source = np.random.default_rng(1)
+    hits = sum(low < 0 < high for low, high in (interval(source.normal(size=60)) for _ in range(200)))
+    assert 180 <= hits <= 198
