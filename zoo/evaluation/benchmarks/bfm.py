@@ -5,7 +5,7 @@ from typing import Self
 
 from ...data.synface import SynfaceDataset
 from ...errors import ConfigError
-from ...output.pages import Published
+from ...output.tables import Published
 from ...probes.depth import Pairs
 from ..benchmark import Options, Subject
 from ..depth.accuracy import Accuracy
