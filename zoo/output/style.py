@@ -93,7 +93,7 @@ section,h3{scroll-margin-top:1rem}
 @media (min-width:70rem){.report{max-width:88rem;display:grid;grid-template-columns:13rem minmax(0,1fr);
 column-gap:3rem;align-content:start}.report>*{grid-column:2}.report>nav{grid-column:1;grid-row:1/span 3;
 position:sticky;top:1.5rem;align-self:start;max-height:calc(100vh - 3rem);overflow-y:auto;font-size:.92rem}
-nav ul ul li{display:block}.up{display:none}}
+nav ul ul li{display:block}.up{display:none}.many th:first-child{min-width:12.5rem}}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--wash);
 padding:.15em .35em;
 border-radius:3px;overflow-wrap:anywhere}
