@@ -9,8 +9,8 @@ import numpy as np
 
 from ..fitting.runs import FinishedRun
 from ..generators.base import Generator
-from ..output.pages import Published
 from ..output.strips import Sheet
+from ..output.tables import Published
 from ..runtime.progress import Steps
 
 Subject = str | Generator | FinishedRun | Callable[..., Any]  # what gets a row; a string is the name of a baseline

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..output.pages import POLICY, strips, versions
+from ..output.inline import strips
+from ..output.pages import POLICY, versions
 from ..output.strips import Sheet
 from ..output.style import CSS
 from ..runtime.files import atomic_write

@@ -14,6 +14,8 @@ from .colours import ramp, show_depth, show_image, show_normal
 from .lights import preset_lights
 
 ERROR_LIMIT = 0.05
+TEST, ROTATED = "Test images", "Rotated"  # titles of sheets that pages treat in their own way
+ERROR = "depth error"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def test_sheet(test: Pairs, depth: Tensor, true_normals: Tensor, normals: Tensor
     matched = depth * scale / inside.sum((1, 2, 3), keepdim=True).clamp_min(1)
     span = (test.depth[inside].min().item(), test.depth[inside].max().item()) if inside.any() else None
     return Sheet(
-        "Test images",
+        TEST,
         "Depth is light where it is near. Errors run from 0 (dark) to "
         f"{100 * ERROR_LIMIT:g} % of the distance (light), after the common scale is taken out.",
         [
@@ -55,7 +57,7 @@ def test_sheet(test: Pairs, depth: Tensor, true_normals: Tensor, normals: Tensor
             ("recovered depth", show_depth(matched, inside, span)),
             ("true normals", show_normal(true_normals, counted)),
             ("recovered normals", show_normal(normals, counted)),
-            ("depth error", show_error(depth, test.depth, counted)),
+            (ERROR, show_error(depth, test.depth, counted)),
         ],
     )
 
@@ -86,5 +88,5 @@ def model_sheets(generator: Generator, *, size: int = 64, n: int = 6, seed: int 
     turned = []
     for yaw in (-0.5, -0.25, 0.0, 0.25, 0.5):
         turned.append((f"yaw {math.degrees(yaw):+.0f}\N{DEGREE SIGN}", show_image(view(yaw).rgb)))
-    sheets.append(Sheet("Rotated", "The same objects, turned to their right and left.", turned))
+    sheets.append(Sheet(ROTATED, "The same objects, turned to their right and left.", turned))
     return sheets

@@ -8,7 +8,7 @@ from typing import Self
 
 from ...data.synface import SynfaceDataset
 from ...errors import ConfigError
-from ...output.pages import Published
+from ...output.tables import Published
 from ...probes.depth import Pairs
 from ...runtime.progress import Steps
 from ..benchmark import Options, Pictures, Row, Subject
