@@ -85,7 +85,7 @@ def opened() -> HeadsV2:
     rules = replace(
         ShapeProtocol(), split="val", n_test=6, n_pairs=10, n_shapes=12, n_pictures=10, n_real=64, n_turned=2
     )
-    return HeadsV2(replace(rules, probes=1, steps=2), {}, Options())
+    return HeadsV2(replace(rules, probes=1, steps=2, n_turned=2), {}, Options())
 
 
 def test_rows_of_baselines_and_functions(opened: HeadsV2) -> None:

@@ -331,7 +331,7 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     torch.manual_seed(0)
     generator = ShadeGAN(ShadeGAN.tiny()).eval()
     comparison = compare({"tiny": generator}, progress=False, command="zoo compare tiny")
-    assert [row.name for row in comparison.rows] == ["constant", "average", "supervised", "tiny"]
+    assert [row.name for row in comparison.rows] == ["constant", "average", "supervised", "mean shape", "tiny"]
     assert [sheet.title for sheet in comparison.sheets["tiny"]] == [
         "Samples",
         "Relit",
@@ -373,11 +373,11 @@ def test_subjects_that_mislead_are_refused(tmp_path: Path) -> None:
         compare({"x": FinishedRun(tmp_path, {}, [])}, progress=False)
 
 
-def test_one_row_draws_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_row_that_is_not_kept_draws_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Heads, "standard", SMALL)
     monkeypatch.setattr(Heads, "sheets", lambda *_: pytest.fail("pictures that nobody looks at"))
-    benchmark, found = measure("constant", "constant", progress=False)
-    assert (benchmark.protocol, found.name) == ("heads-v1", "constant")
+    benchmark, found = measure("flat", lambda images: torch.ones_like(images[:, :1]), progress=False)
+    assert (benchmark.protocol, found.name) == ("heads-v1", "flat")
 
 
 def test_shape_is_asked_for_once_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:

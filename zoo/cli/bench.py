@@ -1,4 +1,4 @@
-"""Commands that measure zoo itself: `raster`, `gradients`."""
+"""Commands that measure zoo itself: `raster`, `gradients`, `oracles`."""
 
 import json
 from typing import Annotated
@@ -62,3 +62,31 @@ def gradients(as_json: Json = False) -> None:
         for row in rows:
             table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
         Console().print(table)
+
+
+@app.command()
+def oracles(
+    n: Annotated[int, typer.Option(help="Number of heads, from the val split.")] = 300, as_json: Json = False
+) -> None:
+    """Score predictions that know a part of the truth, to see what SIDE and MAD can say; takes about two minutes.
+
+    Example: zoo bench oracles --n 100
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..evaluation.shape.oracles import FIGURES, oracles
+
+    if n < 2:
+        raise typer.BadParameter(f"--n {n}: use 2 or more")
+    found = oracles(n, said=lambda name: typer.echo(name, err=True))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table(title=f"{n} plain heads of val", title_justify="left")
+    table.add_column("what is known", no_wrap=True)
+    for heading in ("SIDE ×10⁻²", "MAD °", "pose °", "shape %", "R2"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, figures in found.items():
+        table.add_row(name, *(f"{figures[key]:.{3 if key == 'SIDE' else 2}f}" for key in FIGURES))
+    Console().print(table)

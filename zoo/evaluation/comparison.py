@@ -73,7 +73,7 @@ def compare(
     sheets = {}
     with keeping(rows, len(opened.subjects)):
         for name, subject in opened.subjects.items():
-            row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh)
+            row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh, drawn=True)
             rows.append(row)
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return Comparison(opened, opened.ranked(rows), sheets, command, complete=len(rows) == len(opened.subjects))
@@ -99,17 +99,19 @@ def measure(
     if len(opened.subjects) > 1:
         raise ConfigError(f"{name} has the rows {', '.join(opened.subjects)}; use zoo compare --benchmark {benchmark}")
     ((name, only),) = opened.subjects.items()
-    return opened, _row(opened, name, only, progress=progress, fresh=fresh)[0]
+    return opened, _row(opened, name, only, progress=progress, fresh=fresh, drawn=False)[0]
 
 
-def _row(opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool) -> tuple[Row, list[Sheet]]:
-    """A row with its pictures, from disk if it is there; else it is measured, and kept."""
+def _row(
+    opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool, drawn: bool
+) -> tuple[Row, list[Sheet]]:
+    """A row, with its pictures if they are drawn or kept: from disk if it is there; else it is measured, and kept."""
     key = None if opened.data is None else store.key_of(subject, opened.options.seed)
     if key and not fresh and (found := store.find(opened, name, key)):
         return found
     with Steps(name, enabled=progress) as steps:
         row, pictures = opened.row(name, subject, steps)
-    sheets = pictures()
+    sheets = pictures() if drawn or key else []
     return (store.keep(opened, row, sheets, key) if key else row), sheets
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,9 +99,19 @@ def _made() -> dict[str, str]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "versions": versions(),
+        "commit": _commit(),
         "threads": str(torch.get_num_threads()),
         "machine": f"{os.cpu_count()} x {_processor()}",
     }
+
+
+def _commit() -> str:
+    """The commit of a source checkout, and whether files differ from it; empty for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _processor() -> str:

@@ -237,7 +237,7 @@ class HeadsV2(Benchmark):
         made = model_sheets(subject, size=self.rules.size, psi=1.0) if isinstance(subject, Generator) else []
         if depth is None:
             return made
-        truth, n = self.truths["plain"], _SHOWN
+        truth, n = self.truths["plain"], min(_SHOWN, self.rules.n_test)
         test = Pairs(truth.image[:n], truth.depth[:n], truth.depth[:n] > 0)
         plain = torch.tensor(PLAIN).expand(n, -1)
         normals = points_to_normal(backproject(depth[:n], plain))
