@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..heads.dataset import WILD, HeadDataset
+from ..heads.views import view_distances
 from ..runtime.files import atomic_write
 from ..runtime.progress import Steps
 from .depth import DepthProbe, Pairs, augment_pairs, average_depth
@@ -87,8 +88,19 @@ def _rendered(split: str, count: int, options: dict[str, Any]) -> Pairs:
     parts = []
     for start in range(0, count, 500):
         items = heads.batch(list(range(start, min(start + 500, count))))
-        parts.append(Pairs(items["image"], items["depth"], items["mask"] > 0.5))
+        parts.append(Pairs(items["image"], as_plain(items["depth"], items["view"]), items["mask"] > 0.5))
     return Pairs.cat(parts)
+
+
+def as_plain(depth: Tensor, view: Tensor) -> Tensor:
+    """The depth (B, 1, S, S) that the plain camera would see for what a view (B, 4) shows, to first order.
+
+    A picture tells neither how far away the camera stood nor how it was cut out. A head that was enlarged is taken for
+    a larger one, whose relief is larger, too.
+    """
+    distance = torch.from_numpy(view_distances(view.double().numpy())).to(depth)
+    scale = view[:, 1].to(depth)
+    return 1 + scale.view(-1, 1, 1, 1) * (depth - distance.view(-1, 1, 1, 1))
 
 
 def _batches(count: int) -> Iterator[Tensor]:
