@@ -15,7 +15,7 @@ COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house figures format clean
+.PHONY: demo test lint house figures results format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
@@ -36,6 +36,10 @@ house: $(VENV)/.dev
 # After a change that is meant to change what shipped weights score; look at the difference before you commit it.
 figures: $(VENV)/.dev
 	$(BIN)/python -m tests.figures
+
+# After new rows of shipped weights were copied from the folder of results to zoo/evaluation/rows/.
+results: $(VENV)/.dev
+	$(BIN)/python -m tests.results
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from .benchmark import Benchmark, Row, Subject
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "rows"
-_FIELDS = ("kind", "protocol", "n", "figures", "seconds", "notes", "intervals", "made")
+_FIELDS = ("name", "kind", "protocol", "n", "figures", "seconds", "notes", "intervals", "made")
 _MOST = 64 * 2**20  # bytes of a row's pictures
 
 
@@ -65,8 +66,14 @@ def folder_of(benchmark: Benchmark) -> str:
     return "+".join([benchmark.protocol.replace("/", "+"), *([benchmark.data] if benchmark.data else [])])
 
 
-def find(benchmark: Benchmark, name: str, key: str) -> tuple[Row, list[Sheet]] | None:
-    """A row that was measured before, called `name`; None if there is none, or none that can be read."""
+def find(benchmark: Benchmark, name: str | None, key: str) -> tuple[Row, list[Sheet]] | None:
+    """A row that was measured before; None if there is none, or none that can be read.
+
+    Args:
+        benchmark: Says under which protocol, and on which data.
+        name: What the row is to be called; None leaves it the name under which it was measured.
+        key: See `key_of`.
+    """
     for place in (own(), SHIPPED):
         path = place / folder_of(benchmark) / f"{key}.json"
         if not path.is_file():
@@ -80,7 +87,7 @@ def find(benchmark: Benchmark, name: str, key: str) -> tuple[Row, list[Sheet]] |
 
 def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
     """Write a row with its pictures, and say how it was made. A disk that is full or read-only costs a warning."""
-    row = Row(**{**_plain(row), "name": row.name, "samples": row.samples, "made": _made()})
+    row = replace(row, made=_made())
     base = own() / folder_of(benchmark)
     try:
         atomic_write(base / f"{key}.npz", _packed(row, sheets))
@@ -144,7 +151,7 @@ def _encoded(images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, name: str) -> tuple[Row, list[Sheet]]:
+def _read(path: Path, name: str | None) -> tuple[Row, list[Sheet]]:
     values = from_json(path.read_text("utf-8"), str(path))
     if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
         raise ConfigError("it is no row")
@@ -167,7 +174,7 @@ def _read(path: Path, name: str) -> tuple[Row, list[Sheet]]:
             for i, sheet in enumerate(from_json(arrays["sheets"].tobytes().decode(), str(data)))
         ]
     intervals = {key: (low, high) for key, (low, high) in values["intervals"].items()}
-    return Row(**{**values, "name": name, "intervals": intervals, "samples": samples}), sheets
+    return Row(**{**values, "name": name or values["name"], "intervals": intervals, "samples": samples}), sheets
 
 
 def _decoded(data: np.ndarray) -> Tensor:

@@ -3,7 +3,7 @@
 A generator without an encoder cannot tell the depth of a given photograph. ShadeGAN and GOF therefore train a
 depth network on pairs (image, depth) that the generator renders, and score that network on test images with true
 depth. The better the generated shapes agree with the generated images, the better the network does on other images.
-The same network trained on true pairs is the `supervised` baseline, the limit of what the probe itself can reach.
+The same network trained on as many true pairs is the `supervised` baseline of the depth benchmarks.
 """
 
 import logging
