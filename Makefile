@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
-	$(BIN)/python -m pytest -m slow $(if $(COVER),$(COVER) --cov-append)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
 lint: $(VENV)/.dev

@@ -12,8 +12,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 HEAD = """# Results
 
 Written by `make results` from the rows in `zoo/evaluation/rows/`, which `zoo compare` reads, too. What the columns mean
-stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval over people. Shipped
-weights without a row have not been measured under the protocol yet.
+stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval over people, or the
+standard deviation over images where the protocol says so. Weights without a row have not been measured under it yet.
 """
 BENCHMARKS: tuple[Benchmark, ...] = (HeadsV2(ShapeProtocol(), {}, Options()), Heads(Heads.standard, {}, Options()))
 
@@ -28,7 +28,7 @@ def rows(benchmark: Benchmark) -> list[Row]:
 
 
 def table(benchmark: Benchmark) -> str:
-    """The rows as Markdown; columns without any figure are left out, and those beyond the main ones have a second table."""
+    """The rows as Markdown: a table of the main columns, and one of the others; what nobody has is left out."""
     given = rows(benchmark)
     shown = benchmark.shown(given)
     parts = [f"## {benchmark.protocol}\n\n" + "\n\n".join(benchmark.words()) + "\n"]

@@ -190,8 +190,7 @@ class DepthBenchmark(Benchmark):
         )
         baselines = (
             "Baselines: constant (a flat depth map), average (pixel by pixel, the mean true depth of the training "
-            "images that show foreground there), supervised (the probe trained on as many true pairs: the limit of "
-            "what the probe can show)."
+            "images that show foreground there), supervised (the probe trained on as many true pairs)."
         )
         return [test, *(text for metric in self.metrics for text in metric.words(rules)), probe, baselines]
 

@@ -1,0 +1,35 @@
+"""The rows that are shipped: docs/results.md shows them, they belong to the shipped weights, and come out again."""
+
+import pytest
+
+import zoo
+from tests.results import BENCHMARKS, PAGE, page, rows
+from zoo.evaluation import store
+from zoo.evaluation.benchmark import Benchmark, Options
+from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
+from zoo.evaluation.shape.protocol import ShapeProtocol
+from zoo.runtime.progress import Steps
+
+
+def test_the_document_shows_the_rows() -> None:
+    assert PAGE.read_text("utf-8") == page(), "call make results"
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.protocol)
+def test_rows_belong_to_shipped_weights(benchmark: Benchmark) -> None:
+    """After weights have changed, their old rows must go."""
+    keys = {store.key_of(zoo.load(name, device="cpu"), 0) for name in zoo.list(pretrained=True)}
+    keys |= {store.key_of(name, 0) for name in benchmark.baselines}
+    assert {path.stem for path in (store.SHIPPED / store.folder_of(benchmark)).glob("*.json")} <= keys
+    assert all(row.protocol == benchmark.protocol for row in rows(benchmark))
+
+
+@pytest.mark.slow
+def test_a_row_comes_out_again() -> None:
+    opened = HeadsV2(ShapeProtocol(), {}, Options())
+    kept = store.find(opened, MEAN, "mean-shape")
+    assert kept
+    with Steps(MEAN, enabled=False) as steps:
+        again = opened.row(MEAN, MEAN, steps)[0]
+    columns = [column for column in opened.columns if column.key != "seconds"]
+    assert [c.cell(again.as_dict()) for c in columns] == [c.cell(kept[0].as_dict()) for c in columns]
