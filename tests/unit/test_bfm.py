@@ -122,6 +122,12 @@ def test_wrong_h5_files_are_one_line(tmp_path: Path) -> None:
         file.create_dataset("shape/model/pcaBasis", (1926, 2**30), "f4", chunks=(1, 1024))
     with pytest.raises(DataError, match="more than any face model"):
         read_model(path)
+    path = write_model(tmp_path, H5, **dict.fromkeys(("shape/model/mean", "color/model/mean")))
+    with h5py.File(path, "a") as file:  # each of them could be that of a model, but not all
+        for name in ("shape/model/mean", "color/model/mean"):
+            file.create_dataset(name, (2**26 + 1,), "f4", chunks=(1024,))
+    with pytest.raises(DataError, match="more than any face model"):
+        read_model(path)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -207,6 +213,7 @@ def test_an_image_depends_on_its_seed_split_and_number_alone(model: Path) -> Non
 def test_the_folder_is_synface_with_albedo_and_normals(root: Path, model: Path) -> None:
     counts = {split: len(list((root / split / "image").iterdir())) for split in ("train", "val", "test")}
     assert counts == {"train": 4, "val": 1, "test": 1}
+    assert not (root / "sealed").exists()  # a split of the embedded heads alone
     record = json.loads((root / "bfm.json").read_text())
     assert record["model"] == "Basel Face Model 2009"
     drawn = render_faces(read_model(model), np.arange(1), 0, "train", 256, native_fov(256))

@@ -212,6 +212,7 @@ def test_photographs_are_aligned_by_a_command(
     assert Image.open(out / "b" / "c.png").size == (32, 32)
     assert any("broken.jpg: not an image" in line for line in caplog.messages)
     assert any("nobody.png: no face found" in line for line in caplog.messages)
+    assert "--no-align" not in caplog.text  # `zoo data` has no such option
     assert cli._run(["data", "align", str(photos), "--out", str(out)], debug=False) == 1
     assert capsys.readouterr().err.strip() == f"zoo: {out} is not an empty folder; name a new one or empty it"
     Image.new("RGB", (40, 40)).save(out / "b" / "c.png")

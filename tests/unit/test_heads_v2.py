@@ -1,5 +1,6 @@
 """The instrument works: it tells pose from shape, knows the truth, and gives the mean head nothing."""
 
+import json
 from dataclasses import replace
 from math import radians
 
@@ -11,7 +12,9 @@ import zoo
 from zoo.errors import ConfigError
 from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
+from zoo.evaluation.comparison import measure
 from zoo.evaluation.shape import generated
+from zoo.evaluation.shape.generated import Reals
 from zoo.evaluation.shape.predicted import Reading, errors, reader_of
 from zoo.evaluation.shape.protocol import ShapeProtocol
 from zoo.evaluation.shape.truth import CONDITIONS, Surface, Truth, heads_at
@@ -113,6 +116,52 @@ def test_rows_of_baselines_and_functions(opened: HeadsV2) -> None:
     assert opened.ranked([mean, flat])[1].figures["rank"] == "1"
 
 
+def test_functions_may_leave_a_head_out_or_have_gradients(opened: HeadsV2) -> None:
+    def along_a_line(images: torch.Tensor) -> torch.Tensor:
+        depth = torch.ones_like(images[:, :1], dtype=torch.float64, requires_grad=True)
+        return depth + 0.01 * torch.linspace(-1, 1, 64)
+
+    with Steps("test", enabled=False) as steps:
+        row, pictures = opened.row("x", along_a_line, steps)
+    assert pictures()
+    json.dumps(row.as_dict(), allow_nan=False)
+
+
+def test_people_who_are_left_out_keep_their_places(opened: HeadsV2, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"pose": torch.tensor([1.0, torch.nan, 2.0, 3.0, 4.0, 5.0]), "R2": torch.ones(6, 2)}
+    monkeypatch.setattr(HeadsV2, "_errors", lambda *_: (found, Reading(torch.ones(6, 1, 64, 64))))
+    with Steps("test", enabled=False) as steps:
+        row, _ = opened.row("x", lambda images: images[:, :1], steps)
+    assert row.figures["pose"] == 3
+    assert row.samples["pose"].shape == (6,)
+    assert np.isnan(row.samples["R2"][1]).all()
+    assert row.notes[0] == "1 plain head without a place skipped"
+    found["pose"][1:] = torch.nan
+    with Steps("test", enabled=False) as steps:
+        row, _ = opened.row("x", lambda images: images[:, :1], steps)
+    assert row.figures["pose"] is None
+    assert "pose" not in row.intervals
+    json.dumps(row.as_dict(), allow_nan=False)
+
+
+def test_real_heads_are_compared_with_others() -> None:
+    """As many pictures as the protocol says, and none of them on both sides."""
+    rules = replace(ShapeProtocol(), split="val", n_shapes=12, n_pictures=20, n_real=64)
+    reals = Reals(rules)
+    assert len(reals.images) == 20
+    others = reals._images(rules.n_pictures)
+    assert len(others) == 20
+    assert (others[:, None] - reals.images).abs().amax((2, 3, 4)).min() > 0.1
+
+
+def test_the_message_names_the_row() -> None:
+    def fails(images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(images[:, :1])
+
+    with pytest.raises(ConfigError, match=r"^broken: prediction depth must be > 0"):
+        measure("broken", fails, "heads_v2", quick=True, progress=False, n_test=2, split="val")
+
+
 def test_the_protocol_says_every_departure() -> None:
     rules = ShapeProtocol().quick().but(split="val", n_test=5)
     assert rules.name == "heads-v2/quick/split=val/n_test=5"
@@ -120,6 +169,8 @@ def test_the_protocol_says_every_departure() -> None:
         ShapeProtocol().but(split="test")
     with pytest.raises(ConfigError, match="at least 10"):
         ShapeProtocol().but(n_shapes=3)
+    with pytest.raises(ConfigError, match="at least 20"):  # KID needs two pictures in each of ten blocks
+        ShapeProtocol().but(n_pictures=19)
 
 
 def test_intervals_cover_and_ranks_are_resolved_in_pairs() -> None:
@@ -135,6 +186,10 @@ def test_intervals_cover_and_ranks_are_resolved_in_pairs() -> None:
     assert ranks({"a": first, "b": second, "c": same}, "lower")["a"][0] == 1
     assert ranks({"a": first, "b": second}, "lower") == {"a": (1, 1), "b": (2, 2)}
     assert ranks({"a": first, "b": second}, "higher") == {"a": (2, 2), "b": (1, 1)}
+    apart = first.copy(), second.copy()
+    apart[0][3], apart[1][7] = np.nan, np.nan  # the others are still compared person by person
+    assert ranks({"a": apart[0], "b": apart[1]}, "lower") == {"a": (1, 1), "b": (2, 2)}
+    assert figure(apart[0]) == pytest.approx(np.delete(first, 3).mean())
     assert ranks({"a": first, "b": second[:100]}, "lower") == {"a": (1, 2), "b": (1, 2)}
     ratio = np.stack([np.full(50, 1.0), np.full(50, 4.0)], 1)
     assert figure(ratio) == 0.75

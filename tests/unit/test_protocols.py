@@ -150,6 +150,31 @@ def test_the_probe_learns_and_leaves_the_random_state_alone() -> None:
     )
 
 
+def held(n: int) -> Pairs:
+    source = torch.Generator().manual_seed(0)
+    image = torch.rand(n, 3, 64, 64, generator=source)
+    mask = torch.ones(n, 1, 64, 64) > 0
+    return Pairs(image, 1 + image[:, :1], mask)
+
+
+def test_depth_outside_the_mask_may_hold_anything() -> None:
+    pairs = held(6)
+    pairs.mask[..., :8] = False
+    odd = Pairs(pairs.image, torch.where(pairs.mask, pairs.depth, torch.nan), pairs.mask)
+    probes = [train_probe(each[:4], held_back=each[4:], steps=2, batch_size=2) for each in (pairs, odd)]
+    assert torch.equal(*(probe.predict(pairs.image) for probe in probes))
+
+
+def test_pairs_that_cannot_judge_are_refused() -> None:
+    pairs = held(4)
+    empty = Pairs(pairs.image, pairs.depth, ~pairs.mask)
+    with pytest.raises(ValueError, match="4 pairs held back show nothing"):
+        train_probe(pairs, held_back=empty, steps=2)
+    broken = Pairs(pairs.image * torch.nan, pairs.depth, pairs.mask)
+    with pytest.raises(ValueError, match="never a number"):
+        train_probe(pairs, held_back=broken, steps=2, batch_size=2)
+
+
 def test_mirroring_keeps_depth_with_its_image() -> None:
     torch.manual_seed(0)
     left = (torch.arange(8) < 4).expand(16, 1, 8, 8).contiguous()

@@ -198,6 +198,13 @@ def test_intervals_are_drawn_with_a_line_at_zero_where_signs_differ() -> None:
     assert "nan" not in intervals("t", [Dot("a", "0", 0.0, (0.0, 0.0), "model")], ".1f")
 
 
+def test_figures_that_are_no_numbers_are_not_drawn() -> None:
+    odd = [replace(each, figures={**each.figures, "R2": "odd"}) for each in TOYS]
+    comparison = replace(made(), benchmark=Toy(), rows=odd)
+    assert "<svg" not in page(comparison)
+    assert page(comparison).count(">odd</td>") == len(odd)
+
+
 def test_the_same_pictures_are_shown_once_and_their_reading_for_each_method() -> None:
     labels = ["image", "true depth", "recovered depth", "true normals", "recovered normals", "depth error"]
     text = shown(Sheet(TEST, "See.", [(label, torch.rand(2, 3, 8, 8)) for label in labels]))

@@ -88,11 +88,33 @@ def test_rows_belong_to_weights_seed_and_protocol(measured: list[str]) -> None:
     assert len(measured) == 7
 
 
+def changed(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def packed(path: Path, **arrays: np.ndarray) -> None:
+    with np.load(path.with_suffix(".npz")) as found:
+        arrays = {key: found[key] for key in found} | arrays
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
     "no text": lambda path: path.write_bytes(b"\xff\xfe"),
     "other fields": lambda path: path.write_text("{}"),
-    "figures": lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {"figures": {"SIDE": {"a": 1}}})),
+    "figures": lambda path: changed(path, figures={"SIDE": {"a": 1}}),
+    "figures of no numbers": lambda path: changed(path, figures={"SIDE": [None]}),
+    "figures that hide the row": lambda path: changed(path, figures={"name": "another"}),
+    "figures beyond numbers": lambda path: changed(path, figures={"SIDE": float("nan")}),
+    "another protocol": lambda path: changed(path, protocol="heads-v1/quick"),
+    "a third kind": lambda path: changed(path, kind="guess"),
+    "notes": lambda path: changed(path, notes="a note"),
+    "how it was made": lambda path: changed(path, made={"date": 2026}),
+    "seconds": lambda path: changed(path, seconds="1"),
+    "intervals": lambda path: changed(path, intervals={"SIDE": [2, 0.5]}),
+    "a bomb": lambda path: packed(path, **{"samples/SIDE": np.zeros(2**24, np.float32)}),
+    "samples": lambda path: packed(path, **{"samples/SIDE": np.zeros((4, 3), np.float32)}),
+    "sheets": lambda path: packed(path, sheets=np.frombuffer(b'[{"title": 1, "caption": "", "labels": []}]', np.uint8)),
     "no pictures": lambda path: path.with_suffix(".npz").unlink(),
     "cut pictures": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:-50]),
 }
@@ -120,6 +142,47 @@ def test_a_disk_that_cannot_be_written_costs_a_warning(
     with caplog.at_level(logging.WARNING):
         assert measure("constant", "constant", progress=False)[1].figures["MAD"] == 2
     assert "is not kept" in caplog.text
+
+
+def test_a_kill_between_two_files_leaves_no_row(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch, rows_of_its_own: Path
+) -> None:
+    """Else old figures would stand beside new samples."""
+    measure("constant", "constant", progress=False)
+    write = store.atomic_write
+
+    def dies(path: Path, data: bytes | str) -> Path:
+        if path.suffix == ".json":
+            raise SystemExit
+        return write(path, data)
+
+    monkeypatch.setattr(store, "atomic_write", dies)
+    with pytest.raises(SystemExit):
+        measure("constant", "constant", progress=False, fresh=True)
+    monkeypatch.setattr(store, "atomic_write", write)
+    assert not list(rows_of_its_own.rglob("*.json"))
+    measure("constant", "constant", progress=False)
+    assert len(measured) == 3
+
+
+def test_a_folder_that_cannot_even_be_asked_costs_a_warning(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ZOO_RESULTS", str(tmp_path / ("x" * 300)))
+    with caplog.at_level(logging.WARNING):
+        assert measure("constant", "constant", progress=False)[1].figures["MAD"] == 2
+    assert "measured anew" in caplog.text
+
+
+def test_a_row_that_json_or_pictures_cannot_hold_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Heads, "test", None)
+    opened = Heads(Heads.standard, {}, Options())
+    with caplog.at_level(logging.WARNING):
+        store.keep(opened, Row("x", "model", opened.protocol, 4, {"SIDE": float("nan")}), [], "x")
+    assert "is not kept" in caplog.text
+    assert not list(rows_of_its_own.rglob("x.*"))
 
 
 def test_names_of_folders_are_plain() -> None:

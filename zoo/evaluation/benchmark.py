@@ -98,7 +98,7 @@ class Column:
         if ends := values.get("intervals", {}).get(self.key):
             spread = (ends[1] - ends[0]) / 2
         parts = value if isinstance(value, Sequence) else [value]
-        text = " → ".join(f"{self.scale * part:{self.form}}" for part in parts)
+        text = " → ".join(part if isinstance(part, str) else f"{self.scale * part:{self.form}}" for part in parts)
         return text if spread is None else f"{text} ± {self.scale * spread:{self.form.lstrip('+')}}"
 
 

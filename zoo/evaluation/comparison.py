@@ -110,7 +110,10 @@ def _row(
     if key and not fresh and (found := store.find(opened, name, key)):
         return found
     with Steps(name, enabled=progress) as steps:
-        row, pictures = opened.row(name, subject, steps)
+        try:
+            row, pictures = opened.row(name, subject, steps)
+        except ValueError as error:  # formulas do not know whose numbers they refuse
+            raise ConfigError(f"{name}: {error}") from error
     sheets = pictures() if drawn or key else []
     return (store.keep(opened, row, sheets, key) if key else row), sheets
 

@@ -148,7 +148,8 @@ def _charts(benchmark: Benchmark, rows: Sequence[Row]) -> str:
                 low, high = _ends(row, column.key, value)
                 ends = (column.scale * low, column.scale * high)
                 dots.append(Dot(row.name, column.cell(row.as_dict()), column.scale * value, ends, row.kind))
-        charts.append(intervals(column.heading, dots, column.form))
+        if len(dots) > 1:
+            charts.append(intervals(column.heading, dots, column.form))
     if not charts:
         return ""
     said = (

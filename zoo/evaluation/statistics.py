@@ -1,7 +1,7 @@
 """How sure a figure is: bootstrap over people, the same draws for every row, so that rows can be compared in pairs.
 
 A figure is either the mean of one number for each person, or one minus the ratio of two sums, as R2 is (Efron and
-Tibshirani 1993, chapters 13 and 16).
+Tibshirani 1993, chapters 13 and 16). People whose number is NaN are left out, and in pairs those of whom one is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ _DRAWS = 2000
 
 def figure(samples: np.ndarray) -> float:
     """The mean of samples (N,), or 1 - sum a / sum b of samples (N, 2)."""
+    samples = samples[_known(samples)]
     if samples.ndim == 1:
         return float(samples.mean())
     sums = samples.sum(0)
@@ -23,7 +24,7 @@ def figure(samples: np.ndarray) -> float:
 
 def interval(samples: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of `figure` over draws of people, as (low, high); NaN for fewer than two."""
-    return _quantiles(_drawn(samples))
+    return _quantiles(_drawn(samples[_known(samples)]))
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -34,7 +35,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """
     if first.shape != second.shape:
         raise ValueError(f"samples of {first.shape} and {second.shape} are not of the same people")
-    return _quantiles(_drawn(first) - _drawn(second))
+    both = _known(first) & _known(second)
+    return _quantiles(_drawn(first[both]) - _drawn(second[both]))
 
 
 def ranks(samples: Mapping[str, np.ndarray], better: Literal["lower", "higher"]) -> dict[str, tuple[int, int]]:
@@ -59,6 +61,10 @@ def ranks(samples: Mapping[str, np.ndarray], better: Literal["lower", "higher"])
                 before[other] += 1
                 behind[name] += 1
     return {name: (1 + before[name], len(names) - behind[name]) for name in names}
+
+
+def _known(samples: np.ndarray) -> np.ndarray:
+    return np.isfinite(samples.reshape(len(samples), -1)).all(1)
 
 
 def _drawn(samples: np.ndarray) -> np.ndarray:

@@ -11,15 +11,17 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -34,12 +36,14 @@ from ..generators.base import Generator
 from ..output.pages import versions
 from ..output.strips import Sheet
 from ..runtime.files import atomic_write, printable
-from .benchmark import Benchmark, Row, Subject
+from .benchmark import Benchmark, Kind, Row, Subject
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "rows"
 _FIELDS = ("name", "kind", "protocol", "n", "figures", "seconds", "notes", "intervals", "made")
-_MOST = 64 * 2**20  # bytes of a row's pictures
+_MOST = 64 * 2**20  # bytes of a row's samples and pictures, unpacked
+_MOST_PIXELS = 2**24  # of a strip of pictures
+_MOST_SAMPLES = 2**17  # numbers behind a figure: intervals draw them 2,000 times
 
 
 def key_of(subject: Subject, seed: int) -> str | None:
@@ -58,7 +62,7 @@ def key_of(subject: Subject, seed: int) -> str | None:
 
 def own() -> Path:
     """The folder of the rows that were measured on this machine: `$ZOO_RESULTS`, else `results` in the cache."""
-    return Path(os.environ.get("ZOO_RESULTS") or resources.cache() / "results")
+    return Path(os.environ.get("ZOO_RESULTS") or resources.cache() / "results").expanduser()
 
 
 def folder_of(benchmark: Benchmark) -> str:
@@ -76,23 +80,25 @@ def find(benchmark: Benchmark, name: str | None, key: str) -> tuple[Row, list[Sh
     """
     for place in (own(), SHIPPED):
         path = place / folder_of(benchmark) / f"{key}.json"
-        if not path.is_file():
-            continue
         try:
-            return _read(path, name)
+            if path.is_file():
+                return _read(path, benchmark.protocol, name)
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
             log.warning("%s: cannot be read (%s); the row is measured anew", path, printable(str(error))[:200])
     return None
 
 
 def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
-    """Write a row with its pictures, and say how it was made. A disk that is full or read-only costs a warning."""
+    """Write a row with its pictures, and say how it was made. What cannot be written costs a warning."""
     row = replace(row, made=_made())
     base = own() / folder_of(benchmark)
     try:
-        atomic_write(base / f"{key}.npz", _packed(row, sheets))
-        atomic_write(base / f"{key}.json", json.dumps(_plain(row), indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
+        text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        packed = _packed(row, sheets)
+        (base / f"{key}.json").unlink(missing_ok=True)  # or a kill leaves old figures beside new samples
+        atomic_write(base / f"{key}.npz", packed)
+        atomic_write(base / f"{key}.json", text)
+    except (OSError, ValueError) as error:  # a full disk; a figure that is no number, a strip too long for WebP
         log.warning("the row of %s is not kept: %s", row.name, error)
     return row
 
@@ -151,34 +157,64 @@ def _encoded(images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, name: str | None) -> tuple[Row, list[Sheet]]:
+def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]]:
     values = from_json(path.read_text("utf-8"), str(path))
-    if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
-        raise ConfigError("it is no row")
-    numbers = [v for value in values["figures"].values() for v in (value if isinstance(value, list) else [value])]
-    if not all(value is None or isinstance(value, int | float | str) for value in numbers):
-        raise ConfigError("its figures are no numbers")
+    _refuse_odd(values, protocol)
     data = path.with_suffix(".npz")
-    if data.stat().st_size > _MOST:
-        raise ConfigError("its pictures are too large")
+    with zipfile.ZipFile(data) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST:
+            raise ConfigError("its pictures are too large")
     with np.load(data, allow_pickle=False) as arrays:
-        samples = {
-            key.partition("/")[2]: arrays[key].astype(np.float64) for key in arrays if key.startswith("samples/")
-        }
-        sheets = [
-            Sheet(
-                sheet["title"],
-                sheet["caption"],
-                [(label, _decoded(arrays[f"pictures/{i}/{line}"])) for line, label in enumerate(sheet["labels"])],
-            )
-            for i, sheet in enumerate(from_json(arrays["sheets"].tobytes().decode(), str(data)))
-        ]
+        samples = {key.partition("/")[2]: _samples(arrays[key]) for key in arrays if key.startswith("samples/")}
+        sheets = []
+        for i, sheet in enumerate(from_json(arrays["sheets"].tobytes().decode(), str(data))):
+            title, caption, labels = sheet["title"], sheet["caption"], sheet["labels"]
+            if not labels or not all(isinstance(text, str) for text in (title, caption, *labels)):
+                raise ConfigError("its pictures have no names")
+            strips = [(label, _decoded(arrays[f"pictures/{i}/{line}"])) for line, label in enumerate(labels)]
+            sheets.append(Sheet(title, caption, strips))
     intervals = {key: (low, high) for key, (low, high) in values["intervals"].items()}
     return Row(**{**values, "name": name or values["name"], "intervals": intervals, "samples": samples}), sheets
 
 
+def _refuse_odd(values: Any, protocol: str) -> None:
+    """Refuse what `keep` has not written for this protocol: tables and pages rely on the types of a row."""
+    if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
+        raise ConfigError("it is no row")
+    if values["protocol"] != protocol:
+        raise ConfigError("it is a row of another protocol")
+    figures, made, ends = values["figures"], values["made"], values["intervals"]
+    lists = [value for value in figures.values() if isinstance(value, list)]
+    plain = [value for value in figures.values() if not isinstance(value, list | None)]
+    shown = [part for part in [*plain, *(part for value in lists for part in value)] if not isinstance(part, str)]
+    numbers = [*shown, *(end for pair in ends.values() for end in pair)]
+    words = [values["name"], *values["notes"], *made, *made.values()]
+    fits = (
+        values["kind"] in get_args(Kind)
+        and isinstance(values["notes"], list)
+        and not set(figures) & set(_FIELDS)
+        and all(map(_is_number, [values["n"], values["seconds"] or 0, *numbers]))
+        and all(low <= high for low, high in ends.values())
+        and all(isinstance(word, str) for word in words)
+    )
+    if not fits:
+        raise ConfigError("its values are not those of a row")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _samples(values: np.ndarray) -> np.ndarray:
+    if values.shape[1:] not in ((), (2,)) or values.ndim == 0 or values.size > _MOST_SAMPLES:
+        raise ConfigError("its samples are not those of a row")
+    return values.astype(np.float64)
+
+
 def _decoded(data: np.ndarray) -> Tensor:
     with Image.open(io.BytesIO(data.tobytes()), formats=["WEBP"]) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise ConfigError("its pictures are too large")
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
     side = pixels.shape[1]
     return pixels.view(-1, side, side, 3).permute(0, 3, 1, 2).float() / 255

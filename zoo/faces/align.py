@@ -80,7 +80,7 @@ def find_mesh(image: Image.Image, where: str = "the picture") -> Tensor:
     faces: Faces = find_points(_tensor(image.resize(sides, Image.Resampling.BILINEAR)))
     count = int(faces.counts[0])
     if not count:
-        raise DataError(f"{where}: no face found; crop it closer to the face, or switch alignment off (--no-align)")
+        raise DataError(f"{where}: no face found; crop it closer to the face")
     if count > 1:
         log.warning("%s: shows %d faces; the largest is taken", where, count)
     points = faces.points * scale
@@ -94,7 +94,10 @@ def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
     Raises:
         DataError: There is no face.
     """
-    return eyes_and_nose(find_mesh(image, where))[0]
+    try:
+        return eyes_and_nose(find_mesh(image, where))[0]
+    except DataError as error:
+        raise DataError(f"{error}, or switch alignment off (--no-align)") from None
 
 
 def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Tensor:

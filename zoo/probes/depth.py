@@ -169,7 +169,8 @@ class DepthProbe(lightning.LightningModule):
 
     def error(self, pairs: Pairs) -> Tensor:
         """Masked L1 on the normalised depth of pairs, as a scalar."""
-        error = (self(pairs.image) - pairs.depth).abs() * (2 / (self.far - self.near))
+        depth = torch.where(pairs.mask, pairs.depth, self.far)  # 0 times NaN, outside, would be NaN
+        error = (self(pairs.image) - depth).abs() * (2 / (self.far - self.near))
         return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -283,7 +284,8 @@ def train_probe(
         The trained probe, on the CPU and in eval mode.
 
     Raises:
-        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive.
+        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
+            or the pairs held back show nothing, or the probe diverges on them.
     """
     if not len(pairs) or not pairs.mask.any():
         raise ValueError(f"{len(pairs)} pairs with {int(pairs.mask.sum())} masked pixels: nothing to learn depth from")
@@ -291,6 +293,8 @@ def train_probe(
     near, far = depths.min().item(), depths.max().item()
     if not (depths.isfinite().all() and near > 0):
         raise ValueError(f"depth inside the masks must be finite and > 0, found a minimum of {near:g}")
+    if held_back is not None and not held_back.mask.any():
+        raise ValueError(f"{len(held_back)} pairs held back show nothing, so they cannot judge: give more pairs")
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         average = average_depth(pairs)
@@ -313,6 +317,8 @@ def train_probe(
         # The loader's keys are whole batches of indices, so one look-up makes one batch.
         loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
         trainer.fit(probe, loader)
+        if judge and not judge.state:
+            raise ValueError("the error on the pairs held back is never a number: images or depths are not finite")
         if judge:
             probe.load_state_dict(judge.state)
     return probe.cpu().eval()

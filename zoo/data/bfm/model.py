@@ -30,7 +30,7 @@ from ...runtime.files import printable
 MM = 1200.0  # millimetres in a world unit: the benchmark's cut then shows a face from chin to hairline
 BEHIND, ABOVE = 75.0, 15.0  # millimetres from the mean face's tip of the nose to the origin
 TALLEST, SHORTEST = 600.0, 60.0  # millimetres; faces and heads are between
-MAX_NUMBERS = 2**27  # in an array; the largest of BFM has 2**25
+MAX_NUMBERS = 2**27  # in all arrays of a file that are read; those of BFM have up to 90 million
 
 WHERE = "the University of Basel gives the model to those who accept its terms: see its Basel Face Model site"
 KINDS = "01_MorphableModel.mat (2009), model2017-1_*.h5 or model2019_*.h5"
@@ -182,8 +182,10 @@ def _refuse_odd(shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Say which arrays are missing or too large, before one of them is read."""
     if missing := [name for name, shape in shapes.items() if not shape]:
         raise DataError(f"{missing[0]} is missing, or no array of numbers; give {KINDS} ({WHERE})")
-    if large := [name for name, shape in shapes.items() if int(np.prod(shape, dtype=object)) > MAX_NUMBERS]:
-        raise DataError(f"{large[0]} has {' x '.join(map(str, shapes[large[0]]))} numbers, more than any face model")
+    sizes = {name: int(np.prod(shape, dtype=object)) for name, shape in shapes.items()}
+    if sum(sizes.values()) > MAX_NUMBERS:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise DataError(f"{largest} has {' x '.join(map(str, shapes[largest]))} numbers, more than any face model")
 
 
 def _part(name: str, raw: _Raw) -> Linear:

@@ -22,10 +22,11 @@ from PIL import Image
 from ...errors import DataError, Interrupted
 from ...heads.backgrounds import draw_backgrounds
 from ...heads.dataset import BACKGROUNDS, Rendering
-from ...heads.sampling import SPLITS, Bits
+from ...heads.sampling import Bits
 from ...runtime.files import atomic_write, naming, printable, tidy
 from ...runtime.lock import locked
 from ...runtime.progress import counting
+from ..layouts import SPLITS
 from ..store import open_files
 from ..synface import CHUNK, NATIVE, encode_depth, native_fov, split_counts
 from ..transforms import load_image
@@ -83,7 +84,7 @@ def write_bfm(
         raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
     backdrop = _backdrop(background, seed, size)
     face = read_model(model, expressions=expressions)
-    counts = split_counts(n, tuple(SPLITS))
+    counts = split_counts(n, SPLITS)
     record = {
         "model": face.kind,
         "sha256": face.sha256,

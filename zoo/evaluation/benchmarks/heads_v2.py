@@ -141,11 +141,14 @@ class HeadsV2(Benchmark):
                     found, reading = self._errors(readers, truth, advance)
                 shown = reading.depth if condition == "plain" else shown
                 kept = self._kept(found)
-                if kept.sum() < len(kept):
-                    notes.append(f"{int(len(kept) - kept.sum())} {condition} heads without a place skipped")
-                samples |= {key + tail: values.numpy()[kept] for key, values in found.items()}
-        for key, values in samples.items():
-            figures[key], intervals[key] = figure(values), interval(values)
+                if skipped := int((~kept).sum()):
+                    notes.append(f"{skipped} {condition} head{'s' * (skipped > 1)} without a place skipped")
+                for key, values in found.items():  # people keep their places, so that rows compare in pairs
+                    samples[key + tail] = values.double().numpy()
+                    samples[key + tail][~kept] = np.nan
+                    if kept.sum() > 1:
+                        figures[key + tail] = figure(samples[key + tail])
+                        intervals[key + tail] = interval(samples[key + tail])
         if subject == REAL or isinstance(subject, Generator):
             generator = subject if isinstance(subject, Generator) else None
             made, spans = generated_figures(generator, self.reals, steps, self.options.seed, pictures)
@@ -290,7 +293,7 @@ class HeadsV2(Benchmark):
         ]
 
     def lead(self, rows: Sequence[Row]) -> str:
-        models = [row for row in rows if row.kind == "model" and isinstance(row.figures.get("R2"), float)]
+        models = [row for row in rows if row.kind == "model" and "R2" in row.intervals]
         if not models:
             return "Baselines only: no model was scored."
         known = [html.escape(row.name) for row in models if row.intervals["R2"][0] > 0]

@@ -81,7 +81,7 @@ class Reals:
         return inception_features(self.images)
 
     def _images(self, first: int) -> Tensor:
-        n = self.rules.n_shapes
+        n = self.rules.n_pictures
         heads = HeadDataset(self.rules.split, self.rules.size, first + n)
         return torch.cat(
             [heads.batch(list(range(i, min(i + 100, first + n))))["image"] for i in range(first, first + n, 100)]
@@ -129,7 +129,7 @@ def generated_figures(
     figures, intervals = _compared(shapes, pictures[: rules.n_pictures], reals)
     with steps.task("turning samples", rules.n_turned) as advance:
         for key, values in _turned(generator, rules, seed, advance).items():
-            if len(values := values[np.isfinite(values)]):
+            if len(values := values[np.isfinite(values)]) > 1:
                 figures[key], intervals[key] = float(values.mean()), interval(values)
     return figures, intervals
 

@@ -41,7 +41,7 @@ Reader = Callable[[Tensor], Reading]  # takes images (N, 3, S, S) in [-1, 1]
 def reader_of(method: DepthPredictor | Callable[[Tensor], Tensor]) -> Reader:
     """A method with a depth network of its own, or a function from images to depth, as a `Reader`."""
     if not isinstance(method, DepthPredictor):
-        return lambda images: Reading(method(images))
+        return lambda images: Reading(method(images).detach().float())
 
     def read(images: Tensor) -> Reading:
         albedo = _albedo(method, images) if isinstance(method, Explainer) and isinstance(method, Generator) else None

@@ -6,6 +6,7 @@ from typing import Any, Self
 from ...errors import ConfigError
 
 SPLITS = ("sealed", "val")
+_LEAST = {"n_pairs": 10, "n_shapes": 10, "n_pictures": 20}  # a tenth of pairs is held back; KID has ten blocks of two
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ShapeProtocol:
             "probes": 1,
             "steps": 100,
             "n_shapes": 100,
+            "n_pictures": 100,
             "n_real": 200,
             "n_turned": 8,
         }
@@ -65,7 +67,7 @@ class ShapeProtocol:
         for key, value in numbers.items():
             if key == "split" and value not in SPLITS:
                 raise ConfigError(f"split={value}: use {' or '.join(SPLITS)}")
-            if isinstance(value, int) and value < (least := 10 if key in ("n_pairs", "n_shapes", "n_pictures") else 2):
+            if isinstance(value, int) and value < (least := _LEAST.get(key, 2)):
                 raise ConfigError(f"{key} must be at least {least}, got {value}")
             if value != getattr(self, key):
                 changed: dict[str, Any] = {"name": f"{chosen.name}/{key}={value}", key: value}
