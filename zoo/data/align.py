@@ -1,7 +1,7 @@
 """Photographs of people cut to the framing of a data set, so that methods can train on them or start from weights."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,14 +19,16 @@ from .transforms import to_uint8
 log = logging.getLogger(__name__)
 
 
-def faces_in(files: Files, advance: Callable[[], Any]) -> Iterator[tuple[str, Picture | None, Tensor | None]]:
-    """Read pictures and find the largest face on each.
+def faces_in(
+    files: Files, advance: Callable[[], Any], names: Sequence[str] | None = None
+) -> Iterator[tuple[str, Picture | None, Tensor | None]]:
+    """Read pictures, all or those with the given names, and find the largest face on each.
 
     Yields:
         The name of a picture, the picture, and the points (1, 468, 3) of the face. The picture is None if it cannot be
         read, and the points if it shows no face; both is logged.
     """
-    for name in files.names:
+    for name in files.names if names is None else names:
         where = files.where(name)
         picture, points = None, None
         try:

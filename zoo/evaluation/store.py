@@ -60,9 +60,17 @@ def key_of(subject: Subject, seed: int) -> str | None:
     return digest.hexdigest()[:12] + tail
 
 
+def digest_of(root: str | Path, *settings: Any) -> str:
+    """Eight digits that change with the names and sizes of the files in a folder, or of a zip, and with settings."""
+    root = Path(root).expanduser()
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    listed = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
+    return hashlib.sha256(repr([listed, *settings]).encode()).hexdigest()[:8]
+
+
 def own() -> Path:
     """The folder of the rows that were measured on this machine: `$ZOO_RESULTS`, else `results` in the cache."""
-    return Path(os.environ.get("ZOO_RESULTS") or resources.cache() / "results").expanduser()
+    return Path(os.path.expanduser(os.environ.get("ZOO_RESULTS") or resources.cache() / "results"))
 
 
 def folder_of(benchmark: Benchmark) -> str:

@@ -112,13 +112,27 @@ def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Te
     Returns:
         (3, S, S) in [-1, 1]. Beyond the photograph its edge is repeated.
     """
-    wanted = frame_points(framing, Camera.at(measure_poses(points)[:, :2], size=size))
-    p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, eyes_and_nose(points)))
-    turn = similarity(p, q)
-    centre = q.mean(1) - turn * p.mean(1)
+    turn, centre = _placed(points, framing, size)
     right = turn * size / (size - 1)  # `cut` wants the edge of the frame, not the centre of its last pixel
     frame = torch.view_as_real(torch.stack([centre, right, 1j * right], 1))
     return F.avg_pool2d(cut(_tensor(image), frame, 2 * size), 2)[0]  # twice as fine first, against aliasing
+
+
+def points_on_crop(points: Tensor, framing: Framing, size: int) -> Tensor:
+    """The points (B, 468, 3) of faces on the crops of `size` pixels that `align` makes, in pixels of the crops."""
+    turn, centre = _placed(points, framing, size)
+    flat = torch.view_as_complex(points[..., :2].contiguous())
+    placed = torch.view_as_real((flat - centre[:, None]) / turn[:, None])
+    deep = points[..., 2:] / turn.abs()[:, None, None]
+    return torch.cat([(placed + 1) * ((size - 1) / 2), deep * ((size - 1) / 2)], -1)
+
+
+def _placed(points: Tensor, framing: Framing, size: int) -> tuple[Tensor, Tensor]:
+    """The complex factor and centre (B,) that take places on crops, -1..1, to pixels of the photographs."""
+    wanted = frame_points(framing, Camera.at(measure_poses(points)[:, :2], size=size))
+    p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, eyes_and_nose(points)))
+    turn = similarity(p, q)
+    return turn, q.mean(1) - turn * p.mean(1)
 
 
 def face_masks(points: Tensor, height: int, width: int) -> Tensor:

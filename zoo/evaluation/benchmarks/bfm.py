@@ -1,9 +1,7 @@
 """Depth against Unsup3d's synface images on your disk: SIDE and MAD."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Self
 
 from ...data.synface import SynfaceDataset
@@ -15,6 +13,7 @@ from ..benchmark import Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
 from ..depth.benchmark import DepthBenchmark, pairs_of, spread
 from ..depth.protocol import DepthProtocol
+from ..store import digest_of
 
 SETTINGS = {
     "data.root=DIR": "folder or zip in the layout of synface, which zoo data bfm writes; needed",
@@ -66,12 +65,7 @@ class BFM(DepthBenchmark):
 
     @property
     def data(self) -> str | None:
-        """Eight digits that change with the names and sizes of the files."""
-        settings = self.options.settings
-        root = Path(settings["data_root"]).expanduser()
-        files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-        listed = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
-        return hashlib.sha256(repr([listed, settings.get("on_error")]).encode()).hexdigest()[:8]
+        return digest_of(self.options.settings["data_root"], self.options.settings.get("on_error"))
 
     def true_pairs(self, split: str, n: int) -> Pairs:
         settings = self.options.settings

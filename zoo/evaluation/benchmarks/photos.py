@@ -1,0 +1,241 @@
+"""Photographs of people, which have no true depth: agreement with a face mesh, likeness of inversions, KID."""
+
+import html
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...data.layouts import share_of
+from ...data.store import open_files
+from ...editing.photo import framing_of
+from ...errors import ConfigError
+from ...faces.align import Framing, face_masks
+from ...generators.base import DepthPredictor, Explainer, Generator
+from ...geometry import continued
+from ...heads.sampling import mean_heads
+from ...heads.views import PLAIN
+from ...metrics.agreement import correlation_samples
+from ...output.colours import show_depth, show_image
+from ...output.strips import TEST, Sheet, model_sheets
+from ...runtime.progress import Steps
+from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subject
+from ..photographs.inversions import invert_all
+from ..photographs.pictures import HELD_OUT, Crops, Photographs, depth_agreement, held_out
+from ..photographs.protocol import PhotosProtocol
+from ..photographs.samples import kid_of
+from ..shape.truth import heads_at
+from ..statistics import figure, interval
+from ..store import digest_of
+
+SETTINGS = {
+    "data.root=DIR": "folder or zip of photographs of people; needed",
+    "n_test=N": "number of photographs",
+    "n_invert=N": "number of photographs that are inverted, which takes long; default 0",
+}
+MEAN = "mean shape"
+_SHOWN, _BATCH = 8, 16
+_KEYS = ("depth_agreement", "yaw_agreement", "pitch_agreement", "PSNR", "identity", "turned", "KID")
+
+
+@dataclass(frozen=True)
+class Photos(Benchmark):
+    """Methods that read photographs against the face mesh; generators by their inversions and samples.
+
+    Subjects are generators, and functions from images (N, 3, S, S) to depth (N, 1, S, S).
+
+    Attributes:
+        rules: The numbers that fix the test.
+        subjects: Maps row names to subjects.
+        options: How it was opened.
+    """
+
+    title = "Photographs"
+    baselines: ClassVar[tuple[str, ...]] = (MEAN,)
+    bar = "depth_agreement"
+    bar_caption = (
+        "Bars show the agreement of depth with the face mesh. After the plus-minus sign stands half of the 95 % "
+        "interval over people."
+    )
+    columns = (
+        Column("depth_agreement", "Depth agreement", better="higher"),
+        Column("yaw_agreement", "Yaw agreement", better="higher"),
+        Column("pitch_agreement", "Pitch agreement", better="higher"),
+        Column("PSNR", "PSNR", "dB", better="higher", form=".1f"),
+        Column("identity", "Identity", better="lower"),
+        Column("turned", "Identity turned", better="lower"),
+        Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
+        Column("people", "People", form=".0f", main=False),
+        Column("n", "Photographs", form=".0f"),
+        Column("seconds", "Seconds", form=".0f", main=False),
+    )
+
+    rules: PhotosProtocol
+    subjects: Mapping[str, Subject]
+    options: Options
+
+    @classmethod
+    def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
+        if not options.settings.get("data_root"):
+            raise ConfigError(
+                "benchmark 'photos' reads a folder or zip of photographs: give data.root=DIR, in Python data_root"
+            )
+        rules = PhotosProtocol.of(options)
+        for subject in subjects.values():
+            if rules.n_invert and isinstance(subject, Generator):
+                subject.need_3d("inversion; leave n_invert out")
+        open_files(options.settings["data_root"])  # if there are none, fails before networks are trained or rows read
+        return cls(rules, subjects, options)
+
+    @property
+    def protocol(self) -> str:
+        return self.rules.name
+
+    @property
+    def data(self) -> str | None:
+        return digest_of(self.options.settings["data_root"])
+
+    @cached_property
+    def photographs(self) -> Photographs:
+        """The test photographs, with their faces."""
+        root, n = self.options.settings["data_root"], self.rules.n_test
+        with (
+            Steps("photographs", enabled=self.options.progress) as steps,
+            steps.task("finding faces", len(held_out(open_files(root).names, n))) as advance,
+        ):
+            return Photographs.open(root, n, advance)
+
+    @cached_property
+    def _crops(self) -> dict[Framing, Crops]:
+        return {}
+
+    def crops(self, framing: Framing) -> Crops:
+        """The test photographs, framed as the images of a data set."""
+        if framing not in self._crops:
+            self._crops[framing] = self.photographs.crops(framing, self.rules.size)
+        return self._crops[framing]
+
+    @torch.no_grad()
+    def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        """Measure what a subject can show: depth and cameras that it reads, inversions, samples.
+
+        Raises:
+            DataError: None of the photographs shows a face.
+            ConfigError: A subject's depth has another shape, or is not finite.
+        """
+        rules, photographs, crops = self.rules, self.photographs, self.crops(_framing(subject))
+        start = time.perf_counter()
+        figures: dict[str, Figure] = dict.fromkeys(_KEYS)
+        intervals: dict[str, tuple[float, float]] = {}
+        values: dict[str, np.ndarray | None] = {}
+        notes = self._notes()
+        shown = [("image", show_image(crops.images[:_SHOWN]))]
+        reads = not isinstance(subject, Generator) or isinstance(subject, DepthPredictor)
+        if reads:
+            with steps.task("reading depth", 1) as advance:
+                depth = self._depth(name, subject, crops)
+                advance(1)
+            values["depth_agreement"] = depth_agreement(depth, crops.points)
+            inside = face_masks(crops.points[:_SHOWN], rules.size, rules.size) > 0
+            shown.append(("recovered depth", show_depth(depth[:_SHOWN], inside)))
+        if isinstance(subject, Explainer):
+            found = [subject.explain(part, rules.size).camera.pose.cpu() for part in crops.images.split(_BATCH)]
+            for key, own, mesh in zip(("pitch", "yaw"), torch.cat(found).T, photographs.poses.T, strict=True):
+                values[f"{key}_agreement"] = correlation_samples(own.numpy(), mesh.numpy())
+        if isinstance(subject, Generator):
+            if rules.n_invert:
+                n = min(rules.n_invert, len(photographs.names))
+                with steps.task("inverting", n) as advance:
+                    made = invert_all(
+                        subject, photographs, n, steps=rules.steps, reach=rules.reach, size=rules.size, advance=advance
+                    )
+                values |= {"PSNR": made.psnr, "identity": made.identity, "turned": made.turned}
+                notes += made.notes
+                shown.append(("reconstruction", made.pictures[:_SHOWN]))
+            if not reads:
+                kid, said = kid_of(subject, crops.images, self.options.seed, steps)
+                notes += said
+                if kid is not None:
+                    figures["KID"] = 1000 * kid.value
+                    intervals["KID"] = 1000 * (kid.value - 1.96 * kid.error), 1000 * (kid.value + 1.96 * kid.error)
+        samples = {
+            key: photographs.by_person(each)
+            for key, each in values.items()
+            if each is not None and np.isfinite(each).any()
+        }
+        for key, each in samples.items():
+            figures[key] = figure(each)
+            if len(each) > 1:
+                intervals[key] = interval(each)
+        row = Row(
+            name=name,
+            kind="baseline" if isinstance(subject, str) else "model",
+            protocol=self.protocol,
+            n=len(photographs.names),
+            figures={**figures, "people": len(set(photographs.people))},
+            seconds=round(time.perf_counter() - start, 2),
+            notes=notes,
+            intervals=intervals,
+            samples=samples,
+        )
+        return row, lambda: self._sheets(subject, shown, reads)
+
+    def _notes(self) -> list[str]:
+        photographs = self.photographs
+        notes = []
+        if photographs.left_out:
+            notes.append(f"{len(photographs.left_out)} pictures without a usable face skipped")
+        seen = sum(share_of(person) < HELD_OUT for person in set(photographs.people))
+        if seen:
+            notes.append(f"{seen} of {len(set(photographs.people))} people are in train or val of data=lfw")
+        return notes
+
+    def _depth(self, name: str, subject: Subject, crops: Crops) -> Tensor:
+        """Depth (N, 1, S, S) that a subject reads off the photographs."""
+        if isinstance(subject, str):
+            poses = self.photographs.poses
+            plain = torch.tensor(PLAIN).expand(len(poses), -1)
+            mean = heads_at(mean_heads(len(poses)), poses, plain, self.rules.size)
+            return continued(-mean.points[:, 2:], mean.mask)
+        read = subject.predict_depth if isinstance(subject, DepthPredictor) else subject
+        assert callable(read)
+        assert not isinstance(read, Generator)
+        depth: Tensor = torch.cat([read(part).cpu() for part in crops.images.split(_BATCH)])
+        if depth.shape != crops.images[:, :1].shape or not depth.isfinite().all():
+            wanted = (len(crops.images), 1, *crops.images.shape[-2:])
+            raise ConfigError(f"{name}: depth of {tuple(depth.shape)}; give {wanted}, finite everywhere")
+        return depth
+
+    def _sheets(self, subject: Subject, shown: list[tuple[str, Tensor]], reads: bool) -> list[Sheet]:
+        made = []
+        if isinstance(subject, Generator) and not reads:
+            made = model_sheets(subject, size=self.rules.size, psi=1.0)
+        if len(shown) == 1:
+            return made
+        title = TEST if _framing(subject) == "heads" else "Photographs"
+        caption = "Depth is light where it is near, and shown inside the rim of the face mesh."
+        return [*made, Sheet(title, caption, shown)]
+
+    def words(self) -> list[str]:
+        return self.rules.words()
+
+    def lead(self, rows: Sequence[Row]) -> str:
+        models = [row for row in rows if row.kind == "model" and row.figures.get("depth_agreement") is not None]
+        said = (
+            "Photographs have no true depth: figures say how far methods agree with a face mesh, not how true they are."
+        )
+        if not models:
+            return said
+        best = max(models, key=lambda row: float(row.figures["depth_agreement"]))  # type: ignore[arg-type]
+        value = best.figures["depth_agreement"]
+        return f"{said} Highest agreement of depth: <strong>{html.escape(best.name)}</strong> with {value:.3f}."
+
+
+def _framing(subject: Subject) -> Framing:
+    """How the training images of a subject are framed; functions get the framing of the embedded heads."""
+    return framing_of(subject) or "celeba" if isinstance(subject, Generator) else "heads"

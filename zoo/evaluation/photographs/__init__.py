@@ -1,0 +1,1 @@
+"""Photographs of people as test data: their faces, and what methods make of them."""
