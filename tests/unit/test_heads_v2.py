@@ -15,7 +15,7 @@ from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
 from zoo.evaluation.comparison import measure
 from zoo.evaluation.shape import generated
 from zoo.evaluation.shape.generated import Reals
-from zoo.evaluation.shape.predicted import Reading, errors, reader_of
+from zoo.evaluation.shape.predicted import EYES, Reading, errors, reader_of
 from zoo.evaluation.shape.protocol import ShapeProtocol
 from zoo.evaluation.shape.truth import CONDITIONS, Surface, Truth, heads_at
 from zoo.evaluation.statistics import difference, figure, interval, ranks
@@ -23,7 +23,7 @@ from zoo.geometry import continued
 from zoo.heads.model import HeadModel
 from zoo.heads.sampling import sample_heads
 from zoo.metrics.shape import person_r2
-from zoo.probes.supervised import as_plain
+from zoo.probes.supervised import as_plain, load_supervised
 from zoo.runtime.progress import Steps
 
 N = 16
@@ -88,6 +88,12 @@ def test_a_method_is_not_told_the_camera() -> None:
     assert found["shape"].max() < 2
     raw = errors(reader_of(lambda images: continued(wild.depth, wild.depth > 0))(wild.image), wild)
     assert raw["shape"].mean() > 2 * found["shape"].mean()
+
+
+def test_the_supervised_baseline_knows_people() -> None:
+    plain = Truth.open("val", "plain", 24, 64, seed=3)
+    found = errors(reader_of(load_supervised().predict)(plain.image), plain)["shape"]
+    assert person_r2(found, 100 / EYES * plain.mean_errors) > 0.25
 
 
 @pytest.fixture
