@@ -140,7 +140,7 @@ def test_names_and_numbers_that_mislead_are_refused(probe, monkeypatch: pytest.M
     monkeypatch.setattr(Identity, "embed", staticmethod(colours))
     with pytest.raises(ConfigError, match="the name of a baseline"):
         compare({TRUE: true_heads(2, 64)}, "identity", quick=True, progress=False)
-    with pytest.raises(ValueError, match="1 faces in 5 views"):
+    with pytest.raises(ConfigError, match=r"^alone: 1 faces in 5 views"):
         measure("alone", true_heads(1, 64), "identity", quick=True, progress=False)
     cls = registry.resolve("stylegan2")
     with pytest.raises(ConfigError, match=r"stylegan2 has the rows stylegan2 \(GANSpace\), .*; use zoo compare"):

@@ -13,7 +13,7 @@ from zoo.heads.dataset import render_heads
 from zoo.heads.model import HeadModel
 from zoo.heads.sampling import sample_heads
 from zoo.metrics import erode
-from zoo.metrics.shapespace import ShapeSpace, _fill, shape_figures
+from zoo.metrics.shapespace import ShapeSpace, shape_figures
 
 SIZE = 40
 
@@ -87,17 +87,6 @@ def test_holes_are_filled_and_a_head_without_depth_is_nan() -> None:
     found = space().project(depth, mask, camera())
     assert (found[:2] - real()[:2]).norm(dim=1).max() < 0.4 * torch.pdist(real()[:8]).mean()
     assert found[2].isnan().all()
-
-
-def test_filling_goes_ring_by_ring() -> None:
-    depth = torch.full((1, 1, 5, 5), 2.0)
-    depth[..., 1:4, 1:4] = 9
-    valid = depth == 2
-    assert (_fill(depth, valid) == 2).all()
-    corner = torch.zeros(1, 1, 5, 5, dtype=torch.bool)
-    corner[..., 0, 0] = True
-    assert (_fill(3 * torch.ones(1, 1, 5, 5), corner) == 3).all()
-    assert (_fill(depth, torch.zeros_like(corner)) == 0).all()
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -113,7 +113,7 @@ def _row(
         try:
             row, pictures = opened.row(name, subject, steps)
         except ValueError as error:  # formulas do not know whose numbers they refuse
-            raise ConfigError(f"{name}: {error}") from error
+            raise ConfigError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
     sheets = pictures() if drawn or key else []
     return (store.keep(opened, row, sheets, key) if key else row), sheets
 
