@@ -22,7 +22,7 @@ def rows(benchmark: Benchmark) -> list[Row]:
     """The shipped rows of a benchmark: baselines in its order, then models by name."""
     keys = {path.stem for path in (store.SHIPPED / store.folder_of(benchmark)).glob("*.json")}
     baselines = [key for name in benchmark.baselines if (key := store.key_of(name, 0)) in keys]
-    found = {key: entry[0] for key in keys if (entry := store.find(benchmark, None, key))}
+    found = {key: entry[0] for key in keys if (entry := store.find(benchmark, None, key, shipped=True))}
     models = sorted((row for key, row in found.items() if key not in baselines), key=lambda row: row.name)
     return benchmark.ranked([*(found[key] for key in baselines if key), *models])
 

@@ -27,7 +27,7 @@ def test_rows_belong_to_shipped_weights(benchmark: Benchmark) -> None:
 @pytest.mark.slow
 def test_a_row_comes_out_again() -> None:
     opened = HeadsV2(ShapeProtocol(), {}, Options())
-    kept = store.find(opened, MEAN, "mean-shape")
+    kept = store.find(opened, MEAN, "mean-shape", shipped=True)
     assert kept
     with Steps(MEAN, enabled=False) as steps:
         again = opened.row(MEAN, MEAN, steps)[0]

@@ -78,15 +78,16 @@ def folder_of(benchmark: Benchmark) -> str:
     return "+".join([benchmark.protocol.replace("/", "+"), *([benchmark.data] if benchmark.data else [])])
 
 
-def find(benchmark: Benchmark, name: str | None, key: str) -> tuple[Row, list[Sheet]] | None:
+def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = False) -> tuple[Row, list[Sheet]] | None:
     """A row that was measured before; None if there is none, or none that can be read.
 
     Args:
         benchmark: Says under which protocol, and on which data.
         name: What the row is to be called; None leaves it the name under which it was measured.
         key: See `key_of`.
+        shipped: Look among the rows that come with zoo only.
     """
-    for place in (own(), SHIPPED):
+    for place in [SHIPPED] if shipped else [own(), SHIPPED]:
         path = place / folder_of(benchmark) / f"{key}.json"
         try:
             if path.is_file():
