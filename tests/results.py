@@ -30,9 +30,9 @@ def rows(benchmark: Benchmark) -> list[Row]:
 def table(benchmark: Benchmark) -> str:
     """The rows as Markdown: a table of the main columns, and one of the others; what nobody has is left out."""
     given = rows(benchmark)
-    shown = benchmark.shown(given)
+    shown = [column for column in benchmark.shown(given) if column.key not in ("n", "seconds")]
     parts = [f"## {benchmark.protocol}\n\n" + "\n\n".join(benchmark.words()) + "\n"]
-    for columns in ([c for c in shown if c.main], [c for c in shown if not c.main and c.key not in ("n", "seconds")]):
+    for columns in ([c for c in shown if c.main], [c for c in shown if not c.main]):
         if columns and given:
             parts.append(_markdown(columns, given))
     return "\n".join(parts)

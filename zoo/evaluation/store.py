@@ -118,7 +118,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def _made() -> dict[str, str]:
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "versions": versions(),
         "commit": _commit(),
