@@ -100,7 +100,9 @@ def toy_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_folder, "__path__", [*depth_folder.__path__, str(tmp_path)])
     line = "zoo.evaluation.depth.nearest:Nearest"
     monkeypatch.setattr(depth_benchmark, "METRICS", [*depth_benchmark.METRICS, line])
-    monkeypatch.setattr(Heads, "standard", replace(Heads.standard, n_test=2, n_pairs=2, steps=1, n_surface=1))
+    monkeypatch.setattr(
+        Heads, "standard", replace(Heads.standard, name="heads-toy", n_test=2, n_pairs=2, steps=1, n_surface=1)
+    )
 
 
 @pytest.mark.usefixtures("toy")

@@ -35,7 +35,7 @@ from zoo.runtime import files
 from zoo.runtime.files import atomic_write
 from zoo.runtime.progress import Steps
 
-SMALL = replace(Heads.standard, n_test=4, n_pairs=4, steps=2, batch_size=2, n_surface=1)
+SMALL = replace(Heads.standard, name="heads-small", n_test=4, n_pairs=4, steps=2, batch_size=2, n_surface=1)
 
 
 def row(name: str, kind: Kind, side: tuple[float, float], mad: tuple[float, float], *notes: str) -> Row:
@@ -384,7 +384,7 @@ def test_one_row_that_is_not_kept_draws_no_pictures(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Heads, "standard", SMALL)
     monkeypatch.setattr(Heads, "sheets", lambda *_: pytest.fail("pictures that nobody looks at"))
     benchmark, found = measure("flat", lambda images: torch.ones_like(images[:, :1]), progress=False)
-    assert (benchmark.protocol, found.name) == ("heads-v1", "flat")
+    assert (benchmark.protocol, found.name) == ("heads-small", "flat")
 
 
 def test_shape_is_asked_for_once_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:

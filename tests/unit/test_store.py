@@ -21,13 +21,20 @@ from zoo.runtime.progress import Steps
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Names of the rows that were measured, in place of work that takes minutes."""
     names: list[str] = []
 
     def row(self: Benchmark, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
         names.append(name)
-        figures = {"SIDE": float(len(names)), "MAD": 2.0, "SIDE_std": None, "MAD_std": None}
+        figures = {
+            "SIDE": float(len(names)),
+            "MAD": 2.0,
+            "SIDE_std": None,
+            "MAD_std": None,
+            "variance": None,
+            "psnr": None,
+        }
         samples = {"SIDE": np.arange(4.0)}
         found = Row(name, "model", self.protocol, 4, figures, 1.0, ["a note"], {"SIDE": (0.5, 2.0)}, samples)
         return found, lambda: [
@@ -36,6 +43,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Heads, "row", row)
     monkeypatch.setattr(Heads, "test", None)
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "nothing")
     return names
 
 
@@ -115,6 +123,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bomb": lambda path: packed(path, **{"samples/SIDE": np.zeros(2**24, np.float32)}),
     "samples": lambda path: packed(path, **{"samples/SIDE": np.zeros((4, 3), np.float32)}),
     "sheets": lambda path: packed(path, sheets=np.frombuffer(b'[{"title": 1, "caption": "", "labels": []}]', np.uint8)),
+    "a column less": lambda path: path.write_text(path.read_text().replace('"psnr": null', '"older": null')),
     "no pictures": lambda path: path.with_suffix(".npz").unlink(),
     "cut pictures": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:-50]),
 }

@@ -91,7 +91,10 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
         path = place / folder_of(benchmark) / f"{key}.json"
         try:
             if path.is_file():
-                return _read(path, benchmark.protocol, name)
+                row, sheets = _read(path, benchmark.protocol, name)
+                if missing := sorted({column.key for column in benchmark.columns} - row.as_dict().keys()):
+                    raise ConfigError(f"it has no {missing[0]}: it is older than that column")
+                return row, sheets
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
             log.warning("%s: cannot be read (%s); the row is measured anew", path, printable(str(error))[:200])
     return None
