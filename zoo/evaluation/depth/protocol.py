@@ -6,11 +6,11 @@ from typing import ClassVar, Protocol, Self
 
 from torch import Tensor
 
-from ...errors import ConfigError
 from ...geometry import Camera, depth_to_normal
 from ...probes.depth import Pairs
 from ...runtime.progress import Steps
 from ..benchmark import Column, Figure, Subject
+from ..departures import with_departures
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,7 @@ class DepthProtocol:
         Raises:
             ConfigError: A number is not positive.
         """
-        chosen = self
-        for key, value in numbers.items():
-            if value < 1:
-                raise ConfigError(f"{key} must be at least 1, got {value}")
-            if value != getattr(self, key):
-                chosen = replace(chosen, name=f"{chosen.name}/{key}={value}", **{key: value})
-        return chosen
+        return with_departures(self, numbers, {})
 
     def normals(self, depth: Tensor) -> Tensor:
         """Normals (B, 3, S, S) of depth (B, 1, S, S) under the field of view of the protocol."""

@@ -1,10 +1,10 @@
 """The numbers that fix a test on photographs."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
-from ...errors import ConfigError
 from ..benchmark import Options
+from ..departures import with_departures
 from .pictures import compared_points
 
 
@@ -36,14 +36,8 @@ class PhotosProtocol:
             ConfigError: A number is out of range.
         """
         chosen = cls("photos-v1/quick", n_test=40) if options.quick else cls()
-        for key, least in (("n_test", 1), ("n_invert", 0)):
-            value = options.settings.get(key, getattr(chosen, key))
-            if value < least:
-                raise ConfigError(f"{key} must be at least {least}, got {value}")
-            if value != getattr(chosen, key):
-                numbers: dict[str, Any] = {"name": f"{chosen.name}/{key}={value}", key: value}
-                chosen = replace(chosen, **numbers)
-        return chosen
+        given = {key: value for key, value in options.settings.items() if key in ("n_test", "n_invert")}
+        return with_departures(chosen, given, {"n_invert": 0})
 
     def words(self) -> list[str]:
         """The protocol in sentences, for people."""

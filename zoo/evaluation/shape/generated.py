@@ -58,9 +58,7 @@ class Reals:
     @cached_property
     def shapes(self) -> Tensor:
         """Shapes of the real heads that samples are compared with."""
-        return self.space.project(
-            *frontal_heads(self.rules.split, 0, self.rules.n_shapes, self.rules.size), self.camera
-        )
+        return self._shapes(0)
 
     @cached_property
     def images(self) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ...errors import ConfigError
+from ..departures import with_departures
 
 SPLITS = ("sealed", "val")
 _LEAST = {"n_pairs": 10, "n_shapes": 10, "n_pictures": 20}  # a tenth of pairs is held back; KID has ten blocks of two
@@ -63,13 +64,6 @@ class ShapeProtocol:
         Raises:
             ConfigError: A number is too small, or the split is unknown.
         """
-        chosen = self
-        for key, value in numbers.items():
-            if key == "split" and value not in SPLITS:
-                raise ConfigError(f"split={value}: use {' or '.join(SPLITS)}")
-            if isinstance(value, int) and value < (least := _LEAST.get(key, 2)):
-                raise ConfigError(f"{key} must be at least {least}, got {value}")
-            if value != getattr(self, key):
-                changed: dict[str, Any] = {"name": f"{chosen.name}/{key}={value}", key: value}
-                chosen = replace(chosen, **changed)
-        return chosen
+        if (split := numbers.get("split", self.split)) not in SPLITS:
+            raise ConfigError(f"split={split}: use {' or '.join(SPLITS)}")
+        return with_departures(self, numbers, _LEAST, 2)
