@@ -1,11 +1,14 @@
 """Ray marching: how few samples it works with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 import zoo
 from zoo.errors import ConfigError
+from zoo.registry import resolve
 from zoo.renderers.fields.volume import FieldOut, Sampling, render_rays
 
 
@@ -40,3 +43,59 @@ def test_settings_that_render_nothing_are_refused(method: str, setting: str) -> 
     key, _, value = setting.partition("=")
     with pytest.raises(ConfigError, match=rf"{key}={float(value)}: use a finite number"):
         zoo.build(method, **{key: float(value)})
+
+
+# ---------------------------------------------------------------- density first
+
+
+@pytest.mark.parametrize("name", ["pigan", "shadegan", "gof"])
+def test_density_first_gives_the_same_picture(name: str) -> None:
+    torch.manual_seed(0)
+    cls = resolve(name)
+    generator = cls(replace(cls.tiny(), density_scale=300, outward_init=True)).eval()
+    generator.initialise()
+    latents, camera = generator.latents(3, seed=1), generator.cameras(3, seed=2, size=12)
+    thrifty = generator.inference()
+    assert thrifty.least_weight > 0
+    with torch.no_grad():
+        quick = generator(latents, camera, sampling=thrifty)
+        full = generator(latents, camera, sampling=replace(thrifty, least_weight=0.0))
+    error = (quick.rgb - full.rgb).square().mean() / 4
+    assert -10 * torch.log10(error + 1e-12) > 50
+    assert torch.allclose(quick.depth, full.depth, atol=1e-4)
+    assert quick.normal is not None
+    assert full.normal is not None
+    assert torch.allclose(quick.normal, full.normal, atol=0.02)
+
+
+def test_density_first_colours_only_what_counts() -> None:
+    asked: list[int] = []
+
+    def density(points: Tensor) -> Tensor:
+        return 1e4 * (points.norm(dim=-1, keepdim=True) < 0.1)
+
+    def field(points: Tensor, directions: Tensor) -> FieldOut:
+        asked.append(points.shape[1])
+        return FieldOut(torch.ones_like(points), density(points), None)
+
+    origins = torch.tensor([[[0.0, 0.0, 1.0], [0.5, 0.0, 1.0]]])  # one ray hits the ball, one misses it
+    directions = torch.tensor([[[0.0, 0.0, -1.0]]]).expand(1, 2, 3)
+    sampling = Sampling(steps=24, least_weight=1e-4)
+    with torch.no_grad():
+        maps = render_rays(field, origins, directions, 0.8, 1.2, sampling, density=density)
+    assert sum(asked) == 1  # the first sample in the ball hides the others
+    assert torch.allclose(maps.rgb[0, :, 0], torch.tensor([1.0, 0.0]), atol=1e-4)
+
+
+def test_density_first_without_anything_to_colour() -> None:
+    def field(points: Tensor, directions: Tensor) -> FieldOut:
+        return FieldOut(torch.ones_like(points), torch.zeros_like(points[..., :1]), torch.ones_like(points))
+
+    rays = torch.zeros(2, 3, 3), torch.tensor([[[0.0, 0.0, -1.0]]]).expand(2, 3, 3)
+    with torch.no_grad():
+        maps = render_rays(
+            field, *rays, 0.8, 1.2, Sampling(4, least_weight=1e-4), density=lambda p: torch.zeros_like(p[..., :1])
+        )
+    assert not maps.rgb.any()
+    assert maps.gradient is not None
+    assert not maps.gradient.any()

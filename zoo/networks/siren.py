@@ -4,12 +4,14 @@ Key names and shapes are those of the published weights, so they load without re
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..renderers.fields.volume import FieldOut
+from .sines.fused import evaluate
+from .sines.tiles import Film, SineNetwork, Weights
 
 
 class MappingNetwork(nn.Module):
@@ -87,7 +89,7 @@ class FiLMSiren(nn.Module):
     def forward(
         self, points: Tensor, film: Tensor, directions: Tensor | None, extra: Tensor | None, with_gradient: bool = False
     ) -> FieldOut:
-        """Evaluate the field.
+        """Evaluate the field: by `sines.fused` where it can, which is on a CPU in float32, or as `plain` defines it.
 
         Args:
             points: (B, M, 3) world coordinates.
@@ -101,6 +103,21 @@ class FiLMSiren(nn.Module):
         Raises:
             ValueError: the colour depends on the ray direction, and `directions` is None.
         """
+        if self.use_direction and directions is None:
+            raise ValueError("this field's colour depends on the ray direction: give `directions`")
+        directions = directions if self.use_direction else None
+        if not self.fuses:
+            return self.plain(points, film, directions, extra, with_gradient)
+        sigma, logits, gradient = evaluate(
+            *self.fused(film, extra), points * self.scale, directions, with_gradient=with_gradient
+        )
+        assert logits is not None
+        return FieldOut(torch.sigmoid(logits + self._colour.bias), sigma + self.final_layer.bias, gradient)
+
+    def plain(
+        self, points: Tensor, film: Tensor, directions: Tensor | None, extra: Tensor | None, with_gradient: bool
+    ) -> FieldOut:
+        """The field layer by layer, for any device and type: the definition of `forward`."""
         frequency, phases = self._film(film)
         layers: list[Any] = list(self.network)  # of FiLMLayer, which the type of a ModuleList cannot say
         x = points * self.scale
@@ -120,9 +137,7 @@ class FiLMSiren(nn.Module):
             gradient = gradient @ layers[0].layer.weight
 
         inputs = [x]
-        if self.use_direction:
-            if directions is None:
-                raise ValueError("this field's colour depends on the ray direction: give `directions`")
+        if directions is not None:
             inputs.insert(0, directions)
         if extra is not None:
             inputs.append(extra[:, None].expand(-1, x.shape[1], -1))
@@ -132,12 +147,57 @@ class FiLMSiren(nn.Module):
     def sigma(self, points: Tensor, film: Tensor) -> Tensor:
         """The raw density (B, M, 1) alone, at half the work of `forward`."""
         x = points * self.scale
+        if self.fuses:
+            return evaluate(*self.fused(film, None), x, with_colour=False).sigma + self.final_layer.bias
         for layer, frequency, phase in zip(self.network, *self._film(film), strict=False):
             x = layer(x, frequency, phase)
         return self.final_layer(x)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `sines.fused` computes this field: on a CPU, in float32, outside torch.compile."""
+        weight = self.final_layer.weight
+        return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.compiler.is_compiling()
+
+    def fused(self, film: Tensor, extra: Tensor | None) -> tuple[SineNetwork, Film]:
+        """The fields of B codes (B, 2 * width), with `extra` (B, E), as `evaluate` takes them."""
+        frequencies, phases = ([part[:, 0].float().contiguous() for part in parts] for parts in self._film(film))
+        layers: list[nn.Linear] = [layer.layer for layer in cast(Any, [*self.network, self.color_layer_sine])]
+        biases = [layer.bias.expand(len(film), -1) for layer in layers]
+        towards, width = 3 if self.use_direction else 0, self.final_layer.in_features
+        direction, features, condition = layers[-1].weight.tensor_split((towards, towards + width), 1)
+        if extra is not None:
+            biases[-1] = biases[-1] + extra.float() @ condition.mT
+        plain = Weights(
+            layers[0].weight.mT,
+            direction.mT if towards else None,
+            [*(layer.weight for layer in layers[1:-1]), features],
+        )
+        scaled = Weights(
+            plain.points * frequencies[0][:, None],
+            None if plain.directions is None else plain.directions * frequencies[-1][:, None],
+            [weight * f[:, :, None] for weight, f in zip(plain.layers, frequencies[1:], strict=True)],
+        )
+        angles = [f * b + p for f, b, p in zip(frequencies, biases, phases, strict=True)]
+        network = SineNetwork(self.final_layer.weight, self._colour.weight, scaled, angles)
+        values = ([v.detach().contiguous() for v in vectors] for vectors in (biases, frequencies, phases))
+        return network, Film(_detached(plain), *values)
+
+    @property
+    def _colour(self) -> nn.Linear:
+        return cast(nn.Linear, self.color_layer_linear[0])
 
     def _film(self, film: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Frequencies and phases of each layer, (B, 1, H) each."""
         raw_frequency, phase = film[:, None].chunk(2, dim=-1)
         n = len(self.network) + 1
         return (raw_frequency * 15 + 30).chunk(n, dim=-1), phase.chunk(n, dim=-1)
+
+
+def _detached(weights: Weights) -> Weights:
+    points, directions, layers = weights
+    return Weights(
+        points.detach().contiguous(),
+        None if directions is None else directions.detach().contiguous(),
+        [layer.detach().contiguous() for layer in layers],
+    )

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config.regimes import regime
-from ..config.schemas import RunConfig
+from ..config.schemas import RunConfig, TrainerConfig
 from ..data.module import FaceData
 from ..errors import ConfigError, Interrupted, ZooError
 from ..generators.base import Generator
@@ -112,7 +112,7 @@ def _system(
     if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)
     twice = getattr(run.system, "path_length", 0) > 0  # compiled code has no second derivatives
-    if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile() and not twice):
+    if run.trainer.compile == "always" or (run.trainer.compile == "auto" and can_compile(run.trainer) and not twice):
         system.generator.compile_field()
         system.compiled = True
     return system
@@ -154,9 +154,10 @@ def _fit(
     trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
 
 
-def can_compile() -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler, or a GPU."""
-    return torch.cuda.is_available() or any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+def can_compile(trainer: TrainerConfig) -> bool:
+    """Whether torch.compile has what it needs: a GPU, and a compiler. On a CPU fields have kernels of their own."""
+    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return on_gpu and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
 
 
 def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:

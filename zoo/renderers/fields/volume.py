@@ -29,7 +29,7 @@ Density = Callable[[Tensor], Tensor]
 
 _LAST_INTERVAL = 1e10  # so that any density at the last sample makes the ray opaque, as in the published code
 _EPS = 1e-5
-_CHUNK_ELEMENTS = 2**19  # points times field width per pass without gradients: stays in cache, far below 2 GB at 256 px
+_CHUNK_ELEMENTS = 2**19  # numbers per pass without gradients: they stay in cache, far below 2 GB at 256 px
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Sampling:
             samples only find the surface, and only these and the fine ones are composited.
         interval: half width of the interval that `surface_steps` cover, in world units.
         refine: steps of root finding.
+        least_weight: without gradients, samples that weigh less get neither colour nor gradient: density decides first.
+            A ray's colour, in [0, 1], is off by less than the number of its samples times this; its depth is not.
+            0 computes everything at every sample.
 
     Raises:
         ValueError: `steps` is below `least_steps`, `fine_steps` is negative, or `surface_steps` or `refine` is out of
@@ -62,6 +65,7 @@ class Sampling:
     surface_steps: int = 0
     interval: float = 0.0
     refine: int = 4
+    least_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.fine_steps < 0:
@@ -215,11 +219,11 @@ def render_rays(
         density_scale: factor on the activated density.
         clamp: the activation, see `composite_weights`.
         centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
-        density: the field's raw density alone, which `sampling.surface_steps` needs.
+        density: the field's raw density alone, which `sampling.surface_steps` and `sampling.least_weight` need.
         u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] that replace fresh
             random ones, for tests.
-        width: width of the field, which sets the size of the chunks. Without gradients the rays are rendered in chunks
-            that fit a CPU's cache or fill a GPU.
+        width: numbers that the field holds in memory for a point, such as the width of its layers. Without gradients
+            the rays are rendered in chunks for which these fit a CPU's cache or fill a GPU.
 
     Raises:
         ValueError: `clamp` is unknown, or `density` is missing although `surface_steps` needs it.
@@ -247,19 +251,40 @@ def render_rays(
     return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*parts, strict=True))
 
 
+class _Samples(NamedTuple):
+    """What is known of samples (B, N, K, .): their density, and the rest if it was asked for at once."""
+
+    sigma: Tensor
+    rgb: Tensor | None = None
+    gradient: Tensor | None = None
+
+
 def _march(
     field: Field, origins: Tensor, directions: Tensor, near: float, far: float, sampling: Sampling,
     density_scale: float, clamp: str, centre: Tensor | None, density: Density | None, u_jitter: Tensor | None,
     u_fine: Tensor | None,
 ) -> RayMaps:  # fmt: skip
     b, n, _ = origins.shape
+    if sampling.surface_steps > 0 and density is None:
+        raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
+    density_first = sampling.least_weight > 0 and density is not None and not torch.is_grad_enabled()
 
     def at(z: Tensor) -> Tensor:
         return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
 
-    def query(z: Tensor) -> FieldOut:
-        along = directions[:, :, None].expand(-1, -1, z.shape[-1], -1).reshape(b, -1, 3)
-        return FieldOut._make(None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along))
+    def along(z: Tensor) -> Tensor:
+        return directions[:, :, None].expand(-1, -1, z.shape[-1], -1).reshape(b, -1, 3)
+
+    def density_at(z: Tensor) -> Tensor:
+        assert density is not None
+        return density(at(z)).reshape(*z.shape, 1)
+
+    def look(z: Tensor) -> _Samples:
+        if density_first:
+            return _Samples(density_at(z))
+        rgb, sigma, gradient = (None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along(z)))
+        assert sigma is not None
+        return _Samples(sigma, rgb, gradient)
 
     def weigh(sigma: Tensor, z: Tensor) -> Tensor:
         noise = torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
@@ -278,29 +303,52 @@ def _march(
     z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
     crossing: Crossing | None = None
     if sampling.surface_steps > 0:
-        if density is None:
-            raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
         with torch.no_grad():
-            sigma = density(at(z)).reshape(*z.shape, 1)
-            middle = (near + far) / 2
-            crossing = find_surface(sigma, z, lambda distance: density(at(distance)), sampling.refine, middle)
+            sigma = density_at(z)
+            crossing = find_surface(sigma, z, density_at, sampling.refine, (near + far) / 2)
             around = jittered(surface_distances(crossing, sampling.interval, sampling.surface_steps, near, far))
             z = torch.cat([refined(sigma, z), around], -1).sort(-1).values if sampling.fine_steps > 0 else around
-        out = query(z)
+        samples = look(z)
     else:
         z = jittered(z)
-        out = query(z)
+        samples = look(z)
         if sampling.fine_steps > 0:
             with torch.no_grad():
-                z_fine = refined(out.sigma, z)
-            fine = query(z_fine)
+                z_fine = refined(samples.sigma, z)
+            fine = look(z_fine)
             z, order = torch.cat([z_fine, z], -1).sort(-1)
-            out = FieldOut._make(_merge(a, c, order) for a, c in zip(fine, out, strict=True))
-    maps = composite(out, z, weigh(out.sigma, z), near, far, sampling.last_back)
+            samples = _Samples._make(_merge(a, c, order) for a, c in zip(fine, samples, strict=True))
+    weights = weigh(samples.sigma, z)
+    if density_first:
+        counted = fill_last(weights) if sampling.last_back else weights
+        samples = _coloured(samples, counted[..., 0] >= sampling.least_weight, field, at(z), along(z))
+    assert samples.rgb is not None
+    out = FieldOut(samples.rgb, samples.sigma, samples.gradient)
+    maps = composite(out, z, weights, near, far, sampling.last_back)
     if crossing is None:
         return maps
-    samples = torch.cat([out.rgb, out.sigma], -1)
-    return maps._replace(surface=crossing.distance, found=crossing.found, samples=samples)
+    return maps._replace(surface=crossing.distance, found=crossing.found, samples=torch.cat([out.rgb, out.sigma], -1))
+
+
+def _coloured(samples: _Samples, seen: Tensor, field: Field, points: Tensor, directions: Tensor) -> _Samples:
+    """The samples with colour and gradient where `seen` (B, N, K), and with 0 for both elsewhere.
+
+    Objects have their seen points first in the rows of a smaller batch, which is as long as the longest.
+    """
+    flat = seen.flatten(1)
+    row, column = flat.nonzero(as_tuple=True)
+    place = (flat.cumsum(1) - 1)[row, column]
+    taken = column.new_zeros(len(flat), int(flat.sum(1).max()))
+    taken[row, place] = column
+    index = taken[..., None].expand(-1, -1, 3)
+    rgb, _, gradient = field(points.gather(1, index), directions.gather(1, index))
+
+    def spread(values: Tensor) -> Tensor:
+        full = values.new_zeros(*flat.shape, values.shape[-1])
+        full[row, column] = values[row, place]
+        return full.reshape(*seen.shape, -1)
+
+    return samples._replace(rgb=spread(rgb), gradient=None if gradient is None else spread(gradient))
 
 
 def _merge(first: Tensor | None, second: Tensor | None, order: Tensor) -> Tensor | None:

@@ -1,0 +1,220 @@
+"""`FiLMSiren` computed tile by tile against its plain definition, and the threads that share out the tiles."""
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.networks.sines import fused, kernels, tiles
+from zoo.networks.sines.fused import evaluate
+from zoo.networks.siren import FiLMSiren
+from zoo.renderers.fields.volume import FieldOut
+from zoo.runtime import workers
+
+CASES = {
+    "published shape": (32, 5, 4, 0, True, True),
+    "light, no direction": (24, 3, 3, 4, False, True),
+    "without gradient": (16, 2, 2, 0, True, False),
+    "one layer, odd width": (13, 1, 9, 4, True, True),
+}
+M = 50
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "_TILE_ELEMENTS", 16 * 13)  # several tiles, the last one not full
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(case: str, plain: bool, dtype: torch.dtype = torch.float32) -> tuple[FieldOut, list[Tensor]]:
+    """What the field gives, and the gradients of a weighted sum of it by all inputs and parameters."""
+    width, layers, b, extra, directed, with_gradient = CASES[case]
+    source = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    siren = FiLMSiren(8, width, layers, 8, 0.24, extra, directed).to(dtype)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=source).to(dtype)
+
+    inputs = [(draw(b, M, 3) * 0.05), draw(b, 2 * siren.width) * 0.3]
+    inputs += [draw(b, M, 3)] if directed else []
+    inputs += [draw(b, extra)] if extra else []
+    inputs = [x.requires_grad_() for x in inputs]
+    points, film, *others = inputs
+    field = siren.plain if plain else siren.forward
+    out = field(points, film, others[0] if directed else None, others[-1] if extra else None, with_gradient)
+    loss = torch.stack([(value * draw(*value.shape)).sum() for value in out if value is not None]).sum()
+    own = [p for name, p in siren.named_parameters() if "mapping" not in name]
+    return out, list(torch.autograd.grad(loss, [*inputs, *own]))
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    return float(((a.double() - b.double()).norm() / b.double().norm()).detach())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kept", [0, 2**28])
+def test_values_and_gradients_are_those_of_the_definition(
+    case: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "_KEPT_ELEMENTS", kept)
+    out, grads = run(case, plain=False)
+    exact, exact_grads = run(case, plain=True, dtype=torch.float64)
+    assert [x is None for x in out] == [x is None for x in exact]
+    for value, truth in zip([*out, *grads], [*exact, *exact_grads], strict=True):
+        if value is not None and truth is not None:
+            assert value.shape == truth.shape
+            assert apart(value, truth) < 1e-5
+
+
+def test_density_alone_is_the_same() -> None:
+    siren = FiLMSiren(8, 16, 3, 8)
+    points, film = torch.rand(2, M, 3) * 0.1, torch.randn(2, 2 * siren.width)
+    directions = torch.zeros_like(points)
+    expected = siren.plain(points, film, directions, None, False).sigma
+    assert apart(siren.sigma(points, film), expected) < 1e-5
+
+
+def test_kept_products_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
+    results = []
+    for kept, n in ((0, 1), (0, 3), (2**28, 1), (2**28, 3), (2**28, 2)):
+        monkeypatch.setattr(fused, "_KEPT_ELEMENTS", kept)
+        torch.set_num_threads(n)
+        out, grads = run("published shape", plain=False)
+        results.append([x for x in [*out, *grads] if x is not None])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_of_a_program_do_not_disturb_each_other(threads: None) -> None:
+    torch.set_num_threads(2)
+    siren = FiLMSiren(8, 24, 3, 8)
+    points, film = torch.rand(4, M, 3) * 0.1, torch.randn(4, 2 * siren.width)
+
+    def once(_: int) -> Tensor:
+        return siren(points, film, points, None, with_gradient=True).rgb.detach()
+
+    alone = once(0)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(alone, other) for other in pool.map(once, range(16)))
+
+
+def test_nothing_is_kept_that_grows_with_layers_beyond_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+
+    def pack(x: Tensor) -> Tensor:
+        kept.append(x.numel())
+        return x
+
+    monkeypatch.setattr(fused, "_KEPT_ELEMENTS", 0)
+    siren = FiLMSiren(8, 32, 6, 8, use_direction=False)
+    points, film = torch.rand(1, 1000, 3), torch.randn(1, 2 * siren.width)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        evaluate(*siren.fused(film, None), points)
+    assert max(kept) == points.numel()
+
+
+def test_a_second_derivative_is_refused() -> None:
+    siren = FiLMSiren(8, 16, 2, 8, use_direction=False)
+    points = torch.rand(1, 4, 3, requires_grad=True)
+    sigma = siren.sigma(points, torch.randn(1, 2 * siren.width))
+    with pytest.raises(RuntimeError, match=r"use FiLMSiren\.plain"):
+        torch.autograd.grad(sigma.sum(), points, create_graph=True)
+
+
+def test_no_points_give_nothing_and_zero_gradients() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    film = torch.randn(2, 2 * siren.width, requires_grad=True)
+    none = torch.zeros(2, 0, 3)
+    out = siren(none, film, none, None, with_gradient=True)
+    assert [tuple(v.shape) for v in out] == [(2, 0, 3), (2, 0, 1), (2, 0, 3)]
+    sum(v.sum() for v in out).backward()
+    assert film.grad is not None
+    assert not film.grad.any()
+
+
+def test_it_works_in_inference_mode_and_by_turns() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(2, M, 3), torch.randn(2, 2 * siren.width)
+    first = siren(points, film, points, None)
+    with torch.inference_mode():
+        second = siren(points, film, points, None)
+    siren(points, film, points, None).rgb.sum().backward()
+    assert torch.equal(first.rgb, second.rgb)
+
+
+@pytest.mark.parametrize("reach", [1.0, 200.0, 1e4])
+def test_sines_and_cosines_are_exact_to_rounding(reach: float) -> None:
+    x = np.random.default_rng(0).uniform(-reach, reach, (100, 64)).astype(np.float32)
+    sines, cosines, alone = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    none, one = np.zeros(64, np.float32), np.ones(64, np.float32)
+    kernels.sine_cosine(x, one, none, one, sines, cosines)
+    kernels.sine(x, one, none, alone)
+    assert np.array_equal(alone, sines)
+    assert np.abs(sines - np.sin(x.astype(np.float64))).max() < 6e-8
+    assert np.abs(cosines - np.cos(x.astype(np.float64))).max() < 6e-8
+
+
+def test_what_is_not_finite_stays_visible() -> None:
+    x = np.array([[np.nan, np.inf, -np.inf, 0.0]], np.float32)
+    out = np.empty_like(x)
+    kernels.sine(x, np.ones(4, np.float32), np.zeros(4, np.float32), out)
+    assert np.isnan(out[0, :3]).all()
+    assert out[0, 3] == 0
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_workers_use_one_core_each_and_leave_the_callers_number(threads: None) -> None:
+    torch.set_num_threads(3)
+    seen: list[tuple[str, int]] = []
+    all_busy = threading.Barrier(3)
+
+    def task() -> None:
+        all_busy.wait(timeout=60)
+        torch.ones(300, 300).mm(torch.ones(300, 300))
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+
+    workers.spread([task] * 3)
+    assert len({name for name, _ in seen}) == 3
+    assert {n for _, n in seen} == {1}
+    assert torch.get_num_threads() == 3
+
+
+def test_an_error_in_a_worker_reaches_the_caller(threads: None) -> None:
+    torch.set_num_threads(2)
+
+    def fail() -> None:
+        raise ValueError("from a worker")
+
+    with pytest.raises(ValueError, match="from a worker"):
+        workers.spread([fail, lambda: None])
+
+
+def test_a_forked_process_makes_its_own_threads(threads: None) -> None:
+    torch.set_num_threads(2)
+    workers.spread([lambda: None] * 2)
+
+    def child(answer: "multiprocessing.Queue[int]") -> None:
+        done: list[int] = []
+        workers.spread([lambda: done.append(1)] * 2)
+        answer.put(len(done))
+
+    context = multiprocessing.get_context("fork")
+    answer: multiprocessing.Queue[int] = context.Queue()
+    process = context.Process(target=child, args=(answer,))
+    process.start()
+    assert answer.get(timeout=60) == 2
+    process.join(60)

@@ -1,0 +1,148 @@
+"""The fields of many objects on a CPU, as one step of autograd that keeps points and codes and nothing between them.
+
+`zoo.networks.siren` defines the field, `tiles` computes it tile by tile; here the tiles are shared out over threads.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...runtime.workers import spread
+from .tiles import Film, Moves, Rows, SineNetwork, Values, Weights, backward, cut, forward, tiles
+
+_KEPT_ELEMENTS = 2**28  # products of this many elements, 1 GiB, are kept for a backward pass; beyond it computes anew
+_PARTS = 8  # gradients of weights are summed in at least so many parts, however many threads there are
+
+
+class SineOut(NamedTuple):
+    """What a `SineNetwork` gives at M points of each object; None is what was not asked for."""
+
+    sigma: Tensor  # (B, M, 1)
+    logits: Tensor | None  # (B, M, 3)
+    gradient: Tensor | None  # (B, M, 3)
+
+
+def evaluate(
+    network: SineNetwork,
+    film: Film,
+    points: Tensor,
+    directions: Tensor | None = None,
+    *,
+    with_colour: bool = True,
+    with_gradient: bool = False,
+) -> SineOut:
+    """Density, colour and gradient of density at points.
+
+    Results can be differentiated once, by all of `network`, `points` and `directions`, and have the same bits for every
+    number of threads.
+
+    Args:
+        network: Holds the fields of B objects.
+        film: Holds the same fields as layers and FiLM.
+        points: Are (B, M, 3) float32, as the first layer takes them.
+        directions: Are (B, M, 3) float32; None if colour does not depend on them.
+        with_colour: Says whether to compute logits.
+        with_gradient: Says whether to compute d sigma / d point.
+
+    Raises:
+        RuntimeError: Derivatives of the results' gradients were asked for.
+    """
+    flat = [None if v is None else v.contiguous() for v in (points, directions, *_flat(network))]
+    recorded = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in flat)
+    sigma, logits, gradient = _Evaluate.apply(with_colour, with_gradient, recorded, film, *flat)
+    return SineOut(sigma, logits if with_colour else None, gradient if with_gradient else None)
+
+
+class _Evaluate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, with_colour: bool, with_gradient: bool, recorded: bool, film: Film, points: Tensor,
+        directions: Tensor | None, *flat: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        network = _network(flat)
+        (b, m, _), (n, width) = points.shape, (len(network.angles), network.density.shape[1])
+        keeps = recorded and b * m * n * width <= _KEPT_ELEMENTS
+        rows = Rows(points, directions, points.new_empty(b, m, n * width) if keeps else None)
+        sigma = points.new_empty(b, m, 1)
+        logits, gradient = points.new_empty(b, m * with_colour, 3), points.new_empty(b, m * with_gradient, 3)
+        values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
+        objects = [(_one(network, i), _film(film, i)) for i in range(b)]
+        spread([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in _parts(b, m, width)])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*rows, *flat)
+        ctx.film = film
+        return sigma, logits, gradient
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():  # a graph is asked for, and terms of it would be missing without a word
+            raise RuntimeError("a field's gradients cannot be differentiated again here: use FiLMSiren.plain for that")
+        points, directions, products, *flat = ctx.saved_tensors
+        network = _network(flat)
+        rows, values = (
+            Rows(points, directions, products),
+            Values(*(None if g is None else g.contiguous() for g in grads)),
+        )
+        moves = Moves(
+            *(
+                torch.empty_like(v) if needed else None
+                for v, needed in zip((points, directions), ctx.needs_input_grad[4:6], strict=True)
+            )
+        )
+        sums: list[list[SineNetwork]] = [[] for _ in points]
+        tasks = []
+        for at in _parts(len(points), points.shape[1], network.density.shape[1]):
+            one = _one(network, at[0])
+            own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
+            sums[at[0]].append(own)
+            given = cut(rows, at), cut(values, at), cut(moves, at)
+            tasks.append(partial(backward, one, _film(ctx.film, at[0]), *given, own))
+        spread(tasks)
+        return None, None, None, None, *moves, *_added(sums)
+
+
+def _parts(b: int, m: int, width: int) -> Iterator[tuple[int, slice]]:
+    """Objects, each with runs of whole tiles of its m points."""
+    runs = list(tiles(m, width)) or [slice(0, 0)]
+    size = -(-len(runs) // max(1, _PARTS // b))
+    for i in range(b):
+        for k in range(0, len(runs), size):
+            yield i, slice(runs[k].start, runs[k : k + size][-1].stop)
+
+
+def _flat(network: SineNetwork) -> list[Tensor | None]:
+    density, colour, (points, directions, layers), angles = network
+    return [density, colour, points, directions, *layers, *angles]
+
+
+def _network(flat: Sequence[Any]) -> SineNetwork:
+    density, colour, points, directions, *rest = flat
+    n = len(rest) // 2
+    return SineNetwork(density, colour, Weights(points, directions, rest[:n]), rest[n:])
+
+
+def _one(network: SineNetwork, i: int) -> SineNetwork:
+    """The network of object `i`."""
+    density, colour, *own = _flat(network)
+    return _network([density, colour, *(None if v is None else v[i] for v in own)])
+
+
+def _film(film: Film, i: int) -> Film:
+    """The film of object `i`."""
+    weights, *vectors = film
+    return Film(weights, *([v[i] for v in values] for values in vectors))
+
+
+def _added(sums: list[list[SineNetwork]]) -> list[Tensor | None]:
+    """The gradients of all that `_flat` lists, from those of each object's parts, added in a fixed order."""
+    objects = [[_sum(values) for values in zip(*map(_flat, parts), strict=True)] for parts in sums]
+    each = list(zip(*objects, strict=True))
+    own = [None if values[0] is None else torch.stack(values) for values in each[2:]]
+    return [*(_sum(values) for values in each[:2]), *own]
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    return None if values[0] is None else sum(values[1:], values[0])
