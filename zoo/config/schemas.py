@@ -85,6 +85,7 @@ class DataConfig:
     crop: str | None = (
         None  # square | celeba | full | pixels of a centred square, see docs/data.md; None: the set's own
     )
+    align: str = choice("none", "none", "heads", "ffhq", "celeba")  # faces on photographs are cut like those images
     hflip: bool = True
     resample: str = choice("lanczos", "lanczos", "nearest")  # nearest is what the papers' code did
     on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
@@ -98,7 +99,7 @@ class DataConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def check(self, at: str) -> None:
-        """Raises ConfigError for heads of a size at which they are not drawn, and for crops that are none."""
+        """Raises ConfigError for heads of a size at which they are not drawn, crops that are none, two ways to cut."""
         low, high = HEAD_SIZES
         fits = self.name != "heads" or low <= self.size <= high
         need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")
@@ -107,6 +108,10 @@ class DataConfig:
         need(known, f"{at}crop", self.crop, f"use {', '.join(CROPS)} or pixels of a centred square, 1 to {SIDE}")
         whole = self.name != "heads" or self.crop is None
         need(whole, f"{at}crop", self.crop, "the heads are drawn as they are used; leave it out")
+        photographs = self.align == "none" or self.name != "heads"
+        need(photographs, f"{at}align", self.align, "the heads are drawn as they are used; leave it out")
+        one = self.align == "none" or (self.crop is None and self.resample == "lanczos")
+        need(one, f"{at}align", self.align, f"faces are cut by their eyes; leave out {at}crop and {at}resample")
 
 
 @dataclass
