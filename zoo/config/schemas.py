@@ -185,8 +185,10 @@ class AdversarialConfig(SystemConfig):
     pose: PoseConfig | None = None  # viewpoints of generated images; None: those of the data
     r1: float = number(5.0, 0)  # weight of 1/2 |grad D(real)|^2
     r1_every: int = number(4, 1)  # D steps between two R1 terms; the weight is scaled up to match
-    pose_weight: float = number(5.0, 0)  # regression of the pose by D, on generated images
+    pose_weight: float = number(5.0, 0)  # regression of the pose by D
+    real_pose: str = choice("none", "none", "measured")  # D learns poses on generated images, or on real ones by labels
     latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
+    hold_kimg: float = number(0.0, 0)  # G waits this long at first, so that D gets to know other images than its last
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     by_steps: bool = False  # schedules, top-k and average count a step of any stage as one of the first, as papers do
     topk_min: float = number(1.0, 0, 1)  # least fraction of a batch G learns from
@@ -219,6 +221,8 @@ class AdversarialConfig(SystemConfig):
         still = self.ada_target == 0 or self.pose_weight == 0
         fix = "augmentation turns images, so no pose can be read off them; use 0"
         need(still, f"{at}pose_weight", self.pose_weight, fix)
+        used = self.real_pose == "none" or self.pose_weight > 0
+        need(used, f"{at}real_pose", self.real_pose, f"with {at}pose_weight=0 D reads no poses; use more")
 
 
 @dataclass
