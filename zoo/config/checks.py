@@ -24,6 +24,9 @@ def validate(run: RunConfig, heads: SceneConfig) -> None:
     if isinstance(run.system, AdversarialConfig) and run.system.path_length > 0:
         fix = "compiled code has no second derivatives, which system.path_length takes; use never"
         need(run.trainer.compile != "always", "trainer.compile", run.trainer.compile, fix)
+    if isinstance(run.system, AdversarialConfig) and run.system.real_pose == "measured":
+        fix = "poses are measured where faces are aligned; add data.align=celeba"
+        need(run.data.align != "none", "system.real_pose", run.system.real_pose, fix)
     own = run.generator.get("size")
     for i, stage in enumerate(run.system.stages):
         key = f"system.stages[{i}].size"

@@ -85,6 +85,7 @@ class DataConfig:
     crop: str | None = (
         None  # square | celeba | full | pixels of a centred square, see docs/data.md; None: the set's own
     )
+    align: str = choice("none", "none", "heads", "ffhq", "celeba")  # faces on photographs are cut like those images
     hflip: bool = True
     resample: str = choice("lanczos", "lanczos", "nearest")  # nearest is what the papers' code did
     on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
@@ -98,7 +99,7 @@ class DataConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def check(self, at: str) -> None:
-        """Raises ConfigError for heads of a size at which they are not drawn, and for crops that are none."""
+        """Raises ConfigError for heads of a size at which they are not drawn, crops that are none, two ways to cut."""
         low, high = HEAD_SIZES
         fits = self.name != "heads" or low <= self.size <= high
         need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")
@@ -107,6 +108,10 @@ class DataConfig:
         need(known, f"{at}crop", self.crop, f"use {', '.join(CROPS)} or pixels of a centred square, 1 to {SIDE}")
         whole = self.name != "heads" or self.crop is None
         need(whole, f"{at}crop", self.crop, "the heads are drawn as they are used; leave it out")
+        photographs = self.align == "none" or self.name != "heads"
+        need(photographs, f"{at}align", self.align, "the heads are drawn as they are used; leave it out")
+        one = self.align == "none" or (self.crop is None and self.resample == "lanczos")
+        need(one, f"{at}align", self.align, f"faces are cut by their eyes; leave out {at}crop and {at}resample")
 
 
 @dataclass
@@ -180,8 +185,10 @@ class AdversarialConfig(SystemConfig):
     pose: PoseConfig | None = None  # viewpoints of generated images; None: those of the data
     r1: float = number(5.0, 0)  # weight of 1/2 |grad D(real)|^2
     r1_every: int = number(4, 1)  # D steps between two R1 terms; the weight is scaled up to match
-    pose_weight: float = number(5.0, 0)  # regression of the pose by D, on generated images
+    pose_weight: float = number(5.0, 0)  # regression of the pose by D
+    real_pose: str = choice("none", "none", "measured")  # D learns poses on generated images, or on real ones by labels
     latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
+    hold_kimg: float = number(0.0, 0)  # G waits this long at first, so that D gets to know other images than its last
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     by_steps: bool = False  # schedules, top-k and average count a step of any stage as one of the first, as papers do
     topk_min: float = number(1.0, 0, 1)  # least fraction of a batch G learns from
@@ -214,6 +221,8 @@ class AdversarialConfig(SystemConfig):
         still = self.ada_target == 0 or self.pose_weight == 0
         fix = "augmentation turns images, so no pose can be read off them; use 0"
         need(still, f"{at}pose_weight", self.pose_weight, fix)
+        used = self.real_pose == "none" or self.pose_weight > 0
+        need(used, f"{at}real_pose", self.real_pose, f"with {at}pose_weight=0 D reads no poses; use more")
 
 
 @dataclass

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..faces.pose import measure_poses
 from ..priors import LightPrior, PosePrior
 from ..runtime.files import atomic_write, printable
-from ..runtime.progress import counting
-from .align import faces_in
+from .measured import measure
 from .store import open_files
 
 
@@ -57,11 +55,10 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
 def _measured(root: str | Path) -> Tensor:
     """Pitch and yaw (N, 2) of the faces on photographs."""
     files = open_files(root)
-    with counting("measuring poses", len(files.names)) as advance:
-        poses = [measure_poses(face)[:, :2] for _, _, face in faces_in(files, advance) if face is not None]
+    poses = measure(files, files.names, skip=True).poses
     if len(poses) < 2:
         raise DataError(f"{printable(files.root)}: faces on {len(poses)} of {len(files.names)} pictures; 2 are needed")
-    return torch.cat(poses)
+    return poses
 
 
 def _rows(path: Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..config.schemas import DataConfig
 from ..errors import DataError
 from ..runtime.progress import track
 from .cache import MemoryCache, on_disk
-from .sources import HeadSource, ImageSource, NoSplit, open_source
+from .sources import FaceSource, HeadSource, ImageSource, NoSplit, open_source
 from .stream import Batch, Stream, StreamLoader
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class FaceData(LightningDataModule):
             split,
             c.size,
             crop=c.crop,
+            align=c.align,  # type: ignore[arg-type]
             resample=c.resample,  # type: ignore[arg-type]
             on_error=c.on_error,  # type: ignore[arg-type]
             white_back=c.scene.white_back,
@@ -71,8 +72,11 @@ class FaceData(LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Render the heads into the cache folder, for all processes to read. Lightning calls this once per machine."""
-        if self.config.name == "heads" and self.config.cache != "never":
+        """Fill the cache folder, with heads or with measured faces, for all processes to read.
+
+        Lightning calls this once per machine.
+        """
+        if self.config.align != "none" or (self.config.name == "heads" and self.config.cache != "never"):
             self.setup()
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,6 +103,7 @@ class FaceData(LightningDataModule):
             start=self.position,
             rank=self._rank,
             world=self._world,
+            poses=self._train.poses if isinstance(self._train, FaceSource) else None,
         )
         pin = torch.cuda.is_available()
         return StreamLoader(stream, batch_size=None, num_workers=self._workers, pin_memory=pin)

@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, unknown
+from ..faces.align import Framing, cut_face
 from ..resources import plugins
 from ..runtime.files import printable
 from .layouts import LAYOUTS, SPLITS, Layout
-from .pictures import BadImage
+from .measured import Measured, measure
+from .pictures import BadImage, decode
 from .store import Files, open_files
 from .transforms import Resample, load_image, to_float, to_uint8
 
@@ -120,6 +122,40 @@ class ImageSource(Dataset[dict[str, Any]]):
         return {"image": to_float(self.read(index)), "index": index}
 
 
+class FaceSource(ImageSource):
+    """Faces on photographs, cut like the images of a data set as they are read.
+
+    Args:
+        files: an open folder or zip.
+        faces: the pictures and their faces.
+        size: side S in pixels.
+        framing: the data set, see `faces.align.frame_points`.
+        on_error, white_back: see `ImageSource`.
+
+    Attributes:
+        poses: (N, 2) measured pitch and yaw in radians.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        faces: Measured,
+        size: int,
+        framing: Framing,
+        *,
+        on_error: OnError = "stop",
+        white_back: bool = False,
+    ) -> None:
+        super().__init__(files, faces.names, size, on_error=on_error, white_back=white_back)
+        self.framing, self.poses, self._places = framing, faces.poses, faces.places
+
+    def load(self, index: int) -> Tensor:
+        where = self.files.where(self.names[index])
+        picture = decode(self.files.read(self.names[index]), where).on(self.white_back)
+        own = slice(index, index + 1)
+        return to_uint8(cut_face(picture, self.poses[own], self._places[own], self.framing, self.size))
+
+
 class HeadSource(Dataset[dict[str, Any]]):
     """The images of the embedded heads without their geometry, under the options of `heads.dataset.HeadDataset`.
 
@@ -176,6 +212,7 @@ def open_source(
     size: int = 64,
     *,
     crop: str | int | None = None,
+    align: Framing | Literal["none"] = "none",
     resample: Resample = "lanczos",
     on_error: OnError = "stop",
     white_back: bool = False,
@@ -194,6 +231,8 @@ def open_source(
         split: "train", "val" or "test".
         size: side of the images in pixels.
         crop: region of each picture, see `transforms.crop_box`; by default the layout's own.
+        align: the data set whose framing the faces on photographs get, in place of `crop`; pictures without a face are
+            left out.
         resample: see `transforms.load_image`.
         on_error: see `ImageSource`; folders that cannot be listed count as bad files.
         white_back: whether transparent pictures stand on white instead of black.
@@ -232,5 +271,10 @@ def open_source(
     found = chosen.select(files, split)[:limit]
     if not found:
         raise NoSplit(f"data.root={printable(files.root)} has no {split!r} images in the layout of data={name}")
+    if align != "none":
+        faces = measure(files, found, skip=on_error == "skip")
+        if not faces.names:
+            raise DataError(f"{printable(files.root)}: none of {len(found)} pictures shows a face; use data.align=none")
+        return FaceSource(files, faces, size, align, on_error=on_error, white_back=white_back)
     crop = chosen.crop if crop is None else crop
     return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error, white_back=white_back)

@@ -57,6 +57,14 @@ class Files(Protocol):
         """The path that messages show, with escapes for what cannot be shown."""
         ...
 
+    def stamp(self, name: str) -> str:
+        """What changes when the picture does, found without reading it.
+
+        Raises:
+            BadImage: the file is gone.
+        """
+        ...
+
     def text(self, name: str) -> str | None:
         """A text file beside the pictures (a list of splits), or None if there is none."""
         ...
@@ -171,6 +179,13 @@ class Folder:
     def where(self, name: str) -> str:
         return printable(self.root / name)
 
+    def stamp(self, name: str) -> str:
+        try:
+            status = os.stat(self.root / name)
+        except OSError as error:
+            raise BadImage(self.where(name), "unreadable", f"{error.strerror or error}") from error
+        return f"{status.st_size} {status.st_mtime_ns}"
+
     def text(self, name: str) -> str | None:
         path = self.root / name
         return path.read_text("utf-8", errors="replace") if path.is_file() else None
@@ -242,6 +257,10 @@ class Zip:
 
     def where(self, name: str) -> str:
         return printable(f"{self.root}:{name}")
+
+    def stamp(self, name: str) -> str:
+        member = self._archive().infolist()[self._entries[name]]
+        return f"{member.file_size} {member.CRC:08x}"
 
     def text(self, name: str) -> str | None:
         if name not in self._entries:

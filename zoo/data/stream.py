@@ -61,6 +61,7 @@ class Stream(IterableDataset[Batch | DataError]):
         batch: gives the number of images per process in the batch that starts at a position.
         start: first position.
         rank, world: number of this process, and number of all processes.
+        poses: (n, 2) pitch and yaw of the images, in radians, if they are known.
     """
 
     def __init__(
@@ -74,19 +75,27 @@ class Stream(IterableDataset[Batch | DataError]):
         start: int = 0,
         rank: int = 0,
         world: int = 1,
+        poses: Tensor | None = None,
     ) -> None:
+        self.poses = poses
         self.read, self.seed, self.hflip, self.batch = read, seed, hflip, batch
         self.start, self.rank, self.world = start, rank, world
         self.sampler = PositionSampler(n, seed)
 
     def at(self, positions: np.ndarray) -> Batch:
-        """The batch at positions (B,): `image` (B, 3, S, S) float32 in [-1, 1], `index` and `position` (B,) int64."""
+        """The batch at positions (B,): `image` (B, 3, S, S) float32 in [-1, 1], `index` and `position` (B,) int64.
+
+        If poses are known, `pose` (B, 2) is there, too; those of mirrored images are mirrored.
+        """
         indices = torch.from_numpy(self.sampler(positions))
         images = to_float(self.read(indices))
+        poses = {} if self.poses is None else {"pose": self.poses[indices]}
         if self.hflip:
             mirrored = torch.from_numpy(flips(self.seed, positions))
             images[mirrored] = images[mirrored].flip(-1)
-        return {"image": images, "index": indices, "position": torch.from_numpy(positions)}
+            for pose in poses.values():
+                pose[mirrored] *= torch.tensor([1.0, -1.0])
+        return {"image": images, **poses, "index": indices, "position": torch.from_numpy(positions)}
 
     def __iter__(self) -> Iterator[Batch | DataError]:
         info = get_worker_info()

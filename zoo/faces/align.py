@@ -112,7 +112,12 @@ def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Te
     Returns:
         (3, S, S) in [-1, 1]. Beyond the photograph its edge is repeated.
     """
-    turn, centre = _placed(points, framing, size)
+    return cut_face(image, measure_poses(points)[:, :2], eyes_and_nose(points), framing, size)
+
+
+def cut_face(image: Image.Image, poses: Tensor, places: Tensor, framing: Framing, size: int) -> Tensor:
+    """As `align`, from the pose of the face (1, 2), pitch and yaw, and the places (1, 3, 2) of its eyes and nose."""
+    turn, centre = _placed(poses, places, framing, size)
     right = turn * size / (size - 1)  # `cut` wants the edge of the frame, not the centre of its last pixel
     frame = torch.view_as_real(torch.stack([centre, right, 1j * right], 1))
     return F.avg_pool2d(cut(_tensor(image), frame, 2 * size), 2)[0]  # twice as fine first, against aliasing
@@ -120,17 +125,17 @@ def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Te
 
 def points_on_crop(points: Tensor, framing: Framing, size: int) -> Tensor:
     """The points (B, 468, 3) of faces on the crops of `size` pixels that `align` makes, in pixels of the crops."""
-    turn, centre = _placed(points, framing, size)
+    turn, centre = _placed(measure_poses(points)[:, :2], eyes_and_nose(points), framing, size)
     flat = torch.view_as_complex(points[..., :2].contiguous())
     placed = torch.view_as_real((flat - centre[:, None]) / turn[:, None])
     deep = points[..., 2:] / turn.abs()[:, None, None]
     return torch.cat([(placed + 1) * ((size - 1) / 2), deep * ((size - 1) / 2)], -1)
 
 
-def _placed(points: Tensor, framing: Framing, size: int) -> tuple[Tensor, Tensor]:
+def _placed(poses: Tensor, places: Tensor, framing: Framing, size: int) -> tuple[Tensor, Tensor]:
     """The complex factor and centre (B,) that take places on crops, -1..1, to pixels of the photographs."""
-    wanted = frame_points(framing, Camera.at(measure_poses(points)[:, :2], size=size))
-    p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, eyes_and_nose(points)))
+    wanted = frame_points(framing, Camera.at(poses, size=size))
+    p, q = (torch.view_as_complex(x.contiguous()) for x in (wanted, places))
     turn = similarity(p, q)
     return turn, q.mean(1) - turn * p.mean(1)
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config.bounds import number
+from ..config.bounds import choice, number
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Render
+from ..networks.background import SIDE, Background
 from ..networks.siren import FiLMSiren
 from ..renderers.fields.volume import Field, FieldOut, RayMaps, Sampling, least_steps, render_rays
 from ..renderers.p3d import pytorch3d
@@ -42,9 +43,12 @@ class FieldConfig:
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
     mesh_level: float = 35.0  # density at the surface, per world unit
+    background: str = choice("none", "none", "map")  # behind the object: black (or white), or a picture of its own
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def __post_init__(self) -> None:
+        if self.background != "none" and self.last_back:
+            raise ConfigError(f"generator.background={self.background}: last_back=true hides it; use false")
         if self.fine_steps < 0:
             raise ConfigError(f"generator.fine_steps={self.fine_steps}: use 0 or more")
         check_density(self)
@@ -214,6 +218,7 @@ class FieldGenerator(VolumeGenerator):
         self.siren = FiLMSiren(
             config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
         )
+        self.background = None if config.background == "none" else Background(2 * self.siren.width)
         self.code_layers = config.layers + 1
         self._query = self.siren.forward
         self._sigma = self.siren.sigma
@@ -239,6 +244,17 @@ class FieldGenerator(VolumeGenerator):
 
     def point_width(self) -> int:
         return 8 if self.siren.fuses else super().point_width()
+
+    def behind(self, code: Tensor, camera: Camera) -> Tensor | float:
+        """What rays see that pass the objects, in [0, 1]: one grey for all, or colours (B, H*W, 3)."""
+        if self.background is None:
+            return float(self.scene.white_back)
+        return self.background(code, camera.size).flatten(2).transpose(1, 2)
+
+    @torch.no_grad()
+    def own_maps(self, latents: Latents) -> dict[str, Tensor]:
+        """The picture behind the object, if it has one."""
+        return {} if self.background is None else {"background": self.background(self.code(latents), SIDE) * 2 - 1}
 
     def split_code(self, code: Tensor) -> Tensor:
         return code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)

@@ -101,7 +101,8 @@ class GOF(ShadeGAN):
         sampling = GOFSampling.of(sampling or self.inference())
         code = self.code(latents)
         maps, tracked = self.trace(code, camera, light, sampling, with_gradient=self.config.shading)
-        render = self.paint(maps, camera, light, sampling)
+        behind = self.behind(code, camera)
+        render = self.paint(maps, camera, light, sampling, behind)
         size = camera.size
         surface, found = crossing(maps)
         aux = {"surface_distance": to_image(surface, size), "found": to_image(found.to(surface.dtype), size)}
@@ -109,7 +110,7 @@ class GOF(ShadeGAN):
             aux["surface"] = tracked
         if self.training:
             return replace(render, aux=render.aux | aux | self.priors(code, camera, maps, sampling))
-        rgb, normal = self.paint_surface(code, camera, light, maps, sampling)
+        rgb, normal = self.paint_surface(code, camera, light, maps, sampling, behind)
         aux |= {"surface_rgb": to_image(rgb * 2 - 1, size), "world_normal": to_image(normal, size)}
         return replace(render, normal=camera_normals(normal, camera, maps.opacity), aux=render.aux | aux)
 
@@ -127,12 +128,18 @@ class GOF(ShadeGAN):
     # ---------------------------------------------------------------- the surface alone
 
     def paint_surface(
-        self, code: Tensor, camera: Camera, light: Light, maps: RayMaps, sampling: GOFSampling
+        self,
+        code: Tensor,
+        camera: Camera,
+        light: Light,
+        maps: RayMaps,
+        sampling: GOFSampling,
+        behind: Tensor | float,
     ) -> tuple[Tensor, Tensor]:
         """Colour (B, N, 3) in [0, 1] and unit normal (B, N, 3) of the first surface point on each ray.
 
-        The background is black, or white if the scene's is. Where a ray meets no surface, the normal is taken at the
-        depth that its weights give.
+        Where a ray meets no surface, it sees what is `behind`, and the normal is taken at the depth that its weights
+        give.
         """
         surface, found = crossing(maps)
         distance = torch.where(found, surface, maps.depth)
@@ -146,7 +153,7 @@ class GOF(ShadeGAN):
         normal = unit(torch.cat([part.gradient for part in parts if part.gradient is not None], 1))
         if self.config.shading:
             rgb = (rgb * lambert(normal, light, sampling.light_ratio)).clamp(0, 1)
-        return torch.where(found, rgb, float(self.scene.white_back)), normal
+        return torch.where(found, rgb, behind), normal
 
     # ---------------------------------------------------------------- training
 

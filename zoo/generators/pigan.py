@@ -25,8 +25,9 @@ class PiGAN(FieldGenerator):
     ) -> Render:
         camera = camera.to(self.device).expand(len(latents))
         sampling = sampling or self.inference()
-        maps = self.march(self.code(latents), camera, sampling, with_gradient=not self.training)
-        rgb = maps.rgb + (1 - maps.opacity) if self.scene.white_back else maps.rgb
+        code = self.code(latents)
+        maps = self.march(code, camera, sampling, with_gradient=not self.training)
+        rgb = maps.rgb + (1 - maps.opacity) * self.behind(code, camera)
         normal = None
         if maps.gradient is not None:
             normal = camera_normals(unit_normals(maps.gradient), camera, maps.opacity)

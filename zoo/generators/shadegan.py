@@ -79,8 +79,9 @@ class ShadeGAN(FieldGenerator):
     ) -> Render:
         camera, light = self.set_scene(len(latents), camera, light)
         sampling = ShadeSampling.of(sampling or self.inference())
-        maps, surface = self.trace(self.code(latents), camera, light, sampling, with_gradient=True)
-        render = self.paint(maps, camera, light, sampling)
+        code = self.code(latents)
+        maps, surface = self.trace(code, camera, light, sampling, with_gradient=True)
+        render = self.paint(maps, camera, light, sampling, self.behind(code, camera))
         return render if surface is None else replace(render, aux=render.aux | {"surface": surface})
 
     def set_scene(self, n: int, camera: Camera, light: Light | None) -> tuple[Camera, Light]:
@@ -101,13 +102,15 @@ class ShadeGAN(FieldGenerator):
         maps = self.march(code, camera, sampling, extra=condition, with_gradient=with_gradient, centre=centre)
         return maps, surface
 
-    def paint(self, maps: RayMaps, camera: Camera, light: Light, sampling: ShadeSampling) -> Render:
+    def paint(
+        self, maps: RayMaps, camera: Camera, light: Light, sampling: ShadeSampling, behind: Tensor | float
+    ) -> Render:
         """Shade what the rays have gathered: image = albedo * shading, both of whole rays, not of samples.
 
-        No light reaches a white background: it stays white.
+        No light reaches what is behind the objects, see `FieldGenerator.behind`.
         """
         size = camera.size
-        behind = float(self.scene.white_back) * (1 - maps.opacity)
+        behind = (1 - maps.opacity) * behind
         normal = shading = None
         rgb = albedo = (maps.rgb + behind).clamp(0, 1)
         if maps.gradient is not None:

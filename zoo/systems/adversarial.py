@@ -1,5 +1,6 @@
 """Adversarial training of any generator: one LightningModule for all methods that learn from unpaired images."""
 
+import logging
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,13 +12,16 @@ from torch import Tensor
 from .. import losses
 from ..config.schemas import AdversarialConfig, StageConfig
 from ..data.augment import adapted, augment
-from ..errors import ConfigError, ZooError
+from ..errors import ConfigError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
 from ..networks.disc_blocks import DiscOut, OneSize
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
+from ..weights.files import shown
 from .base import TrainingSystem
+
+log = logging.getLogger(__name__)
 
 
 class AdversarialSystem(TrainingSystem):
@@ -67,12 +71,19 @@ class AdversarialSystem(TrainingSystem):
                 )
 
     def start_discriminator(self, state: dict[str, Tensor]) -> None:
-        """Take over a trained discriminator; layers that only this, larger, one has stay new."""
+        """Take over a trained discriminator; layers that only this, larger, one has stay new.
+
+        One of another kind or width is left out, with a line that says so.
+        """
         own = self.discriminator.state_dict()
         if isinstance(self.discriminator, GrowingDiscriminator):
             state = self.discriminator.own_part(state)
         if wrong := [k for k, v in state.items() if k not in own or own[k].shape != v.shape]:
-            raise ZooError(f"the discriminator does not fit: {wrong[0]} differs; use the same system.discriminator")
+            log.warning(
+                "init=%s: its discriminator is of another kind or width (%s differs) and is left out; this one is new",
+                self.run.init, shown(wrong[0]),
+            )  # fmt: skip
+            return
         self.discriminator.load_state_dict({**own, **state})
 
     # ---------------------------------------------------------------- one step
@@ -122,16 +133,21 @@ class AdversarialSystem(TrainingSystem):
             parts = torch.where(own.to(self.device).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
         return replace(latents, code=g.join_code(parts))
 
-    def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
+        images = batch["image"]
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
         lr_g, lr_d = self.learning_rates(stage)
         alpha = self.stage()[1]
         number = self.images // (len(images) * self.trainer.world_size)
-        with torch.set_grad_enabled(self.cfg.share_fakes):  # D alone needs no graph of its fakes
+        held = self.kimg < self.cfg.hold_kimg
+        with torch.set_grad_enabled(self.cfg.share_fakes and not held):  # D alone needs no graph of its fakes
             render, truth = self.generate(len(images), stage.size)
         lazy, lazy_path = number % self.cfg.r1_every == 0, number % self.cfg.path_length_every == 0
         images = self.generator.real_view(images, self.sampling())
-        logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, alpha, lr_d, lazy)
+        labels = batch["pose"] if self.cfg.real_pose == "measured" else None
+        logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, labels, alpha, lr_d, lazy)
+        if held:
+            return logs
         if not self.cfg.share_fakes:
             render, truth = self.generate(len(images), stage.size)
         lr_g *= self.generator.rate_scale(self.sampling())
@@ -143,6 +159,7 @@ class AdversarialSystem(TrainingSystem):
         real: Tensor,
         fake: Tensor,
         truth: dict[str, Tensor],
+        labels: Tensor | None,
         alpha: float,
         lr: float,
         lazy: bool,
@@ -157,8 +174,14 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.ada_target > 0:
             self._adapt(on_real.score)
             logs["augment_p"] = self.augment_p.item()
-        recognised, parts = self._recognition(on_fake, truth)
-        loss, logs = loss + recognised, logs | parts
+        asked = [(on_fake, truth)]
+        if labels is not None:
+            if on_real.pose is None:
+                raise ConfigError("system.real_pose=measured: this discriminator reads no poses; use plain or style")
+            asked = [(on_real, {"pose": labels}), (on_fake, {"latent": truth["latent"]})]
+        for seen, answer in asked:
+            recognised, parts = self._recognition(seen, answer)
+            loss, logs = loss + recognised, logs | parts
         if use_r1:
             penalty = losses.r1_penalty(on_real.score, real)
             loss = loss + self.cfg.r1 * self.cfg.r1_every * penalty
@@ -173,7 +196,10 @@ class AdversarialSystem(TrainingSystem):
         out = d(self._augmented(render.rgb), alpha)
         loss = losses.generator_loss(out.score, self._keep())
         logs = {"g": loss.item()}
-        loss = loss + self._recognition(out, truth)[0]
+        recognised, parts = self._recognition(out, truth)
+        loss = loss + recognised
+        if self.cfg.real_pose == "measured":  # else D's own loss says the same
+            logs["pose_shown"] = parts["pose"]
         for name, value in self.generator.regularisers(render).items():
             loss = loss + value
             logs[name] = value.item()
@@ -189,11 +215,11 @@ class AdversarialSystem(TrainingSystem):
         return logs
 
     def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Weighted squared errors of the pose and latent that D reads off generated images (Chan et al. 2021)."""
+        """Weighted squared errors of the pose and latent that D reads off images (Chan et al. 2021)."""
         total, logs = out.score.new_zeros(()), {}
         for name, weight in (("pose", self.cfg.pose_weight), ("latent", self.cfg.latent_weight)):
             estimate = getattr(out, name)
-            if estimate is not None and weight > 0:
+            if estimate is not None and weight > 0 and name in truth:
                 error = F.mse_loss(estimate, truth[name])
                 total, logs[name] = total + weight * error, error.item()
         return total, logs

@@ -53,8 +53,8 @@ class TrainingSystem(L.LightningModule):
     def build(self) -> None:
         """Make the networks that train beside the generator."""
 
-    def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
-        """Learn from a batch (B, 3, S, S) of the stage's size and return what to log."""
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
+        """Learn from a batch, whose `image` (B, 3, S, S) is of the stage's size, and return what to log."""
         raise NotImplementedError
 
     def shown(self, n: int) -> Latents | None:
@@ -142,7 +142,7 @@ class TrainingSystem(L.LightningModule):
         real = batch["image"]
         if real.shape[-1] != stage.size:
             real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
-        logs = self.step(real, stage)
+        logs = self.step({**batch, "image": real}, stage)
         before = self.cfg.clock(self.images)
         self.images += len(real) * self.trainer.world_size
         self.images_seen.fill_(self.images)

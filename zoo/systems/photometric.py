@@ -46,7 +46,8 @@ class PhotometricSystem(TrainingSystem):
             weight_decay=self.cfg.weight_decay,
         )
 
-    def step(self, images: Tensor, stage: StageConfig) -> dict[str, float]:
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
+        images = batch["image"]
         room = SHOWN - self.images // self.trainer.world_size  # each process keeps examples of its own
         if room > 0:
             self.examples[SHOWN - room :][: len(images)] = images[:room]

@@ -1,6 +1,7 @@
 """What a training starts from: other weights, with the discriminator that was trained beside them."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ..generators.base import Generator
 
 
+log = logging.getLogger(__name__)
+
+
 def discriminator(name: str) -> "dict[str, Tensor] | None":
     """The discriminator that was trained beside a generator; None for weights that travel without one."""
     return discriminator_state(locate(name))
@@ -47,19 +51,27 @@ def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None
 
 
 def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
-    """What `init` names, as `pair` gives it.
+    """What `init` names, as `pair` gives it. Parts that only the run's generator has are new, with a line that says so.
 
     Raises:
         WeightsError: the run's generator is not of the architecture of the weights.
     """
+    import torch
+
     assert run.init is not None
-    model, beside = pair(run.init)
-    own, given = construct(run.generator, {}).state_dict(), model.state_dict()
-    for key in [*own, *given]:
-        ours, theirs = (tuple(s[key].shape) if key in s else "nothing" for s in (own, given))
-        if ours != theirs:
+    given, beside = pair(run.init)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        model = construct(run.generator, {})
+    own, theirs = model.state_dict(), given.state_dict()
+    for key, value in theirs.items():
+        ours = tuple(own[key].shape) if key in own else "nothing"
+        if ours != tuple(value.shape):
             fix = "use the same generator settings as the weights"
-            raise WeightsError(f"init={run.init}: {key} is {theirs} there and {ours} in this run; {fix}")
+            raise WeightsError(f"init={run.init}: {key} is {tuple(value.shape)} there and {ours} in this run; {fix}")
+    if new := sorted({key.partition(".")[0] for key in own.keys() - theirs.keys()}):
+        log.warning("init=%s: the weights have no %s, which starts anew", run.init, ", ".join(new))
+    model.load_state_dict({**own, **theirs})
     return model, beside
 
 

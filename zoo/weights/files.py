@@ -132,7 +132,7 @@ def _from_checkpoint(path: Path) -> Stored:
         tensors = _under("ema.average.", path, checkpoint["state_dict"])
         card = Card(
             name=str(config["name"]),
-            data=str(run["data"]["name"]),
+            data=_data_of(run["data"]),
             recipe=str(run["recipe"]),
             kimg=float(run["system"].get("start_kimg", 0)) + float(checkpoint["zoo"]["kimg"]),
             seed=int(run["seed"]),
@@ -141,6 +141,12 @@ def _from_checkpoint(path: Path) -> Stored:
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
     refuse_hostile(config, str(path), WeightsError)
     return Stored(config, tensors, card)
+
+
+def _data_of(data: Mapping[str, Any]) -> str:
+    """What a card says of the images: their framing, where faces were aligned, as photographs need the same later."""
+    align = data.get("align", "none")  # older checkpoints have none
+    return str(data["name"]) if align == "none" else f"photographs, framed like {align}"
 
 
 def discriminator_state(place: Path) -> dict[str, Tensor] | None:

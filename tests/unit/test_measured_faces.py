@@ -1,0 +1,106 @@
+"""Photographs as training images: framed by their faces, with measured poses, both found only once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.unit.test_faces import image
+from zoo.config.fill import structured
+from zoo.config.schemas import DataConfig
+from zoo.data import measured
+from zoo.data.module import FaceData
+from zoo.data.sources import open_source
+from zoo.data.store import open_files
+from zoo.data.transforms import to_float
+from zoo.errors import ConfigError, DataError
+from zoo.faces.align import align, find_mesh
+from zoo.heads.dataset import HeadDataset
+
+
+@pytest.fixture(scope="module")
+def poses() -> torch.Tensor:
+    return HeadDataset("test", size=128, length=3).batch([0, 1, 2])["pose"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three rendered heads, a picture of nobody, and a cache folder of its own."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, pixels in enumerate(HeadDataset("test", size=128, length=3).batch([0, 1, 2])["image"]):
+        image(pixels).save(folder / f"{i}.png")
+    Image.new("RGB", (40, 40)).save(folder / "nobody.png")
+    return folder
+
+
+def test_faces_are_framed_and_their_poses_follow_the_mirror(photos: Path, poses: torch.Tensor) -> None:
+    data = FaceData(DataConfig(name="folder", root=str(photos), size=32, align="heads"), batch=12)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["pose"].shape == (12, 2)
+    picture = Image.open(photos / "1.png")
+    framed = align(picture, find_mesh(picture), "heads", 32)
+    for pixels, pose, index in zip(batch["image"], batch["pose"], batch["index"].tolist(), strict=True):
+        true = poses[index]
+        mirrored = (pose - true).abs().sum() > (pose - true * torch.tensor([1.0, -1.0])).abs().sum()
+        assert torch.allclose(pose, true * torch.tensor([1.0, -1.0 if mirrored else 1.0]), atol=0.12)
+        if index == 1:
+            assert (pixels - (framed.flip(-1) if mirrored else framed)).abs().max() < 0.01
+    assert sorted(set(batch["index"].tolist())) == [0, 1, 2]  # nobody is left out
+
+
+def test_faces_are_measured_once_for_all_sizes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = open_files(photos)
+    first = measured.measure(files, files.names)
+    asked: list[str] = []
+    original = measured.find_mesh
+
+    def counted(picture: Image.Image, where: str) -> torch.Tensor:
+        asked.append(where)
+        return original(picture, where)
+
+    monkeypatch.setattr(measured, "find_mesh", counted)
+    for size, framing in ((16, "ffhq"), (32, "celeba")):
+        source = open_source("folder", photos, size=size, align=framing)  # type: ignore[arg-type]
+        assert source.names == first.names == ["0.png", "1.png", "2.png"]  # type: ignore[union-attr]
+    assert asked == []
+    Image.open(photos / "0.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "0.png")  # another picture
+    assert (measured.measure(files, files.names).poses - first.poses)[0, 1].abs() > 0.01
+    assert len(asked) == 4
+
+
+def test_what_cannot_be_read_stops_or_is_left_out(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    skipped = open_source("folder", photos, size=16, align="heads", on_error="skip")
+    assert len(skipped) == 3
+    assert "left out of 5 pictures: 1 without a face, 1 that cannot be read" in caplog.text
+    with pytest.raises(DataError, match=r"broken\.jpg: not an image"):  # the cache knows that it is broken
+        open_source("folder", photos, size=16, align="heads")
+    for i in range(3):
+        (photos / f"{i}.png").unlink()
+    with pytest.raises(DataError, match="none of 2 pictures shows a face"):
+        open_source("folder", photos, size=16, align="heads", on_error="skip")
+
+
+def test_the_same_numbers_come_from_a_zip(photos: Path, tmp_path: Path) -> None:
+    import shutil
+
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", photos))
+    plain, zipped = (open_source("folder", root, size=16, align="heads") for root in (photos, packed))
+    assert torch.equal(plain.poses, zipped.poses)  # type: ignore[union-attr]
+    assert torch.equal(to_float(plain.read(0)), to_float(zipped.read(0)))
+
+
+@pytest.mark.parametrize(
+    ("values", "fix"),
+    [
+        ({"name": "heads", "align": "heads"}, "drawn as they are used"),
+        ({"name": "folder", "align": "ffhq", "crop": "full"}, r"leave out data\.crop"),
+        ({"name": "folder", "align": "face"}, "heads, ffhq"),
+    ],
+)
+def test_two_ways_to_cut_exclude_each_other(values: dict[str, str], fix: str) -> None:
+    with pytest.raises(ConfigError, match=fix):
+        structured(DataConfig, values, "data")
