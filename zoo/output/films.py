@@ -65,12 +65,17 @@ def turntable(
         raise ConfigError(f"frames={frames}: a turntable needs at least 2")
     reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
 
+    seen: dict[float, Image] = {}  # the way back shows what the way there has shown
+
     def frame(index: int) -> "Image":
         import torch
 
+        angle = round(reach * math.sin(2 * math.pi * index / frames), 9)
+        if angle in seen:
+            return seen.pop(angle)
         with torch.no_grad():
-            camera = generator.camera(reach * math.sin(2 * math.pi * index / frames), pitch, size)
-            return grid(generator(latents, camera, light), maps=maps)
+            seen[angle] = grid(generator(latents, generator.camera(angle, pitch, size), light), maps=maps)
+        return seen[angle]
 
     whole = (len(latents) * size, len(maps) * size)
     return film(map(frame, range(frames)), path, size=whole, fps=fps, notes=notes, advance=advance)
