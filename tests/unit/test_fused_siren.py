@@ -144,6 +144,24 @@ def test_no_points_give_nothing_and_zero_gradients() -> None:
     assert not film.grad.any()
 
 
+def test_points_after_the_counts_are_left_out_both_ways() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    film, directions = torch.randn(2, 2 * siren.width), torch.rand(2, M, 3)
+    points = (torch.rand(2, M, 3) * 0.1).requires_grad_()
+    counts = [M, 20]
+    out = siren(points, film, directions, None, True, counts)
+    everything = siren(points, film, directions, None, True)
+    for some, value in zip(out, everything, strict=True):
+        assert some is not None
+        assert value is not None
+        assert torch.equal(some[0], value[0])
+        assert torch.allclose(some[1, :20], value[1, :20], rtol=1e-4, atol=1e-4)
+    (some,) = torch.autograd.grad(out.sigma[0].sum() + out.sigma[1, :20].sum(), points)
+    (value,) = torch.autograd.grad(everything.sigma[0].sum() + everything.sigma[1, :20].sum(), points)
+    assert apart(some, value) < 1e-5
+    assert not some[1, 20:].any()
+
+
 def test_it_works_in_inference_mode_and_by_turns() -> None:
     siren = FiLMSiren(8, 16, 2, 8)
     points, film = torch.rand(2, M, 3), torch.randn(2, 2 * siren.width)

@@ -74,8 +74,8 @@ def test_density_first_colours_only_what_counts() -> None:
     def density(points: Tensor) -> Tensor:
         return 1e4 * (points.norm(dim=-1, keepdim=True) < 0.1)
 
-    def field(points: Tensor, directions: Tensor) -> FieldOut:
-        asked.append(points.shape[1])
+    def field(points: Tensor, directions: Tensor, counts: list[int]) -> FieldOut:
+        asked.extend(counts)
         return FieldOut(torch.ones_like(points), density(points), None)
 
     origins = torch.tensor([[[0.0, 0.0, 1.0], [0.5, 0.0, 1.0]]])  # one ray hits the ball, one misses it
@@ -88,7 +88,7 @@ def test_density_first_colours_only_what_counts() -> None:
 
 
 def test_density_first_without_anything_to_colour() -> None:
-    def field(points: Tensor, directions: Tensor) -> FieldOut:
+    def field(points: Tensor, directions: Tensor, counts: list[int]) -> FieldOut:
         return FieldOut(torch.ones_like(points), torch.zeros_like(points[..., :1]), torch.ones_like(points))
 
     rays = torch.zeros(2, 3, 3), torch.tensor([[[0.0, 0.0, -1.0]]]).expand(2, 3, 3)
@@ -99,3 +99,42 @@ def test_density_first_without_anything_to_colour() -> None:
     assert not maps.rgb.any()
     assert maps.gradient is not None
     assert not maps.gradient.any()
+
+
+@pytest.mark.parametrize("name", ["pigan", "shadegan"])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_training_leaves_out_only_samples_without_gradients(name: str, noise: float) -> None:
+    torch.manual_seed(0)
+    cls = resolve(name)
+    generator = cls(replace(cls.tiny(), density_scale=300, fine_steps=6, outward_init=True)).train()
+    generator.initialise()
+    latents, camera = generator.latents(2, seed=1), generator.cameras(2, seed=2, size=8)
+    wanted = torch.rand(2, 3, 8, 8)
+
+    def gradients(least: float) -> Tensor:
+        sampling = replace(generator.schedule(0.0), least_weight=least, noise_std=noise)
+        torch.manual_seed(3)
+        (generator(latents, camera, sampling=sampling).rgb - wanted).square().mean().backward()
+        out = torch.cat([p.grad.flatten() for p in generator.parameters() if p.grad is not None])
+        generator.zero_grad()
+        return out
+
+    quick, full = gradients(generator.schedule(0.0).least_weight), gradients(0.0)
+    assert (quick - full).norm() <= 1e-3 * full.norm()
+
+
+def test_training_looks_where_light_comes_and_something_is() -> None:
+    asked: list[int] = []
+
+    def density(points: Tensor) -> Tensor:
+        return 2e3 * (0.1 - points.norm(dim=-1, keepdim=True))
+
+    def field(points: Tensor, directions: Tensor, counts: list[int]) -> FieldOut:
+        asked.extend(counts)
+        return FieldOut(torch.ones_like(points), density(points), None)
+
+    origins = torch.tensor([[[0.0, 0.0, 1.0], [0.5, 0.0, 1.0]]]).requires_grad_()
+    directions = torch.tensor([[[0.0, 0.0, -1.0]]]).expand(1, 2, 3)
+    maps = render_rays(field, origins, directions, 0.8, 1.2, Sampling(96, least_weight=1e-4), density=density)
+    maps.rgb.sum().backward()
+    assert 0 < sum(asked) < 30  # of 192

@@ -1,7 +1,7 @@
 """What the radiance-field generators share: rendering, marching cubes, FiLM codes. Each method has its own file."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -230,10 +230,11 @@ class FieldGenerator(VolumeGenerator):
     def field(self, code: Tensor, extra: Tensor | None, with_gradient: bool) -> Field:
         """The field of B objects as a function of points and directions."""
 
-        def query(points: Tensor, directions: Tensor) -> FieldOut:
+        def query(points: Tensor, directions: Tensor, counts: Sequence[int] | None = None) -> FieldOut:
             if self.config.lock_view:
                 directions = torch.zeros_like(directions) + directions.new_tensor([0.0, 0.0, -1.0])
-            return self._query(points, code, directions if self.config.view_condition else None, extra, with_gradient)
+            towards = directions if self.config.view_condition else None
+            return self._query(points, code, towards, extra, with_gradient, counts)
 
         return query
 
@@ -275,7 +276,8 @@ class FieldGenerator(VolumeGenerator):
     def schedule(self, kimg: float) -> Sampling:
         c = self.config
         noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
-        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back)
+        least = _LEAST_WEIGHT if self.siren.fuses else 0.0  # on a GPU, counting what is seen would hold the step up
+        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back, least_weight=least)
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
         """Depth along the optical axis (B, 1, H, W); the far end of the scene where half a ray or more passes."""

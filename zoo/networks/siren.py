@@ -4,6 +4,7 @@ Key names and shapes are those of the published weights, so they load without re
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -87,7 +88,13 @@ class FiLMSiren(nn.Module):
         self.mapping_network = MappingNetwork(z_dim, mapping_dim, self.width)
 
     def forward(
-        self, points: Tensor, film: Tensor, directions: Tensor | None, extra: Tensor | None, with_gradient: bool = False
+        self,
+        points: Tensor,
+        film: Tensor,
+        directions: Tensor | None,
+        extra: Tensor | None,
+        with_gradient: bool = False,
+        counts: Sequence[int] | None = None,
     ) -> FieldOut:
         """Evaluate the field: by `sines.fused` where it can, which is on a CPU in float32, or as `plain` defines it.
 
@@ -99,6 +106,8 @@ class FiLMSiren(nn.Module):
             with_gradient: whether to return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p), the
                 gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. There is no
                 second autograd pass, so training on normals needs one backward pass and can be compiled.
+            counts: numbers of points, one per object, after which nothing is looked at; what is returned there is
+                arbitrary. None looks at all.
 
         Raises:
             ValueError: the colour depends on the ray direction, and `directions` is None.
@@ -109,7 +118,7 @@ class FiLMSiren(nn.Module):
         if not self.fuses:
             return self.plain(points, film, directions, extra, with_gradient)
         sigma, logits, gradient = evaluate(
-            *self.fused(film, extra), points * self.scale, directions, with_gradient=with_gradient
+            *self.fused(film, extra), points * self.scale, directions, with_gradient=with_gradient, counts=counts
         )
         assert logits is not None
         return FieldOut(torch.sigmoid(logits + self._colour.bias), sigma + self.final_layer.bias, gradient)

@@ -33,6 +33,7 @@ def evaluate(
     *,
     with_colour: bool = True,
     with_gradient: bool = False,
+    counts: Sequence[int] | None = None,
 ) -> SineOut:
     """Density, colour and gradient of density at points.
 
@@ -46,34 +47,40 @@ def evaluate(
         directions: Are (B, M, 3) float32; None if colour does not depend on them.
         with_colour: Says whether to compute logits.
         with_gradient: Says whether to compute d sigma / d point.
+        counts: Are numbers of points, one per object; at those after them everything is 0. None means all.
 
     Raises:
         RuntimeError: Derivatives of the results' gradients were asked for.
     """
     flat = [None if v is None else v.contiguous() for v in (points, directions, *_flat(network))]
     recorded = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in flat)
-    sigma, logits, gradient = _Evaluate.apply(with_colour, with_gradient, recorded, film, *flat)
+    sigma, logits, gradient = _Evaluate.apply(with_colour, with_gradient, recorded, film, counts, *flat)
     return SineOut(sigma, logits if with_colour else None, gradient if with_gradient else None)
 
 
 class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, with_colour: bool, with_gradient: bool, recorded: bool, film: Film, points: Tensor,
-        directions: Tensor | None, *flat: Tensor | None,
+        ctx: Any, with_colour: bool, with_gradient: bool, recorded: bool, film: Film, counts: Sequence[int] | None,
+        points: Tensor, directions: Tensor | None, *flat: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         network = _network(flat)
         (b, m, _), (n, width) = points.shape, (len(network.angles), network.density.shape[1])
         keeps = recorded and b * m * n * width <= _KEPT_ELEMENTS
         rows = Rows(points, directions, points.new_empty(b, m, n * width) if keeps else None)
-        sigma = points.new_empty(b, m, 1)
-        logits, gradient = points.new_empty(b, m * with_colour, 3), points.new_empty(b, m * with_gradient, 3)
+        new = points.new_empty if counts is None else points.new_zeros
+        sigma, logits, gradient = new(b, m, 1), new(b, m * with_colour, 3), new(b, m * with_gradient, 3)
         values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
         objects = [(_one(network, i), _film(film, i)) for i in range(b)]
-        spread([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in _parts(b, m, width)])
+        spread(
+            [
+                partial(forward, *objects[at[0]], cut(rows, at), cut(values, at))
+                for at in _parts(counts or [m] * b, width)
+            ]
+        )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*rows, *flat)
-        ctx.film = film
+        ctx.film, ctx.counts = film, counts or [m] * b
         return sigma, logits, gradient
 
     @staticmethod
@@ -88,27 +95,27 @@ class _Evaluate(torch.autograd.Function):
         )
         moves = Moves(
             *(
-                torch.empty_like(v) if needed else None
-                for v, needed in zip((points, directions), ctx.needs_input_grad[4:6], strict=True)
+                torch.zeros_like(v) if needed else None
+                for v, needed in zip((points, directions), ctx.needs_input_grad[5:7], strict=True)
             )
         )
         sums: list[list[SineNetwork]] = [[] for _ in points]
         tasks = []
-        for at in _parts(len(points), points.shape[1], network.density.shape[1]):
+        for at in _parts(ctx.counts, network.density.shape[1]):
             one = _one(network, at[0])
             own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
             sums[at[0]].append(own)
             given = cut(rows, at), cut(values, at), cut(moves, at)
             tasks.append(partial(backward, one, _film(ctx.film, at[0]), *given, own))
         spread(tasks)
-        return None, None, None, None, *moves, *_added(sums)
+        return None, None, None, None, None, *moves, *_added(sums)
 
 
-def _parts(b: int, m: int, width: int) -> Iterator[tuple[int, slice]]:
-    """Objects, each with runs of whole tiles of its m points."""
-    runs = list(tiles(m, width)) or [slice(0, 0)]
-    size = -(-len(runs) // max(1, _PARTS // b))
-    for i in range(b):
+def _parts(counts: Sequence[int], width: int) -> Iterator[tuple[int, slice]]:
+    """Objects, each with runs of whole tiles of its points."""
+    for i, m in enumerate(counts):
+        runs = list(tiles(m, width)) or [slice(0, 0)]
+        size = -(-len(runs) // max(1, _PARTS // len(counts)))
         for k in range(0, len(runs), size):
             yield i, slice(runs[k].start, runs[k : k + size][-1].stop)
 

@@ -22,8 +22,9 @@ class FieldOut(NamedTuple):
     gradient: Tensor | None  # (B, M, 3)
 
 
-Field = Callable[[Tensor, Tensor], FieldOut]
-"""(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut."""
+Field = Callable[..., FieldOut]
+"""(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut. With `Sampling.least_weight` a third argument gives the
+number of points of each object, after which nothing is looked at."""
 Density = Callable[[Tensor], Tensor]
 """points (B, M, 3) -> raw density or occupancy logit (B, M, 1)."""
 
@@ -47,9 +48,10 @@ class Sampling:
             samples only find the surface, and only these and the fine ones are composited.
         interval: half width of the interval that `surface_steps` cover, in world units.
         refine: steps of root finding.
-        least_weight: without gradients, samples that weigh less get neither colour nor gradient: density decides first.
-            A ray's colour, in [0, 1], is off by less than the number of its samples times this; its depth is not.
-            0 computes everything at every sample.
+        least_weight: density decides first, and samples that weigh less get neither colour nor gradient. A ray's
+            colour, in [0, 1], is off by less than the number of its samples times this; its depth is not. Where
+            gradients are recorded, samples are left out that have none: those whose density is clamped to 0, and those
+            that less light than this reaches. 0 computes everything at every sample.
 
     Raises:
         ValueError: `steps` is below `least_steps`, `fine_steps` is negative, or `surface_steps` or `refine` is out of
@@ -267,7 +269,8 @@ def _march(
     b, n, _ = origins.shape
     if sampling.surface_steps > 0 and density is None:
         raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
-    density_first = sampling.least_weight > 0 and density is not None and not torch.is_grad_enabled()
+    recorded = torch.is_grad_enabled()
+    density_first = sampling.least_weight > 0 and density is not None and (clamp == "relu" or not recorded)
 
     def at(z: Tensor) -> Tensor:
         return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
@@ -281,13 +284,16 @@ def _march(
 
     def look(z: Tensor) -> _Samples:
         if density_first:
-            return _Samples(density_at(z))
+            with torch.no_grad():
+                return _Samples(density_at(z))
         rgb, sigma, gradient = (None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along(z)))
         assert sigma is not None
         return _Samples(sigma, rgb, gradient)
 
-    def weigh(sigma: Tensor, z: Tensor) -> Tensor:
-        noise = torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
+    def noisy(sigma: Tensor) -> Tensor | None:
+        return torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
+
+    def weigh(sigma: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
         return composite_weights(sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
 
     def jittered(z: Tensor) -> Tensor:
@@ -298,7 +304,7 @@ def _march(
         f = sampling.fine_steps
         even = (torch.arange(f, device=z.device) + 0.5) / f
         fresh = torch.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
-        return fine_distances(z, weigh(sigma, z), fresh if u_fine is None else u_fine)
+        return fine_distances(z, weigh(sigma, z, noisy(sigma)), fresh if u_fine is None else u_fine)
 
     z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
     crossing: Crossing | None = None
@@ -318,10 +324,17 @@ def _march(
             fine = look(z_fine)
             z, order = torch.cat([z_fine, z], -1).sort(-1)
             samples = _Samples._make(_merge(a, c, order) for a, c in zip(fine, samples, strict=True))
-    weights = weigh(samples.sigma, z)
+    noise = noisy(samples.sigma)
+    weights = weigh(samples.sigma, z, noise)
     if density_first:
-        counted = fill_last(weights) if sampling.last_back else weights
-        samples = _coloured(samples, counted[..., 0] >= sampling.least_weight, field, at(z), along(z))
+        seen = weights >= sampling.least_weight
+        if recorded:
+            reached = 1 - weights.cumsum(-2) + weights >= sampling.least_weight
+            seen = reached & ((samples.sigma if noise is None else samples.sigma + noise) > 0)
+        if sampling.last_back:
+            seen[..., -1, :] = True
+        samples = _coloured(samples, seen[..., 0], field, at(z), along(z))
+        weights = weigh(samples.sigma, z, noise) if recorded else weights
     assert samples.rgb is not None
     out = FieldOut(samples.rgb, samples.sigma, samples.gradient)
     maps = composite(out, z, weights, near, far, sampling.last_back)
@@ -331,24 +344,25 @@ def _march(
 
 
 def _coloured(samples: _Samples, seen: Tensor, field: Field, points: Tensor, directions: Tensor) -> _Samples:
-    """The samples with colour and gradient where `seen` (B, N, K), and with 0 for both elsewhere.
+    """The samples with what the field says where `seen` (B, N, K), and with neither colour nor gradient elsewhere.
 
     Objects have their seen points first in the rows of a smaller batch, which is as long as the longest.
     """
     flat = seen.flatten(1)
     row, column = flat.nonzero(as_tuple=True)
     place = (flat.cumsum(1) - 1)[row, column]
-    taken = column.new_zeros(len(flat), int(flat.sum(1).max()))
+    counts = flat.sum(1).tolist()
+    taken = column.new_zeros(len(flat), max(counts))
     taken[row, place] = column
     index = taken[..., None].expand(-1, -1, 3)
-    rgb, _, gradient = field(points.gather(1, index), directions.gather(1, index))
+    out = field(points.gather(1, index), directions.gather(1, index), counts)
 
-    def spread(values: Tensor) -> Tensor:
-        full = values.new_zeros(*flat.shape, values.shape[-1])
-        full[row, column] = values[row, place]
-        return full.reshape(*seen.shape, -1)
+    def spread(values: Tensor, onto: Tensor) -> Tensor:
+        return onto.index_put((row, column), values[row, place]).reshape(*seen.shape, -1)
 
-    return samples._replace(rgb=spread(rgb), gradient=None if gradient is None else spread(gradient))
+    nothing = out.rgb.new_zeros(*flat.shape, 3)
+    gradient = None if out.gradient is None else spread(out.gradient, nothing)
+    return _Samples(spread(out.sigma, samples.sigma.reshape(*flat.shape, 1)), spread(out.rgb, nothing), gradient)
 
 
 def _merge(first: Tensor | None, second: Tensor | None, order: Tensor) -> Tensor | None:
