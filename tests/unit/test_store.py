@@ -12,7 +12,8 @@ import torch
 
 import zoo
 from tests.tiny import TINY
-from zoo.evaluation import store
+from zoo.cli import main as cli
+from zoo.evaluation import scores, store
 from zoo.evaluation.benchmark import Benchmark, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.comparison import compare, measure
@@ -79,6 +80,34 @@ def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.Mo
     assert measured == ["constant", "average"]
     compare({}, progress=False)
     assert measured == list(Heads.baselines)
+
+
+@pytest.mark.parametrize("error", [ValueError("depth is flat"), RuntimeError("a bug\nof the method")])
+def test_a_row_that_fails_costs_the_others_nothing(
+    error: Exception,
+    measured: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    row = Heads.row
+
+    def fails(self: Heads, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        if name == "average":
+            raise error
+        return row(self, name, subject, steps)
+
+    monkeypatch.setattr(Heads, "row", fails)
+    monkeypatch.setattr(scores, "named", lambda names, benchmark: {})
+    assert cli._run(["compare", "--out", str(tmp_path / "page.html")], debug=False) == 1
+    shown = capsys.readouterr()
+    assert "1 of 4 rows failed: average" in shown.err
+    assert str(error).split()[-1] in shown.out
+    assert "failed: " in (tmp_path / "page.html").read_text("utf-8")
+    assert measured == [name for name in Heads.baselines if name != "average"]
+    monkeypatch.setattr(Heads, "row", row)
+    assert not compare({}, progress=False).failed  # what failed is not kept
+    assert measured[-1] == "average"
 
 
 def test_rows_belong_to_weights_seed_and_protocol(measured: list[str]) -> None:

@@ -195,7 +195,7 @@ class DepthBenchmark(Benchmark):
         return [test, *(text for metric in self.metrics for text in metric.words(rules)), probe, baselines]
 
     def lead(self, rows: Sequence[Row]) -> str:
-        models = [row.as_dict() for row in rows if row.kind == "model"]
+        models = [row.as_dict() for row in rows if row.kind == "model" and row.figures.get("SIDE") is not None]
         if not models:
             return "Baselines only: no model was scored."
         best = min(models, key=lambda row: row["SIDE"])
