@@ -20,6 +20,7 @@ from .benchmark import Benchmark, Kind, Options, Row, Subject
 log = logging.getLogger(__name__)
 _LONGEST = 300  # characters of what went wrong
 
+
 @dataclass(frozen=True)
 class Comparison:
     """What a report shows.
@@ -121,7 +122,7 @@ def _row(
     opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool, drawn: bool
 ) -> tuple[Row, list[Sheet]]:
     """A row, with its pictures if they are drawn or kept: from disk if it is there; else it is measured, and kept."""
-    key = None if opened.data is None else store.key_of(subject, opened.options.seed)
+    key = None if opened.data is None else opened.key(name) or store.key_of(subject, opened.options.seed)
     if key and not fresh and (found := store.find(opened, name, key)):
         return found
     with Steps(name, enabled=progress) as steps:

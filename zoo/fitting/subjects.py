@@ -22,7 +22,7 @@ from ..losses import photometric_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
 from ..runtime.files import printable
-from .steps import Subject
+from .subject import Subject
 
 SHAPES = ("ellipsoid", "flat", "asymmetric")
 MASKS = ("ellipse", "alpha", "all")

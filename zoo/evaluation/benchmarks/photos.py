@@ -19,7 +19,6 @@ from ...faces.align import Framing, face_masks
 from ...generators.base import DepthPredictor, Explainer, Generator
 from ...geometry import continued
 from ...heads.sampling import mean_heads
-from ...heads.views import PLAIN
 from ...metrics.agreement import correlation_samples
 from ...output.colours import show_depth, show_image
 from ...output.strips import TEST, Sheet, model_sheets
@@ -29,7 +28,7 @@ from ..photographs.inversions import invert_all
 from ..photographs.pictures import HELD_OUT, Crops, Photographs, depth_agreement, held_out
 from ..photographs.protocol import PhotosProtocol
 from ..photographs.samples import kid_of
-from ..shape.truth import heads_at
+from ..shape.truth import heads_at, plain_view
 from ..statistics import figure, interval
 from ..store import digest_of
 
@@ -96,7 +95,7 @@ class Photos(Benchmark):
     def protocol(self) -> str:
         return self.rules.name
 
-    @property
+    @cached_property
     def data(self) -> str | None:
         return digest_of(self.options.settings["data_root"])
 
@@ -199,7 +198,7 @@ class Photos(Benchmark):
         """Depth (N, 1, S, S) that a subject reads off the photographs."""
         if isinstance(subject, str):
             poses = self.photographs.poses
-            plain = torch.tensor(PLAIN).expand(len(poses), -1)
+            plain = plain_view(len(poses))
             mean = heads_at(mean_heads(len(poses)), poses, plain, self.rules.size)
             return continued(-mean.points[:, 2:], mean.mask)
         read = subject.predict_depth if isinstance(subject, DepthPredictor) else subject
