@@ -13,6 +13,7 @@ from zoo.evaluation import store
 from zoo.evaluation.benchmark import Benchmark, Column, Options, Row
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
+from zoo.evaluation.benchmarks.inversions import InversionProtocol, Inversions
 from zoo.evaluation.provenance import code_of, numbers_of
 from zoo.evaluation.shape.protocol import ShapeProtocol
 from zoo.runtime.files import atomic_write
@@ -27,7 +28,11 @@ stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half 
 standard deviation over images where the protocol says so. Weights without a row have not been measured under it yet.
 """
 _QUICK = 120  # seconds
-BENCHMARKS: tuple[Benchmark, ...] = (HeadsV2(ShapeProtocol(), {}, Options()), Heads(Heads.standard, {}, Options()))
+BENCHMARKS: tuple[Benchmark, ...] = (
+    HeadsV2(ShapeProtocol(), {}, Options()),
+    Inversions(InversionProtocol(), {}, Options()),
+    Heads(Heads.standard, {}, Options()),
+)
 
 
 def rows(benchmark: Benchmark) -> list[Row]:

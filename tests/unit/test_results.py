@@ -1,10 +1,13 @@
 """The rows that are shipped: docs/results.md shows them, they belong to the shipped weights, and come out again."""
 
+from pathlib import Path
+
 import pytest
 
 import zoo
+from tests.campaigns.claims import CLAIMS, command_of, value_of, verdict
 from tests.results import BENCHMARKS, PAGE, README, changed_cells, page, readme, rows
-from zoo.evaluation import store
+from zoo.evaluation import benchmarks, store
 from zoo.evaluation.benchmark import Benchmark, Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
 from zoo.evaluation.shape.protocol import ShapeProtocol
@@ -32,3 +35,19 @@ def test_a_row_comes_out_again() -> None:
     kept = store.find(opened, MEAN, "mean-shape", shipped=True)
     assert kept
     assert not changed_cells(opened, kept[0])
+
+
+def test_claims_hold_where_all_seeds_agree(tmp_path: Path) -> None:
+    lower = CLAIMS[0]
+    assert verdict(lower, [-1.0, -1.1, -0.9]).startswith("holds: normals -1 ")
+    assert verdict(lower, [-1.0, -9.0, -0.1]).startswith("holds for each seed, within the spread")
+    assert verdict(lower, [-1.0, -1.1, 0.1]).startswith("does not hold")
+    for claim in CLAIMS:
+        (opened,) = (each for each in BENCHMARKS if type(each) is benchmarks.find(claim.benchmark))
+        assert claim.figure in {column.key for column in opened.columns}
+        for side in (claim.first, claim.second):
+            if side.command:
+                assert value_of(claim, side, 0, tmp_path) is None
+                assert f"{side.name}-2" in command_of(side, 2, tmp_path)
+            else:
+                assert side.name in zoo.list(pretrained=True)
