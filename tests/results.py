@@ -1,21 +1,38 @@
-"""Writes docs/results.md from the rows that are shipped with zoo: `make results`; a test compares."""
+"""Writes what documents show of the rows that are shipped with zoo: `make results`; a test compares.
 
+That is docs/results.md, and README's tables between the markers `<!-- rows: PROTOCOL -->` and `<!-- end of rows -->`.
+`python -m tests.results stamp` says of shipped rows that today's code measures what they have, after it has looked.
+"""
+
+import json
+import re
+import sys
 from pathlib import Path
 
 from zoo.evaluation import store
 from zoo.evaluation.benchmark import Benchmark, Column, Options, Row
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
+from zoo.evaluation.benchmarks.inversions import InversionProtocol, Inversions
+from zoo.evaluation.provenance import code_of, numbers_of
 from zoo.evaluation.shape.protocol import ShapeProtocol
+from zoo.runtime.files import atomic_write
+from zoo.runtime.progress import Steps
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+README = Path(__file__).parents[1] / "README.md"
+PAGE = README.parent / "docs" / "results.md"
 HEAD = """# Results
 
 Written by `make results` from the rows in `zoo/evaluation/rows/`, which `zoo compare` reads, too. What the columns mean
 stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval over people, or the
 standard deviation over images where the protocol says so. Weights without a row have not been measured under it yet.
 """
-BENCHMARKS: tuple[Benchmark, ...] = (HeadsV2(ShapeProtocol(), {}, Options()), Heads(Heads.standard, {}, Options()))
+_QUICK = 120  # seconds
+BENCHMARKS: tuple[Benchmark, ...] = (
+    HeadsV2(ShapeProtocol(), {}, Options()),
+    Inversions(InversionProtocol(), {}, Options()),
+    Heads(Heads.standard, {}, Options()),
+)
 
 
 def rows(benchmark: Benchmark) -> list[Row]:
@@ -51,5 +68,42 @@ def page() -> str:
     return "\n".join([HEAD, *(table(benchmark) for benchmark in BENCHMARKS if rows(benchmark))])
 
 
+def readme(text: str) -> str:
+    """README with today's rows between its markers."""
+
+    def filled(block: re.Match[str]) -> str:
+        (benchmark,) = (each for each in BENCHMARKS if each.protocol == block[2])
+        given = rows(benchmark)
+        columns = [column for column in benchmark.shown(given) if column.main and column.key not in ("n", "seconds")]
+        return f"{block[1]}\n\n{_markdown(columns, given)}\n{block[3]}"
+
+    return re.sub(r"(<!-- rows: (\S+) -->).*?(<!-- end of rows -->)", filled, text, flags=re.DOTALL)
+
+
+def changed_cells(benchmark: Benchmark, row: Row) -> list[str]:
+    """The columns that come out otherwise when a baseline is measured again; seconds do not count."""
+    with Steps(row.name) as steps:
+        again = benchmark.row(row.name, row.name, steps)[0]
+    before, after = row.as_dict(), again.as_dict()
+    columns = [column for column in benchmark.columns if column.key != "seconds"]
+    return [column.heading for column in columns if column.cell(before) != column.cell(after)]
+
+
+def stamp(benchmark: Benchmark) -> None:
+    """Give shipped rows the digests of today's code, if the quick baselines among them come out as they are."""
+    for row in rows(benchmark):
+        if row.kind == "baseline" and (row.seconds or 0) < _QUICK and (changed := changed_cells(benchmark, row)):
+            raise SystemExit(f"{benchmark.protocol}, {row.name}: {', '.join(changed)} changed; measure all rows again")
+    today = {"numbers": numbers_of(benchmark), "code": code_of(type(benchmark))}
+    for path in sorted((store.SHIPPED / store.folder_of(benchmark)).glob("*.json")):
+        values = json.loads(path.read_text("utf-8"))
+        values["made"] |= today
+        atomic_write(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["stamp"]:
+        for each in BENCHMARKS:
+            stamp(each)
     PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(readme(README.read_text("utf-8")), encoding="utf-8")

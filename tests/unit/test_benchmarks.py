@@ -107,7 +107,7 @@ def toy_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_a_benchmark_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmarks.names() == ["bfm", "heads", "heads_v2", "identity", "instances", "photos", "toy"]
+    assert benchmarks.names() == ["bfm", "heads", "heads_v2", "identity", "instances", "inversions", "photos", "toy"]
     result = compare({"grey": lambda n: torch.full((n, 3, 8, 8), 0.5)}, "toy", progress=False, faces=2)
     assert [(row.name, row.kind, row.figures["mean"]) for row in result.rows] == [
         ("black", "baseline", 0.0), ("grey", "model", 50.0)

@@ -90,8 +90,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "other range": ({"texMU": np.full((1926, 1), 70000.0)}, "another range"),
     "triangles": ({"tl": np.array([[1.0, 2.0, 1e6]])}, "triangles"),
     "no triangles": ({"tl": np.array([[1.0, 2.0]])}, "triangles"),
+    "complex": ({"shapeEV": np.full((3, 1), 1 + 2j)}, "shapeEV holds complex numbers"),
+    "lines": ({"tl": np.array([[1.0, 2.0, 2.0], [3.0, 1.0, 3.0]])}, "all of its triangles are lines"),
     "fewer colours": ({"texMU": np.zeros((3, 1)), "texPC": np.zeros((3, 3))}, "different numbers of vertices"),
 }
+
+
+def test_triangles_that_are_lines_are_left_out(tmp_path: Path) -> None:
+    whole = ball()
+    with_line = {**whole, "faces": np.concatenate([whole["faces"], [[0, 1, 1]]])}
+    model = read_model(write_model(tmp_path, MAT, with_line))
+    assert len(model.faces) == len(whole["faces"])
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -222,6 +222,32 @@ def test_photographs_are_aligned_by_a_command(
         align_photos(photos, tmp_path / "new", "head", 32)  # type: ignore[arg-type]
 
 
+def test_aligned_faces_appear_together_and_under_names_of_their_own(
+    tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    (photos / "x.png").mkdir(parents=True)
+    for name in ("x.jpg", "x.png/y.png"):  # a picture whose new name is that of a folder
+        astronaut.save(photos / name)
+    save = Image.Image.save
+
+    def full(image: Image.Image, path: Path) -> None:
+        if path.name == "y.png":
+            raise OSError(28, "No space left on device", str(path))
+        save(image, path)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        align_photos(photos, out, "heads", 32)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    monkeypatch.setattr(Image.Image, "save", save)
+    out.mkdir()
+    assert align_photos(photos, out, "heads", 32) == (2, 0)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()) == [
+        "x.jpg.png", "x.png/y.png"
+    ]  # fmt: skip
+
+
 def test_no_zip_writes_outside_of_the_folder(tmp_path: Path, astronaut: Image.Image) -> None:
     data = io.BytesIO()
     astronaut.save(data, "png")

@@ -20,7 +20,8 @@ from zoo.config.schemas import RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.fitting import job as instances
 from zoo.fitting.fit import fit
-from zoo.fitting.steps import Drawings, InstanceSystem, Step, Subject
+from zoo.fitting.steps import Drawings, InstanceSystem, Step
+from zoo.fitting.subject import Subject
 from zoo.fitting.subjects import foreground, initial_shape, photographs, prepare
 from zoo.fitting.views import Fitted
 from zoo.generators.base import Generator

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from math import radians
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
 from zoo.evaluation.comparison import measure
 from zoo.evaluation.shape import generated
-from zoo.evaluation.shape.generated import Reals
 from zoo.evaluation.shape.predicted import EYES, Reading, errors, reader_of
 from zoo.evaluation.shape.protocol import ShapeProtocol
+from zoo.evaluation.shape.reals import Reals, fit_space, load_space
 from zoo.evaluation.shape.truth import CONDITIONS, Surface, Truth, heads_at
 from zoo.evaluation.statistics import difference, figure, interval, ranks
 from zoo.geometry import continued
@@ -160,6 +161,17 @@ def test_real_heads_are_compared_with_others() -> None:
     assert (others[:, None] - reals.images).abs().amax((2, 3, 4)).min() > 0.1
 
 
+def test_intervals_stay_where_figures_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes of real heads themselves: a distance of 0 and a coverage of 1, beyond which there is nothing."""
+    monkeypatch.setattr(generated, "available", lambda: False)
+    shapes = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    reals = SimpleNamespace(shapes=shapes)
+    figures, intervals = generated._compared(shapes, torch.zeros(0, 3, 8, 8), reals)  # type: ignore[arg-type]
+    assert figures["coverage"] == 1
+    assert intervals["coverage"][0] < intervals["coverage"][1] == 1
+    assert intervals["shape_FD"][0] == 0 < intervals["shape_FD"][1]
+
+
 def test_the_message_names_the_row() -> None:
     def fails(images: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(images[:, :1])
@@ -210,11 +222,22 @@ def test_intervals_hold_what_they_promise() -> None:
 
 
 @pytest.mark.slow
+def test_the_shipped_space_is_that_of_the_protocol() -> None:
+    """`python -m zoo.evaluation.shape.reals` writes it anew after a change that is meant."""
+    kept, spanned = load_space(), fit_space(ShapeProtocol.size, ShapeProtocol.n_real)
+    for key in ("mean", "region", "centre"):
+        torch.testing.assert_close(getattr(kept, key), getattr(spanned, key))
+    assert kept.unit == pytest.approx(spanned.unit, rel=1e-6)
+    overlap = kept.components @ spanned.components.T  # the same space, whatever the signs of its axes
+    torch.testing.assert_close(overlap.square().sum(1), torch.ones(30, dtype=torch.float64), rtol=1e-4, atol=0)
+
+
+@pytest.mark.slow
 def test_shapes_of_generators_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collapsed ShadeGAN is worse than ShadeGAN, GOF is worse than it too, and real heads are best of all."""
     monkeypatch.setattr(generated, "available", lambda: False)  # pictures are not what this is about
     rules = replace(ShapeProtocol(), split="val", size=32, n_shapes=64, n_pictures=10, n_real=200, n_turned=2)
-    reals = generated.Reals(rules)
+    reals = Reals(rules)
     pictures = torch.zeros(10, 3, 32, 32)
 
     def shape(name: str, psi: float = 1.0) -> tuple[float, float]:

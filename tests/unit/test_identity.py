@@ -10,10 +10,12 @@ import torch
 from zoo import registry
 from zoo.cli import main as cli
 from zoo.errors import ConfigError, ZooError
+from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks import identity
 from zoo.evaluation.benchmarks.identity import TRUE, Identity
 from zoo.evaluation.comparison import compare, measure
 from zoo.evaluation.report import text_table, write_report
+from zoo.evaluation.store import key_of
 from zoo.evaluation.turners import true_heads, turners_of
 from zoo.metrics import identity as metric
 from zoo.metrics.identity import embed_faces, similarity_losses
@@ -125,7 +127,7 @@ def test_every_method_has_a_way_to_turn(probe) -> None:
     for method in ("pigan", "hologan", "stylegan2", "unsup3d"):
         cls = registry.resolve(method)
         generator = cls(cls.tiny()).eval()
-        turners = turners_of(method, generator, generator.latents(2), 32, probe)
+        turners = turners_of(method, generator, generator.latents(2), 32, lambda: probe)
         names[method] = list(turners)
         if method != "stylegan2":
             pictures = turners[method]([0.0, -0.3, 0.3])
@@ -133,6 +135,15 @@ def test_every_method_has_a_way_to_turn(probe) -> None:
             assert pictures.abs().max() <= 1
     assert names["stylegan2"] == ["stylegan2 (GANSpace)", "stylegan2 (SeFa)"]
     assert names["hologan"] == ["hologan"]
+
+
+def test_rows_of_two_ways_to_turn_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Identity, "embed", staticmethod(colours))
+    cls = registry.resolve("stylegan2")
+    generator = cls(cls.tiny()).eval()
+    keys = Identity.open({"x": generator, TRUE: TRUE}, Options(quick=True, seed=2)).keys
+    key = key_of(generator, 2)
+    assert keys == {"x (GANSpace)": f"{key}-GANSpace", "x (SeFa)": f"{key}-SeFa"}
 
 
 def test_names_and_numbers_that_mislead_are_refused(probe, monkeypatch: pytest.MonkeyPatch) -> None:

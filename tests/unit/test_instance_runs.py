@@ -23,7 +23,7 @@ from zoo.errors import ConfigError, Interrupted, WeightsError
 from zoo.evaluation.benchmark import Row, Subject
 from zoo.evaluation.benchmarks import identity
 from zoo.evaluation.benchmarks.identity import Identity
-from zoo.evaluation.benchmarks.instances import changes
+from zoo.evaluation.benchmarks.instances import Instances, changes
 from zoo.evaluation.comparison import Comparison, compare
 from zoo.evaluation.report import write_report
 from zoo.evaluation.turners import turners_of_run
@@ -169,7 +169,7 @@ def test_an_interrupted_run_must_be_finished_first(
 # ---------------------------------------------------------------- side by side
 
 
-def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
+def test_runs_side_by_side(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, flat = (read_run(made / name) for name in ("base", "flat"))
     flat_depth = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     result = side_by_side([base, flat], {"ones": flat_depth}, n_pairs=20)
@@ -196,6 +196,11 @@ def test_runs_side_by_side(made: Path, tmp_path: Path) -> None:
     assert average.SIDE_error == pytest.approx(np.std(each, ddof=1) / 2**0.5, rel=1e-4)
     assert pytest.approx([score(subjects, mean.expand(2, -1, -1, -1), 12.0)["MAD"]], rel=1e-5) == average.MAD
     assert ones.SIDE[0] > average.SIDE[0]
+    monkeypatch.setattr(Instances, "depth", None)  # rows are kept, and belong to the first run
+    assert [row.figures for row in side_by_side([base, flat], n_pairs=20).rows] == [
+        row.figures for row in result.rows if row.name != "ones"
+    ]
+    assert side_by_side([flat, base], n_pairs=20).failed
 
     page = write_report(result, tmp_path / "page.html").read_text("utf-8")
     assert page.count("<img") == 1 + 3 + 3 + 3 + 4 + 4  # the scale of errors, what all share, and four rows
@@ -341,8 +346,9 @@ def test_identity_of_a_run(
     ]  # fmt: skip
     assert rows[1]["mean"] != rows[2]["mean"]
     assert cli._run(["compare", base, flat, "--benchmark", "identity", "--quick", "--json"], debug=False) == 0
-    names = [row["name"] for row in json.loads(capsys.readouterr().out)]
-    assert names[1:3] == ["GAN2Shape base (render)", "GAN2Shape base (GAN)"]
+    again = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in again[1:3]] == ["GAN2Shape base (render)", "GAN2Shape base (GAN)"]
+    assert [row["seconds"] for row in again[:3]] == [row["seconds"] for row in rows]  # from disk
 
 
 def test_rotating_a_2d_gan(

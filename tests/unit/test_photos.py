@@ -208,7 +208,12 @@ def test_identity_compares_the_photograph_with_both_sides(
         raise ZooError("no dlib")
 
     monkeypatch.setattr(inversions, "embed_faces", missing)
-    found = inversions.invert_all(reader, photographs, 1, steps=1, reach=20, size=16, advance=lambda _: None)
+    distance = lambda first, second: (first - second).square().mean().view(1, 1, 1, 1)  # noqa: E731  # in place of LPIPS
+    assert np.isnan(found.perceptual[0])
+    found = inversions.invert_all(
+        reader, photographs, 1, steps=1, reach=20, size=16, advance=lambda _: None, perceptual=distance
+    )
+    assert 0 < found.perceptual[0] < 4 * 10 ** (-found.psnr[0] / 10) + 0.1
     assert np.isnan(found.identity[0])
     assert "no dlib" in found.notes[0]
 
@@ -281,7 +286,7 @@ def test_a_single_photograph_and_damaged_ones(folder: Path, tmp_path: Path) -> N
     json.dumps(row.as_dict(), allow_nan=False)
     before = opened.data
     (tmp_path / "empty.png").unlink()
-    assert opened.data != before
+    assert type(opened).open({}, opened.options).data != before
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, folder: Path) -> None:
@@ -300,6 +305,9 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, folder: Path) -> Non
     for key, value in (("n_test", 0), ("n_invert", -1)):
         with pytest.raises(ConfigError, match=f"{key} must be at least"):
             tried(data_root=str(folder), **{key: value})
+    for lonely in ({"vgg": "a", "n_invert": 1}, {"vgg": "a", "lpips": "b"}):
+        with pytest.raises(ConfigError, match="vgg and lpips go together, and with n_invert"):
+            tried(data_root=str(folder), **lonely)
     pictures = zoo.build("stylegan2", size=8, z_dim=8, channel_max=8)
     with pytest.raises(ConfigError, match="leave n_invert out"):
         tried(pictures, data_root=str(folder), n_invert=1)

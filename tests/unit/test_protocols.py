@@ -16,7 +16,8 @@ from zoo.generators.shadegan import ShadeGAN
 from zoo.heads.dataset import HeadDataset
 from zoo.metrics import evaluation_mask, side_per_image
 from zoo.output.strips import Sheet
-from zoo.probes.depth import DepthProbe, Pairs, augment_pairs, average_depth, render_pairs, train_probe
+from zoo.probes.depth import DepthProbe, Pairs, augment_pairs, average_depth, render_pairs
+from zoo.probes.training import train_probe
 from zoo.runtime.progress import Steps
 
 SMALL = replace(Heads.standard, name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3)

@@ -1,18 +1,23 @@
 """The rows that are shipped: docs/results.md shows them, they belong to the shipped weights, and come out again."""
 
+from pathlib import Path
+
 import pytest
 
 import zoo
-from tests.results import BENCHMARKS, PAGE, page, rows
-from zoo.evaluation import store
+from tests.campaigns.claims import CLAIMS, command_of, value_of, verdict
+from tests.results import BENCHMARKS, PAGE, README, changed_cells, page, readme, rows
+from zoo.evaluation import benchmarks, store
 from zoo.evaluation.benchmark import Benchmark, Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
 from zoo.evaluation.shape.protocol import ShapeProtocol
-from zoo.runtime.progress import Steps
 
 
-def test_the_document_shows_the_rows() -> None:
+def test_the_documents_show_the_rows() -> None:
     assert PAGE.read_text("utf-8") == page(), "call make results"
+    shown = README.read_text("utf-8")
+    assert shown == readme(shown), "call make results"
+    assert "<!-- rows: heads-v2 -->" in shown
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.protocol)
@@ -29,7 +34,20 @@ def test_a_row_comes_out_again() -> None:
     opened = HeadsV2(ShapeProtocol(), {}, Options())
     kept = store.find(opened, MEAN, "mean-shape", shipped=True)
     assert kept
-    with Steps(MEAN, enabled=False) as steps:
-        again = opened.row(MEAN, MEAN, steps)[0]
-    columns = [column for column in opened.columns if column.key != "seconds"]
-    assert [c.cell(again.as_dict()) for c in columns] == [c.cell(kept[0].as_dict()) for c in columns]
+    assert not changed_cells(opened, kept[0])
+
+
+def test_claims_hold_where_all_seeds_agree(tmp_path: Path) -> None:
+    lower = CLAIMS[0]
+    assert verdict(lower, [-1.0, -1.1, -0.9]).startswith("holds: normals -1 ")
+    assert verdict(lower, [-1.0, -9.0, -0.1]).startswith("holds for each seed, within the spread")
+    assert verdict(lower, [-1.0, -1.1, 0.1]).startswith("does not hold")
+    for claim in CLAIMS:
+        (opened,) = (each for each in BENCHMARKS if type(each) is benchmarks.find(claim.benchmark))
+        assert claim.figure in {column.key for column in opened.columns}
+        for side in (claim.first, claim.second):
+            if side.command:
+                assert value_of(claim, side, 0, tmp_path) is None
+                assert f"{side.name}-2" in command_of(side, 2, tmp_path)
+            else:
+                assert side.name in zoo.list(pretrained=True)

@@ -1,5 +1,6 @@
 """Rows outlive the process: found by weights, protocol and seed; measured anew when they are damaged or asked for."""
 
+import ast
 import json
 import logging
 from collections.abc import Callable
@@ -12,9 +13,11 @@ import torch
 
 import zoo
 from tests.tiny import TINY
-from zoo.evaluation import store
+from zoo.cli import main as cli
+from zoo.evaluation import provenance, scores, store
 from zoo.evaluation.benchmark import Benchmark, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.heads import Heads
+from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
 from zoo.evaluation.comparison import compare, measure
 from zoo.output.strips import Sheet
 from zoo.runtime.progress import Steps
@@ -79,6 +82,34 @@ def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.Mo
     assert measured == ["constant", "average"]
     compare({}, progress=False)
     assert measured == list(Heads.baselines)
+
+
+@pytest.mark.parametrize("error", [ValueError("depth is flat"), RuntimeError("a bug\nof the method")])
+def test_a_row_that_fails_costs_the_others_nothing(
+    error: Exception,
+    measured: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    row = Heads.row
+
+    def fails(self: Heads, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        if name == "average":
+            raise error
+        return row(self, name, subject, steps)
+
+    monkeypatch.setattr(Heads, "row", fails)
+    monkeypatch.setattr(scores, "named", lambda names, benchmark: {})
+    assert cli._run(["compare", "--out", str(tmp_path / "page.html")], debug=False) == 1
+    shown = capsys.readouterr()
+    assert "1 of 4 rows failed: average" in shown.err
+    assert str(error).split()[-1] in shown.out
+    assert "failed: " in (tmp_path / "page.html").read_text("utf-8")
+    assert measured == [name for name in Heads.baselines if name != "average"]
+    monkeypatch.setattr(Heads, "row", row)
+    assert not compare({}, progress=False).failed  # what failed is not kept
+    assert measured[-1] == "average"
 
 
 def test_rows_belong_to_weights_seed_and_protocol(measured: list[str]) -> None:
@@ -198,3 +229,39 @@ def test_names_of_folders_are_plain() -> None:
     opened = Heads(replace(Heads.standard, name="heads-v1/quick/n_test=5"), {}, Options())
     assert store.folder_of(opened) == "heads-v1+quick+n_test=5"
     assert store.key_of("mean shape", 2) == "mean-shape-seed2"
+
+
+def test_rows_of_other_code_say_so_and_those_of_other_numbers_are_measured_anew(
+    measured: list[str], rows_of_its_own: Path
+) -> None:
+    path = rows_of_its_own / "heads-v1" / "constant.json"
+    measure("constant", "constant", progress=False)
+    made = json.loads(path.read_text())["made"]
+    changed(path, made=made | {"code": "00000000", "date": "2026-01-02"})
+    row = measure("constant", "constant", progress=False)[1]
+    assert row.notes == ["a note", "measured by other code, 2026-01-02"]
+    changed(path, made={})  # of an earlier version, which did not say
+    assert len(measure("constant", "constant", progress=False)[1].notes) == 2
+    assert measured == ["constant"]
+    changed(path, made=made | {"numbers": "00000000"})
+    assert measure("constant", "constant", progress=False)[1].notes == ["a note"]
+    assert measured == ["constant", "constant"]
+
+
+def test_the_code_of_a_row_is_that_which_decides_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = provenance.code_of.__wrapped__  # without its cache
+    before = {kind: code(kind) for kind in (Heads, HeadsV2)}
+    plain = provenance._without_comments
+
+    def registered_otherwise(source: str, tree: ast.Module) -> str:
+        return plain(source, tree) + ("pass" if "def register(" in source else "")
+
+    monkeypatch.setattr(provenance, "_without_comments", registered_otherwise)
+    assert code(Heads) == before[Heads]
+    assert code(HeadsV2) != before[HeadsV2]
+    old, new = (
+        '"""Old."""\n\nx = "#"  # why\n\n\ndef f():\n    """Says."""\n    return x\n',
+        'x = "#"\ndef f():\n    return x',
+    )
+    assert plain(old, ast.parse(old)) == plain(new, ast.parse(new))
+    assert plain(old, ast.parse(old)) != plain(old.replace("#", "-", 1), ast.parse(old))

@@ -58,7 +58,8 @@ def compare(
     """Compare methods and baselines under one protocol: a table and an HTML report.
 
     Rows are kept on disk as they are finished, and those of shipped weights come with zoo: what is there is not
-    measured again, so a comparison that was ended or killed goes on where it was.
+    measured again, so a comparison that was ended or killed goes on where it was. A row that fails says why; the others
+    go on, and the exit code is 1.
 
     \b
     Examples:
@@ -84,6 +85,9 @@ def compare(
         typer.echo(f"report: {path}", err=True)
     if not result.complete:
         raise typer.Exit(130)  # as a shell expects of a program that Ctrl-C has ended
+    if result.failed:
+        typer.echo(f"zoo: {len(result.failed)} of {len(result.rows)} rows failed: {', '.join(result.failed)}", err=True)
+        raise typer.Exit(1)
 
 
 def _settings(benchmark: str, given: list[str]) -> dict[str, Any]:

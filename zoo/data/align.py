@@ -1,7 +1,8 @@
 """Photographs of people cut to the framing of a data set, so that methods can train on them or start from weights."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,7 +48,8 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
 
     Args:
         source: a folder or .zip of photographs.
-        out: a new or empty folder; files keep the names and folders that they have in the source.
+        out: a new or empty folder, which appears when it is complete; files keep the names and folders that they have
+            in the source.
         framing: heads, ffhq or celeba.
         size: the side of the written pictures in pixels.
 
@@ -64,22 +66,41 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
     files, written = open_files(source), 0
-    with counting("aligning", len(files.names)) as advance:
+    folders = {printable(parent) for name in files.names for parent in PurePosixPath(name).parents}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as unfinished,
+        counting("aligning", len(files.names)) as advance,
+    ):
+        place = Path(unfinished) / "faces"  # with the rights of a new folder, which a temporary one has not
+        place.mkdir()
         for name, picture, points in faces_in(files, advance):
             if picture is None or points is None:
                 continue
-            target = _target(out, name)
+            target = _target(place, name, folders)
             target.parent.mkdir(parents=True, exist_ok=True)
             pixels = to_uint8(align(picture.on(white=False), points, framing, size))
             Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(target)
             written += 1
-    if not written:
-        raise DataError(f"{printable(files.root)}: none of {len(files.names)} pictures shows a face that can be used")
+        if not written:
+            raise DataError(
+                f"{printable(files.root)}: none of {len(files.names)} pictures shows a face that can be used"
+            )
+        if out.is_dir():
+            out.rmdir()  # it is empty, and some systems rename to new names only
+        place.rename(out)
     return written, len(files.names) - written
 
 
-def _target(out: Path, name: str) -> Path:
-    """Where the face of a picture goes: never outside of the folder, whatever a zip calls its entries."""
-    parts = [printable(part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..")]
-    target = out.joinpath(*parts).with_suffix(".png")
-    return out.joinpath(*parts[:-1], f"{parts[-1]}.png") if target.exists() else target  # a.jpg beside a.png
+def _target(out: Path, name: str, folders: Container[str]) -> Path:
+    """Where the face of a picture goes: never outside of the folder, whatever a zip calls its entries.
+
+    A name that another picture or one of `folders` has gets another .png: a.jpg beside a.png becomes a.jpg.png.
+    """
+    path = PurePosixPath(*(printable(part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..")))
+    target = path.with_suffix(".png")
+    if target.as_posix() in folders or (out / target).exists():
+        target = path.with_name(f"{path.name}.png")
+    while target.as_posix() in folders or (out / target).exists():
+        target = target.with_name(f"{target.name}.png")
+    return out / target

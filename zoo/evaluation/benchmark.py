@@ -172,6 +172,10 @@ class Benchmark(ABC):
         """What tells the data apart from that of the same protocol elsewhere; rows of None are not kept on disk."""
         return None
 
+    def key(self, name: str) -> str | None:
+        """What a row is known by on disk, where its subject itself does not say (`zoo.evaluation.store.key_of`)."""
+        return None
+
     @property
     @abstractmethod
     def columns(self) -> Sequence[Column]: ...

@@ -1,19 +1,24 @@
 """Several subjects under one protocol, with the pictures that go with the figures."""
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, unknown
+from ..errors import ConfigError, Interrupted, ZooError, unknown
 from ..fitting.runs import FinishedRun
 from ..output.strips import Sheet
+from ..runtime.files import printable
 from ..runtime.memory import keep_memory
 from ..runtime.progress import Steps, keeping
 from . import benchmarks, store
-from .benchmark import Benchmark, Options, Row, Subject
+from .benchmark import Benchmark, Kind, Options, Row, Subject
+
+log = logging.getLogger(__name__)
+_LONGEST = 300  # characters of what went wrong
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Comparison:
         sheets: Pictures of every row, by its name.
         command: How to repeat the comparison.
         complete: False after Ctrl-C, which keeps the rows that were finished.
+        failed: Why rows could not be measured, by name. They stand among the rows, without figures.
     """
 
     benchmark: Benchmark
@@ -33,6 +39,7 @@ class Comparison:
     sheets: dict[str, list[Sheet]]
     command: str
     complete: bool = True
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare(
@@ -49,7 +56,8 @@ def compare(
     """Measure baselines and subjects under one protocol, and picture them.
 
     Each row is kept on disk when it is finished (see `zoo.evaluation.store`), and rows that are there are not measured
-    again. So a comparison that was ended by Ctrl-C or killed goes on where it was.
+    again. So a comparison that was ended by Ctrl-C or killed goes on where it was. A row that cannot be measured costs
+    the others nothing: it says why, and has no figures.
 
     Args:
         subjects: Maps row names to generators, functions and folders of `zoo run`, as the benchmark takes them.
@@ -70,13 +78,21 @@ def compare(
     given: dict[str, Subject] = {name: name for name in kind.baselines}
     opened = _open(benchmark, given | dict(subjects), Options(quick, seed, progress, settings))
     rows: list[Row] = []
-    sheets = {}
+    sheets: dict[str, list[Sheet]] = {}
+    failed: dict[str, str] = {}
     with keeping(rows, len(opened.subjects)):
         for name, subject in opened.subjects.items():
-            row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh, drawn=True)
+            try:
+                row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh, drawn=True)
+            except Interrupted:
+                raise
+            except Exception as error:  # even a bug of one method must not cost the rows of the others
+                row = _failed(opened, name, subject, error)
+                failed[name] = row.notes[0]
             rows.append(row)
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return Comparison(opened, opened.ranked(rows), sheets, command, complete=len(rows) == len(opened.subjects))
+    complete = len(rows) == len(opened.subjects)
+    return Comparison(opened, opened.ranked(rows), sheets, command, complete, failed)
 
 
 def measure(
@@ -106,7 +122,7 @@ def _row(
     opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool, drawn: bool
 ) -> tuple[Row, list[Sheet]]:
     """A row, with its pictures if they are drawn or kept: from disk if it is there; else it is measured, and kept."""
-    key = None if opened.data is None else store.key_of(subject, opened.options.seed)
+    key = None if opened.data is None else opened.key(name) or store.key_of(subject, opened.options.seed)
     if key and not fresh and (found := store.find(opened, name, key)):
         return found
     with Steps(name, enabled=progress) as steps:
@@ -116,6 +132,18 @@ def _row(
             raise ConfigError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
     sheets = pictures() if drawn or key else []
     return (store.keep(opened, row, sheets, key) if key else row), sheets
+
+
+def _failed(opened: Benchmark, name: str, subject: Subject, error: Exception) -> Row:
+    """The row of a subject that could not be measured: no figures, and one line that says why."""
+    expected = isinstance(error, ZooError | OSError)
+    why = str(error).removeprefix(f"{name}: ") if expected else f"{type(error).__name__}: {error}"
+    note = printable(" ".join(f"failed: {why}".split()))[:_LONGEST]
+    log.error("%s: %s", name, note, exc_info=not expected)  # a trace only where nobody has foreseen the error
+    known = {column.key for column in opened.columns}
+    nothing = dict.fromkeys(sorted(known - set(Row.__dataclass_fields__)))
+    kind: Kind = "baseline" if isinstance(subject, str) else "model"
+    return Row(name, kind, opened.protocol, 0, nothing, notes=[note])
 
 
 def _open(benchmark: str, subjects: Mapping[str, Subject], options: Options) -> Benchmark:

@@ -19,6 +19,7 @@ from .benchmark import Benchmark, Column, Row
 from .comparison import Comparison
 
 _WIDE = 7  # columns beyond which units and deviations stand in lines of their own in the terminal
+_NOTE = 36  # characters to a line of a note, or more where names are longer
 _BEST = "Bold: best of the models, or not worse beyond its interval."
 
 
@@ -32,7 +33,8 @@ def text_table(benchmark: Benchmark, rows: Sequence[Row]) -> Table:
     page = "--out page.html or " if len(rows) > 1 else ""  # a single row is that of `zoo eval`, which writes no page
     caption = f"all columns: {page}--json" if len(columns) < len(shown) else None
     table = Table(title=benchmark.protocol, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("Method")
+    # Notes are long, and break at the width of the names.
+    table.add_column("Method", max_width=max([_NOTE, *(len(row.name) for row in rows)]))
     many = len(columns) > _WIDE
     for column in columns:
         table.add_column(column.heading.replace(" ", "\n") if many else column.heading, justify="right")

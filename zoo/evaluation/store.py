@@ -6,17 +6,12 @@ configuration and weights. Rows of shipped weights are shipped; new ones go to `
 cache folder.
 """
 
-import datetime
 import hashlib
 import io
 import json
 import logging
 import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,25 +27,30 @@ from .. import resources
 from ..config.fill import to_dict
 from ..config.untrusted import from_json
 from ..errors import ConfigError
+from ..fitting.runs import FinishedRun
 from ..generators.base import Generator
-from ..output.pages import versions
 from ..output.strips import Sheet
 from ..runtime.files import atomic_write, printable
 from .benchmark import Benchmark, Kind, Row, Subject
+from .provenance import code_of, made, numbers_of
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "rows"
 _FIELDS = ("name", "kind", "protocol", "n", "figures", "seconds", "notes", "intervals", "made")
+_OLDER = "measured by other code, {}"  # than this; --fresh measures it again
 _MOST = 64 * 2**20  # bytes of a row's samples and pictures, unpacked
 _MOST_PIXELS = 2**24  # of a strip of pictures
 _MOST_SAMPLES = 2**17  # numbers behind a figure: intervals draw them 2,000 times
 
 
 def key_of(subject: Subject, seed: int) -> str | None:
-    """What a row is known by on disk; None for what is not kept, such as functions and runs."""
+    """What a row is known by on disk; None for functions, which are not kept."""
     tail = f"-seed{seed}" if seed else ""
     if isinstance(subject, str):
         return subject.replace(" ", "-") + tail
+    if isinstance(subject, FinishedRun):  # its figures and times are those of no other run
+        fits = [(picture.name, picture.SIDE, picture.MAD, picture.seconds) for picture in subject.pictures]
+        return hashlib.sha256(repr([subject.settings, fits]).encode()).hexdigest()[:12] + tail
     if not isinstance(subject, Generator):
         return None
     digest = hashlib.sha256(json.dumps([type(subject).__name__, to_dict(subject.config)], sort_keys=True).encode())
@@ -81,6 +81,9 @@ def folder_of(benchmark: Benchmark) -> str:
 def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = False) -> tuple[Row, list[Sheet]] | None:
     """A row that was measured before; None if there is none, or none that can be read.
 
+    A row that was measured with other numbers under the same name is none. One that other code has measured is used,
+    and a note says so.
+
     Args:
         benchmark: Says under which protocol, and on which data.
         name: What the row is to be called; None leaves it the name under which it was measured.
@@ -92,8 +95,12 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
         try:
             if path.is_file():
                 row, sheets = _read(path, benchmark.protocol, name)
+                if row.made.get("numbers", numbers_of(benchmark)) != numbers_of(benchmark):
+                    raise ConfigError(f"the numbers of {benchmark.protocol} were others then")
                 if missing := sorted({column.key for column in benchmark.columns} - row.as_dict().keys()):
                     raise ConfigError(f"it has no {missing[0]}: it is older than that column")
+                if row.made.get("code") != code_of(type(benchmark)):
+                    row = replace(row, notes=[*row.notes, _OLDER.format(row.made.get("date", "an unknown day"))])
                 return row, sheets
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
             log.warning("%s: cannot be read (%s); the row is measured anew", path, printable(str(error))[:200])
@@ -102,7 +109,7 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
 
 def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
     """Write a row with its pictures, and say how it was made. What cannot be written costs a warning."""
-    row = replace(row, made=_made())
+    row = replace(row, made=made(benchmark))
     base = own() / folder_of(benchmark)
     try:
         text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -117,34 +124,6 @@ def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> R
 
 def _plain(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _FIELDS}
-
-
-def _made() -> dict[str, str]:
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "versions": versions(),
-        "commit": _commit(),
-        "threads": str(torch.get_num_threads()),
-        "machine": f"{os.cpu_count()} x {_processor()}",
-    }
-
-
-def _commit() -> str:
-    """The commit of a source checkout, and whether files differ from it; empty for an installed package."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _packed(row: Row, sheets: Sequence[Sheet]) -> bytes:

@@ -19,8 +19,12 @@ from ..probes.pose import PoseProbe
 Turner = Callable[[Sequence[float]], Tensor]  # from V yaws in radians to pictures (N, V, 3, S, S) of N faces
 
 
-def turners_of(name: str, generator: Generator, latents: Latents, size: int, probe: PoseProbe) -> dict[str, Turner]:
+def turners_of(
+    name: str, generator: Generator, latents: Latents, size: int, pose_probe: Callable[[], PoseProbe]
+) -> dict[str, Turner]:
     """The ways in which a generator called `name` can turn faces, by their row names.
+
+    Those of a 2D GAN call `pose_probe` when they turn.
 
     Raises:
         ConfigError: The generator can turn no faces.
@@ -32,7 +36,7 @@ def turners_of(name: str, generator: Generator, latents: Latents, size: int, pro
 
     def along(find: Callable[[PictureGAN], Tensor]) -> Turner:
         def turner(yaws: Sequence[float]) -> Tensor:
-            probe.to(generator.device)
+            probe = pose_probe().to(generator.device)
             turn = directions.find_turn(generator, find(generator), probe)
             return directions.rotate(generator, latents, yaws, turn, probe).cpu()
 

@@ -19,7 +19,8 @@ from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
 from ..weights.checkpoints import not_finite, read_plain
-from .steps import Drawings, InstanceSystem, Step, Subject
+from .steps import Drawings, InstanceSystem, Step
+from .subject import Subject
 
 Advance = Callable[[Step], None]
 _SHAPING = ("shape", "joint")  # steps that change the depth

@@ -37,7 +37,8 @@ from ..systems.start import matching, pair
 from .fit import Progress, fit
 from .gallery import write_index, write_object
 from .runs import DEPTHS, LATENT, RESULT, SETTINGS, WEIGHTS, read_subject
-from .steps import InstanceSystem, Step, Subject
+from .steps import InstanceSystem, Step
+from .subject import Subject
 from .subjects import SHAPES, Photograph, photographs, prepare
 from .views import Fitted, sheets
 

@@ -17,7 +17,7 @@ from ..errors import ConfigError, WeightsError
 from ..generators.base import PictureGAN
 from ..generators.gan2shape import GAN2Shape
 from ..weights.checkpoints import read_plain
-from .steps import Subject
+from .subject import Subject
 
 RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
 WEIGHTS = "weights"  # folder of the fitted networks

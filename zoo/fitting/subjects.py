@@ -22,10 +22,11 @@ from ..losses import photometric_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
 from ..runtime.files import printable
-from .steps import Subject
+from .subject import Subject
 
 SHAPES = ("ellipsoid", "flat", "asymmetric")
 MASKS = ("ellipse", "alpha", "all")
+_SPLITS = {"heads": "test", "sealed": "sealed", "val": "val"}  # of the embedded heads, by the word that asks for them
 
 
 @dataclass
@@ -64,7 +65,8 @@ def photographs(
     """Read the pictures of a source.
 
     Args:
-        source: Names a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth),
+        source: Names a picture, a folder of them, "heads:0-3" (images of the embedded test split, with true depth;
+            "sealed:0-3" and "val:0-3" are those of the splits of `--benchmark inversions`),
             "bfm:0-3" (images of the test split in a folder in the layout of synface, with true depth), or "seed:0-3"
             (the GAN's own pictures).
         gan: Says in which framing and size they are wanted.
@@ -80,8 +82,8 @@ def photographs(
         DataError: A picture cannot be used, or a folder has none.
     """
     kind, _, numbers = source.partition(":")
-    if kind == "heads":
-        return _heads(_numbers(source, numbers), gan, size)
+    if split := _SPLITS.get(kind):
+        return _heads(kind, split, _numbers(source, numbers), gan, size)
     if kind == "bfm":
         return _bfm(_numbers(source, numbers), gan, size, root, whole)
     if kind == "seed":
@@ -124,13 +126,14 @@ def _numbers(source: str, text: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-def _heads(numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
-    large, small = HeadDataset("test", size=gan.config.size), HeadDataset("test", size=size)
+def _heads(kind: str, split: str, numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
+    large, small = HeadDataset(split, size=gan.config.size), HeadDataset(split, size=size)
     if numbers[-1] >= len(large):
-        raise ConfigError(f"heads:{numbers[-1]} does not exist; the test split has 0 to {len(large) - 1}")
+        raise ConfigError(f"{kind}:{numbers[-1]} does not exist; the {split} split has 0 to {len(large) - 1}")
     seen, true = large.batch(numbers), small.batch(numbers)
     parts = zip(numbers, *(x.split(1) for x in (seen["image"], true["depth"], true["mask"])), strict=True)
-    return [Photograph(f"head{i:04d}", image, depth=depth, inside=mask > 0.5) for i, image, depth, mask in parts]
+    word = "head" if kind == "heads" else kind
+    return [Photograph(f"{word}{i:04d}", image, depth=depth, inside=mask > 0.5) for i, image, depth, mask in parts]
 
 
 def _bfm(numbers: list[int], gan: PictureGAN, size: int, root: str | None, whole: bool) -> list[Photograph]:

@@ -14,7 +14,7 @@ from ..geometry import Light
 from ..output.colours import show_depth, show_image, show_normal
 from ..output.strips import Sheet
 from ..renderers.depthmaps.depthmap import MapCamera, map_normals
-from .steps import Subject
+from .subject import Subject
 
 CHUNK = 10  # images that are rendered or drawn at once
 YAWS, PITCHES = 9, 5  # views in a sheet, as published

@@ -87,14 +87,10 @@ def _strip(images: Tensor) -> Tensor:
 
 
 def _picture(pixels: Tensor) -> str:
-    """Pixels (H,W,3) uint8 as a data URL: WebP, or PNG where that is smaller."""
-    image = Image.fromarray(pixels.cpu().numpy())
-    coded = {}
-    for kind, settings in (("webp", {"quality": _QUALITY}), ("png", {"optimize": True})):
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **settings)
-        coded[kind] = buffer.getvalue()
-    return _url(*min(coded.items(), key=lambda item: len(item[1])))
+    """Pixels (H,W,3) uint8 as the data URL of a WebP."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.cpu().numpy()).save(buffer, "webp", quality=_QUALITY)
+    return _url(buffer.getvalue())
 
 
 def _film(frames: Sequence[Tensor]) -> str:
@@ -102,8 +98,8 @@ def _film(frames: Sequence[Tensor]) -> str:
     first, *others = (Image.fromarray(frame.cpu().numpy()) for frame in frames)
     buffer = io.BytesIO()
     first.save(buffer, "webp", save_all=True, append_images=others, duration=_FRAME, loop=0, quality=_QUALITY)
-    return _url("webp", buffer.getvalue())
+    return _url(buffer.getvalue())
 
 
-def _url(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _url(data: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

@@ -19,9 +19,11 @@ small{font-size:.8rem;font-weight:400;color:var(--soft);letter-spacing:0}
 p{margin:.5rem 0;max-width:42rem}
 header p{font-size:1.1rem}
 .scroll{overflow-x:auto;position:relative}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+table{border-collapse:separate;border-spacing:0;width:100%;border-bottom:1px solid var(--line)}
+table{font-variant-numeric:tabular-nums}
 caption{caption-side:bottom;text-align:left;color:var(--soft);font-size:.85rem;padding-top:.6rem}
-th,td{padding:.5rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th,td{padding:.5rem .7rem;border-top:1px solid var(--line);text-align:right;white-space:nowrap}
+thead th{border-top:0}
 th:first-child{text-align:left;padding-left:0;white-space:normal;min-width:9rem}
 thead th{font-size:.85rem;font-weight:600;color:var(--soft)}
 tbody th{font-weight:600}

@@ -6,18 +6,12 @@ depth. The better the generated shapes agree with the generated images, the bett
 The same network trained on as many true pairs is the `supervised` baseline of the depth benchmarks.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import lightning
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ..generators.base import Generator
 from ..networks.encoders import EDDeconv
@@ -119,7 +113,7 @@ def average_depth(pairs: Pairs) -> Tensor:
     return torch.where(seen > 0, mean, mean[seen > 0].max())
 
 
-class DepthProbe(lightning.LightningModule):
+class DepthProbe(nn.Module):
     """A network from image to depth, trained with L1 on depth normalised to [near, far], inside the mask.
 
     The network gives the difference from the average depth of the training pairs, which is 0 at first. A short training
@@ -130,8 +124,6 @@ class DepthProbe(lightning.LightningModule):
         near, far: range of the training depth. An output of 1 adds half of it; outputs may leave the range.
         nf: width of the network, see `EDDeconv`.
         zdim: width of the bottleneck, see `EDDeconv`.
-        lr: peak learning rate of Adam. It has one cycle: up during the first tenth, then down to 0.
-        steps: optimiser steps of the cycle.
 
     Raises:
         ValueError: 0 < near < far does not hold.
@@ -139,21 +131,11 @@ class DepthProbe(lightning.LightningModule):
 
     average: Tensor
 
-    def __init__(
-        self,
-        average: Tensor,
-        near: float,
-        far: float,
-        *,
-        nf: int = 16,
-        zdim: int = 64,
-        lr: float = 1e-3,
-        steps: int = 300,
-    ) -> None:
+    def __init__(self, average: Tensor, near: float, far: float, *, nf: int = 16, zdim: int = 64) -> None:
         super().__init__()
         if not 0 < near < far:
             raise ValueError(f"need 0 < near < far, got near={near:g}, far={far:g}")
-        self.near, self.far, self.lr, self.steps = near, far, lr, steps
+        self.near, self.far = near, far
         self.register_buffer("average", average)
         self.network = EDDeconv(nf=nf, zdim=zdim, size=average.shape[-1])
         last: nn.Conv2d = self.network.network[-1]  # type: ignore[assignment]
@@ -163,21 +145,11 @@ class DepthProbe(lightning.LightningModule):
         """Depth (B,1,S,S) along the optical axis, in world units, of images (B,3,S,S) in [-1,1]."""
         return self.average + self.network(image) * (self.far - self.near) / 2
 
-    def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
-        """Masked L1 on the normalised depth of one augmented batch, as a scalar."""
-        return self.error(augment_pairs(batch))
-
     def error(self, pairs: Pairs) -> Tensor:
         """Masked L1 on the normalised depth of pairs, as a scalar."""
         depth = torch.where(pairs.mask, pairs.depth, self.far)  # 0 times NaN, outside, would be NaN
         error = (self(pairs.image) - depth).abs() * (2 / (self.far - self.near))
         return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam, with one cycle of the learning rate over `steps`."""
-        optimiser = torch.optim.Adam(self.parameters(), self.lr, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=self.steps + 1, pct_start=0.1)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
     def predict(self, images: Tensor, batch_size: int = 100) -> Tensor:
@@ -186,7 +158,7 @@ class DepthProbe(lightning.LightningModule):
         It is at least `near` / 10, so that it has a logarithm.
         """
         self.eval()
-        parts = [self(chunk.to(self.device)).cpu() for chunk in images.split(batch_size)]
+        parts = [self(chunk.to(self.average.device)).cpu() for chunk in images.split(batch_size)]
         return torch.cat(parts).clamp_min(self.near / 10)
 
 
@@ -206,119 +178,3 @@ def augment_pairs(pairs: Pairs) -> Pairs:
     image = torch.lerp(image, blurred, draw(-0.3, 0.7))
     image = image * draw(0.8, 1.2) + draw(-0.15, 0.15)
     return Pairs(image.clamp(-1, 1), depth, mask)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's advice (loader workers, other products) during a step that takes seconds."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-class _Advance(lightning.Callback):
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self.advance(1)
-
-
-class _HeldBack(lightning.Callback):
-    """Keeps the probe that does best on pairs it does not learn from, and stops when it gets no better."""
-
-    EVERY, PATIENCE = 50, 4  # steps between two looks; looks without a new best one after which training ends
-
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs, self.best, self.waited = pairs, float("inf"), 0
-        self.state: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def on_train_batch_end(self, trainer: lightning.Trainer, probe: lightning.LightningModule, *_: object) -> None:
-        if trainer.global_step % self.EVERY and trainer.global_step < trainer.max_steps:
-            return
-        assert isinstance(probe, DepthProbe)
-        probe.eval()
-        error = probe.error(self.pairs.to(probe.device)).item()
-        probe.train()
-        self.waited += 1
-        if error < self.best:
-            self.best, self.waited = error, 0
-            self.state = {key: value.clone() for key, value in probe.state_dict().items()}
-        trainer.should_stop = trainer.should_stop or self.waited >= self.PATIENCE
-
-
-def train_probe(
-    pairs: Pairs,
-    *,
-    held_back: Pairs | None = None,
-    steps: int = 300,
-    batch_size: int = 16,
-    nf: int = 16,
-    zdim: int = 64,
-    lr: float = 1e-3,
-    seed: int = 0,
-    accelerator: str = "auto",
-    advance: Advance | None = None,
-) -> DepthProbe:
-    """Train a fresh probe on pairs, rendered or true.
-
-    Args:
-        pairs: training data; [near, far] is the range of its depth inside the masks.
-        held_back: pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
-            takes the last one.
-        steps: number of optimiser steps, or with `held_back` the most of them.
-        batch_size: pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
-        nf, zdim, lr: see `DepthProbe`.
-        seed: makes weights, order and augmentation; the caller's random state is left alone.
-        accelerator: the device, by Lightning's name.
-        advance: called with 1 after every step.
-
-    Returns:
-        The trained probe, on the CPU and in eval mode.
-
-    Raises:
-        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
-            or the pairs held back show nothing, or the probe diverges on them.
-    """
-    if not len(pairs) or not pairs.mask.any():
-        raise ValueError(f"{len(pairs)} pairs with {int(pairs.mask.sum())} masked pixels: nothing to learn depth from")
-    depths = pairs.depth[pairs.mask]
-    near, far = depths.min().item(), depths.max().item()
-    if not (depths.isfinite().all() and near > 0):
-        raise ValueError(f"depth inside the masks must be finite and > 0, found a minimum of {near:g}")
-    if held_back is not None and not held_back.mask.any():
-        raise ValueError(f"{len(held_back)} pairs held back show nothing, so they cannot judge: give more pairs")
-    with torch.random.fork_rng(), _quiet():
-        torch.manual_seed(seed)
-        average = average_depth(pairs)
-        # If depth does not vary, [near, far] would be empty.
-        far = max(far, near * 1.001)
-        probe = DepthProbe((average + average.flip(-1)) / 2, near, far, nf=nf, zdim=zdim, lr=lr, steps=steps)
-        orders = [torch.randperm(len(pairs)) for _ in range(steps * batch_size // len(pairs) + 1)]
-        batches = torch.cat(orders)[: steps * batch_size].split(batch_size)
-        judge = _HeldBack(held_back) if held_back is not None else None
-        trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_steps=steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[*([_Advance(advance)] if advance else []), *([judge] if judge else [])],
-        )
-        # The loader's keys are whole batches of indices, so one look-up makes one batch.
-        loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
-        trainer.fit(probe, loader)
-        if judge and not judge.state:
-            raise ValueError("the error on the pairs held back is never a number: images or depths are not finite")
-        if judge:
-            probe.load_state_dict(judge.state)
-    return probe.cpu().eval()

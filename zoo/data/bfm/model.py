@@ -140,6 +140,8 @@ def _read_mat(path: Path, expressions: bool) -> tuple[dict[str, _Raw], np.ndarra
             if there[name][1] not in ("single", "double", "uint32", "int32"):
                 raise DataError(f"{name} holds {there[name][1]}, no numbers; give {KINDS}")
         found = io.loadmat(str(path), variable_names=wanted)
+    if odd := [name for name in wanted if np.iscomplexobj(found[name])]:
+        raise DataError(f"{odd[0]} holds complex numbers; give {KINDS}")
     parts = {part: _Raw(*(found[name] for name in keys)) for part, keys in names.items()}
     return parts, np.asarray(found["tl"], np.int64) - 1
 
@@ -210,6 +212,10 @@ def _assemble(
         raise DataError(f"its parts have different numbers of vertices ({sizes})")
     if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or not 0 <= faces.min() <= faces.max() < count:
         raise DataError(f"its triangles are no threes of the {count} vertices")
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]  # a corner that comes twice leaves a line, which has no normal
+    if not len(faces):
+        raise DataError("all of its triangles are lines; copy the file again")
     mean = shape.mean / unit
     height = float(np.ptp(mean[:, 1]))
     if not SHORTEST <= height <= TALLEST:

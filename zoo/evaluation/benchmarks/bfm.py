@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Self
 
 from ...data.synface import SynfaceDataset
@@ -48,7 +49,9 @@ class BFM(DepthBenchmark):
             )
         if (chosen := options.settings.get("on_error", "stop")) not in ("stop", "skip"):
             raise ConfigError(f"on_error={chosen}: use stop or skip")
-        return super().open(subjects, options)
+        opened = super().open(subjects, options)
+        _ = opened.test  # if something is missing, this fails before the long work
+        return opened
 
     def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
         row, pictures = super().row(name, subject, steps)
@@ -63,7 +66,7 @@ class BFM(DepthBenchmark):
         enough = self.standard.n_test
         return [] if n >= enough else [f"only {n} test image{'s' * (n > 1)}; below {enough}, figures are rough"]
 
-    @property
+    @cached_property
     def data(self) -> str | None:
         return digest_of(self.options.settings["data_root"], self.options.settings.get("on_error"))
 

@@ -13,10 +13,11 @@ from ...heads.sampling import mean_heads, sample_poses
 from ...probes.depth import Pairs
 from ...runtime.progress import Steps
 from ..benchmark import Subject
-from ..depth.benchmark import DepthBenchmark, pairs_of, spread
+from ..depth.benchmark import DepthBenchmark, spread
 from ..depth.protocol import DepthProtocol
 
 MEAN = "mean shape"
+_TOGETHER = 100  # heads that are rendered at once
 SETTINGS = {"n_test=N": "number of test images", "n_pairs=N": "number of training pairs"}
 
 
@@ -32,7 +33,11 @@ class Heads(DepthBenchmark):
 
     def true_pairs(self, split: str, n: int) -> Pairs:
         heads = HeadDataset(split=split, size=self.rules.size, length=n)
-        return pairs_of([heads[index] for index in spread(len(heads), n)])
+        parts = []
+        for chosen in torch.tensor(spread(len(heads), n)).split(_TOGETHER):
+            items = heads.batch(chosen)
+            parts.append(Pairs(items["image"], items["depth"], items["mask"] > 0.5))
+        return Pairs.cat(parts)
 
     def depth(self, subject: Subject, steps: Steps) -> Tensor:
         if subject != MEAN:

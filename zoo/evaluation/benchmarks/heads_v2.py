@@ -14,17 +14,18 @@ from torch import Tensor
 from ...generators.base import DepthPredictor, Generator
 from ...geometry import continued, points_to_normal
 from ...heads.dataset import HeadDataset
-from ...heads.views import PLAIN, backproject
+from ...heads.views import backproject
 from ...output.strips import Sheet, model_sheets, test_sheet
-from ...probes.depth import Pairs, average_depth, render_pairs, train_probe
+from ...probes.depth import Pairs, average_depth, render_pairs
 from ...probes.supervised import load_supervised
 from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subject
 from ..depth.benchmark import need_depth
-from ..shape.generated import Reals, generated_figures
+from ..shape.generated import generated_figures
 from ..shape.predicted import EYES, Reader, Reading, errors, reader_of
 from ..shape.protocol import ShapeProtocol
-from ..shape.truth import CONDITIONS, Truth
+from ..shape.reals import Reals
+from ..shape.truth import CONDITIONS, Truth, plain_view
 from ..statistics import figure, interval, ranks
 
 SETTINGS = {
@@ -201,6 +202,8 @@ class HeadsV2(Benchmark):
         if isinstance(subject, DepthPredictor) or not isinstance(subject, Generator):
             assert callable(subject)
             return [reader_of(subject)], None
+        from ...probes.training import train_probe  # with Lightning, which rows from disk do not need
+
         with steps.task("rendering pairs", rules.n_pairs) as advance:
             pairs = render_pairs(subject, rules.n_pairs, size=rules.size, seed=self.options.seed, advance=advance)
         held = len(pairs) // 10
@@ -242,7 +245,7 @@ class HeadsV2(Benchmark):
             return made
         truth, n = self.truths["plain"], min(_SHOWN, self.rules.n_test)
         test = Pairs(truth.image[:n], truth.depth[:n], truth.depth[:n] > 0)
-        plain = torch.tensor(PLAIN).expand(n, -1)
+        plain = plain_view(n)
         normals = points_to_normal(backproject(depth[:n], plain))
         return [*made, test_sheet(test, depth[:n], truth.surface.normals[:n], normals)]
 

@@ -6,9 +6,11 @@ of their embeddings from that of the frontal picture. Two more columns tell what
 different faces are, and how far the heads have turned.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import radians
 from typing import ClassVar, Self, cast
 
@@ -25,6 +27,7 @@ from ...output.strips import Sheet
 from ...probes.pose import PoseProbe, train_pose_probe
 from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Options, Pictures, Row, Subject
+from ..store import key_of
 from ..turners import Turner, true_heads, turners_of, turners_of_run
 
 Embedding = Callable[[Tensor], Tensor]  # from pictures (B, 3, S, S) in [-1, 1] to embeddings (B, D)
@@ -94,7 +97,7 @@ class Identity(Benchmark):
         rules: The numbers that fix the test.
         subjects: Maps row names to functions that turn faces, and to baselines.
         options: How it was opened.
-        probe: The pose probe, which sees how far heads have turned.
+        keys: What the rows of generators and runs are known by on disk.
     """
 
     title = "Identity in rotation"
@@ -115,11 +118,11 @@ class Identity(Benchmark):
     rules: IdentityProtocol
     subjects: Mapping[str, Subject]
     options: Options
-    probe: PoseProbe
+    keys: Mapping[str, str]
 
     @classmethod
     def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
-        """Train the pose probe, and find the ways in which subjects turn faces.
+        """Find the ways in which subjects turn faces.
 
         Raises:
             ConfigError: A subject can neither turn a camera nor move a code.
@@ -127,28 +130,45 @@ class Identity(Benchmark):
         """
         rules = IdentityProtocol.of(options.quick)
         cls.embed(torch.zeros(1, 3, rules.size, rules.size))  # if packages are missing, fails before the long work
-        with (
-            Steps("poses", enabled=options.progress) as steps,
-            steps.task("training the pose probe", 500) as advance,
-        ):
-            probe = train_pose_probe(advance=advance)
         runs = sum(isinstance(subject, FinishedRun) for subject in subjects.values())
         turning: dict[str, Subject] = {}
+        keys: dict[str, str] = {}
+        opened = cls(rules, turning, options, keys)
         for name, subject in subjects.items():
+            ways: dict[str, Turner] = {}
             if isinstance(subject, Generator):
                 latents = subject.latents(rules.faces, options.seed, rules.psi)
-                turning |= turners_of(name, subject, latents, rules.size, probe)
+                ways = turners_of(name, subject, latents, rules.size, lambda: opened.probe)
             elif isinstance(subject, FinishedRun):
                 method = "GAN2Shape" if runs == 1 else f"GAN2Shape {name}"
-                ways = turners_of_run(subject, rules.faces)
-                turning |= {f"{method} ({how})": turner for how, turner in ways.items()}
+                ways = {f"{method} ({how})": turner for how, turner in turners_of_run(subject, rules.faces).items()}
             else:
                 turning[name] = subject
-        return cls(rules, turning, options, probe)
+            turning |= ways
+            for way in ways:  # a subject may turn in two ways, which stand in brackets
+                how = re.search(r" \((\w+)\)$", way)
+                keys[way] = f"{key_of(subject, options.seed)}{f'-{how[1]}' if how else ''}"
+        return opened
+
+    @cached_property
+    def probe(self) -> PoseProbe:
+        """The pose probe, which sees how far heads have turned."""
+        with (
+            Steps("poses", enabled=self.options.progress) as steps,
+            steps.task("training the pose probe", 500) as advance,
+        ):
+            return train_pose_probe(advance=advance)
 
     @property
     def protocol(self) -> str:
         return self.rules.name
+
+    @property
+    def data(self) -> str | None:
+        return ""
+
+    def key(self, name: str) -> str | None:
+        return self.keys.get(name)
 
     @torch.no_grad()
     def row(self, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:

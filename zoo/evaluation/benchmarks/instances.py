@@ -3,11 +3,13 @@
 This compares switches (initial shape, symmetry, stages). Each run was scored while it was fitted.
 """
 
+import hashlib
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self, cast
 
 import torch
@@ -23,6 +25,7 @@ from ..benchmark import Column, Kind, Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
 from ..depth.benchmark import need_depth, pairs_of, spread
 from ..depth.protocol import Scored
+from ..store import key_of
 from .bfm import BFM
 from .heads import Heads
 
@@ -82,9 +85,13 @@ class Instances(Heads):
         others = {name: subject for name, subject in subjects.items() if name not in runs}
         return cls(replace(rules, n_test=len(pictures)), others | runs, options, pictures, on_bfm)
 
-    @property
+    @cached_property
     def data(self) -> str | None:
-        return None  # the pictures are those of the runs
+        """Digits of the pictures, which are those of the runs; and of the first run, with which others are compared."""
+        digest = hashlib.sha256(f"{key_of(self._first, 0)} {self.options.settings.get('data_root')}".encode())
+        for maps in (self.pictures.image, self.pictures.depth, self.pictures.mask):
+            digest.update(maps.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
 
     @classmethod
     def suits(cls, method: type[Generator]) -> bool:

@@ -19,8 +19,8 @@ from ...faces.align import Framing, face_masks
 from ...generators.base import DepthPredictor, Explainer, Generator
 from ...geometry import continued
 from ...heads.sampling import mean_heads
-from ...heads.views import PLAIN
 from ...metrics.agreement import correlation_samples
+from ...networks.perceptual import LPIPS
 from ...output.colours import show_depth, show_image
 from ...output.strips import TEST, Sheet, model_sheets
 from ...runtime.progress import Steps
@@ -29,7 +29,7 @@ from ..photographs.inversions import invert_all
 from ..photographs.pictures import HELD_OUT, Crops, Photographs, depth_agreement, held_out
 from ..photographs.protocol import PhotosProtocol
 from ..photographs.samples import kid_of
-from ..shape.truth import heads_at
+from ..shape.truth import heads_at, plain_view
 from ..statistics import figure, interval
 from ..store import digest_of
 
@@ -37,10 +37,12 @@ SETTINGS = {
     "data.root=DIR": "folder or zip of photographs of people; needed",
     "n_test=N": "number of photographs",
     "n_invert=N": "number of photographs that are inverted, which takes long; default 0",
+    "vgg=FILE": "VGG16 weights of torchvision, for LPIPS of inversions",
+    "lpips=FILE": "linear layers of LPIPS 0.1 with VGG",
 }
 MEAN = "mean shape"
 _SHOWN, _BATCH = 8, 16
-_KEYS = ("depth_agreement", "yaw_agreement", "pitch_agreement", "PSNR", "identity", "turned", "KID")
+_KEYS = ("depth_agreement", "yaw_agreement", "pitch_agreement", "PSNR", "LPIPS", "identity", "turned", "KID")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Photos(Benchmark):
         Column("yaw_agreement", "Yaw agreement", better="higher"),
         Column("pitch_agreement", "Pitch agreement", better="higher"),
         Column("PSNR", "PSNR", "dB", better="higher", form=".1f"),
+        Column("LPIPS", "LPIPS", better="lower"),
         Column("identity", "Identity", better="lower"),
         Column("turned", "Identity turned", better="lower"),
         Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
@@ -86,6 +89,9 @@ class Photos(Benchmark):
                 "benchmark 'photos' reads a folder or zip of photographs: give data.root=DIR, in Python data_root"
             )
         rules = PhotosProtocol.of(options)
+        files = [options.settings.get(key) for key in ("vgg", "lpips")]
+        if any(files) and not (all(files) and rules.n_invert):
+            raise ConfigError("vgg and lpips go together, and with n_invert: they compare inversions with photographs")
         for subject in subjects.values():
             if rules.n_invert and isinstance(subject, Generator):
                 subject.need_3d("inversion; leave n_invert out")
@@ -96,9 +102,16 @@ class Photos(Benchmark):
     def protocol(self) -> str:
         return self.rules.name
 
-    @property
+    @cached_property
     def data(self) -> str | None:
-        return digest_of(self.options.settings["data_root"])
+        settings = self.options.settings
+        return digest_of(settings["data_root"], *(["LPIPS"] if settings.get("lpips") else []))
+
+    @cached_property
+    def perceptual(self) -> LPIPS | None:
+        """What compares inversions with photographs as the eye does, if its weights are given."""
+        settings = self.options.settings
+        return LPIPS.from_files(settings["vgg"], settings["lpips"]) if settings.get("lpips") else None
 
     @cached_property
     def photographs(self) -> Photographs:
@@ -152,9 +165,17 @@ class Photos(Benchmark):
                 n = min(rules.n_invert, len(photographs.names))
                 with steps.task("inverting", n) as advance:
                     made = invert_all(
-                        subject, photographs, n, steps=rules.steps, reach=rules.reach, size=rules.size, advance=advance
+                        subject,
+                        photographs,
+                        n,
+                        steps=rules.steps,
+                        reach=rules.reach,
+                        size=rules.size,
+                        advance=advance,
+                        perceptual=self.perceptual,
                     )
-                values |= {"PSNR": made.psnr, "identity": made.identity, "turned": made.turned}
+                values |= {"PSNR": made.psnr, "LPIPS": made.perceptual}
+                values |= {"identity": made.identity, "turned": made.turned}
                 notes += made.notes
                 shown.append(("reconstruction", made.pictures[:_SHOWN]))
             if not reads:
@@ -199,7 +220,7 @@ class Photos(Benchmark):
         """Depth (N, 1, S, S) that a subject reads off the photographs."""
         if isinstance(subject, str):
             poses = self.photographs.poses
-            plain = torch.tensor(PLAIN).expand(len(poses), -1)
+            plain = plain_view(len(poses))
             mean = heads_at(mean_heads(len(poses)), poses, plain, self.rules.size)
             return continued(-mean.points[:, 2:], mean.mask)
         read = subject.predict_depth if isinstance(subject, DepthPredictor) else subject

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from ...metrics import MAD, SIDE, evaluation_mask
+from ...metrics import evaluation_mask
 from ..benchmark import Column, Figure
 from .protocol import DepthProtocol, Scored
 
@@ -33,6 +33,8 @@ class Accuracy:
         Raises:
             ValueError: Depth has another shape, or is not finite or not positive in the foreground.
         """
+        from ...metrics import MAD, SIDE  # with torchmetrics, which rows from disk do not need
+
         side, mad = SIDE(on_empty="skip"), MAD(on_empty="skip")
         test, mask = scored.test, evaluation_mask(scored.test.mask)
         side.update(scored.depth, test.depth, mask)

@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 from ...generators.base import DepthPredictor, Generator
 from ...metrics import evaluation_mask
 from ...output.strips import Sheet, model_sheets, test_sheet
-from ...probes.depth import DepthProbe, Pairs, average_depth, render_pairs, train_probe
+from ...probes.depth import DepthProbe, Pairs, average_depth, render_pairs
 from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Options, Pictures, Row, Subject
 from .protocol import DepthMetric, DepthProtocol, Scored
@@ -57,9 +57,7 @@ class DepthBenchmark(Benchmark):
         need_depth(subjects)
         numbers = {key: value for key, value in options.settings.items() if key in ("n_test", "n_pairs")}
         rules = cls.standard.quick() if options.quick else cls.standard
-        opened = cls(rules.but(**numbers), subjects, options)
-        _ = opened.test  # if something is missing, this fails before the long work
-        return opened
+        return cls(rules.but(**numbers), subjects, options)
 
     @classmethod
     def suits(cls, method: type[Generator]) -> bool:
@@ -156,6 +154,8 @@ class DepthBenchmark(Benchmark):
         return self._probe(pairs, steps).predict
 
     def _probe(self, pairs: Pairs, steps: Steps) -> DepthProbe:
+        from ...probes.training import train_probe  # with Lightning, which rows from disk do not need
+
         rules = self.rules
         with steps.task("training the depth probe", rules.steps) as advance:
             return train_probe(
@@ -195,7 +195,7 @@ class DepthBenchmark(Benchmark):
         return [test, *(text for metric in self.metrics for text in metric.words(rules)), probe, baselines]
 
     def lead(self, rows: Sequence[Row]) -> str:
-        models = [row.as_dict() for row in rows if row.kind == "model"]
+        models = [row.as_dict() for row in rows if row.kind == "model" and row.figures.get("SIDE") is not None]
         if not models:
             return "Baselines only: no model was scored."
         best = min(models, key=lambda row: row["SIDE"])

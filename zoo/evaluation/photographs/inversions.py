@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...editing.inversion import invert
+from ...editing.problem import Perceptual
 from ...editing.reconstruction import Reconstruction
 from ...errors import DataError, ZooError
 from ...faces.align import align
@@ -29,6 +30,7 @@ class Inversions(NamedTuple):
         psnr: (n,) in dB, over the pixels that belong to both the object and the photograph.
         identity: (n,) distance of face embeddings between photograph and reconstruction.
         turned: (n,) the same, the reconstruction turned to either side.
+        perceptual: (n,) distance of the pictures, where the object is; NaN without a network that tells it.
         pictures: (n, 3, S, S) the reconstructions in [0, 1], grey where there is none.
         notes: What went wrong.
     """
@@ -36,6 +38,7 @@ class Inversions(NamedTuple):
     psnr: np.ndarray
     identity: np.ndarray
     turned: np.ndarray
+    perceptual: np.ndarray
     pictures: Tensor
     notes: list[str]
 
@@ -49,6 +52,7 @@ def invert_all(
     reach: float,
     size: int,
     advance: Callable[[int], None],
+    perceptual: Perceptual | None = None,
 ) -> Inversions:
     """Invert the first `n` photographs.
 
@@ -60,8 +64,9 @@ def invert_all(
         reach: Degrees of yaw from the front to which reconstructions are turned.
         size: Side S of the pictures that are returned.
         advance: Is called after each of them.
+        perceptual: Tells how far pictures are from each other to the eye.
     """
-    notes, found = [], np.full((3, n), np.nan)
+    notes, found = [], np.full((4, n), np.nan)
     pictures = torch.full((n, 3, size, size), 0.5)
     try:
         embed_faces(torch.zeros(1, 3, _SIDE, _SIDE))
@@ -78,9 +83,20 @@ def invert_all(
             found[0, i] = made.fit.psnr
             pictures[i] = resize(show_image(made.render().rgb.cpu()), size)[0]
             if compared:
-                found[1:, i] = _likeness(made, radians(reach))
+                found[1:3, i] = _likeness(made, radians(reach))
+            if perceptual is not None:
+                found[3, i] = _seen_distance(made, perceptual)
         advance(1)
-    return Inversions(found[0], found[1], found[2], pictures, notes)
+    return Inversions(found[0], found[1], found[2], found[3], pictures, notes)
+
+
+@torch.no_grad()
+def _seen_distance(made: Reconstruction, perceptual: Perceptual) -> float:
+    """The perceptual distance of photograph and reconstruction; beyond the object both are the photograph."""
+    side = made.image.shape[-1]
+    weight, render = resize(made.weight, side).cpu(), made.render(size=side).rgb.cpu()
+    image = made.image.cpu()
+    return float(perceptual(image + weight * (render - image), image))
 
 
 def _likeness(made: Reconstruction, reach: float) -> tuple[float, float]:

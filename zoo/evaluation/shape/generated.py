@@ -1,26 +1,22 @@
 """What a generator makes, compared with real heads without any probe: shapes, pictures, and whether views agree."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...generators.base import Generator
-from ...geometry import Camera, Render, continued, depth_to_points
-from ...heads.dataset import HeadDataset
-from ...heads.sampling import FOV
+from ...geometry import Camera, Render
 from ...metrics.consistency import own_normals, view_differences
 from ...metrics.distributions import frechet_distance, kernel_distance, precision_recall
 from ...metrics.inception import available, inception_features
-from ...metrics.shapespace import ShapeSpace, shape_figures
+from ...metrics.shapespace import shape_figures
 from ...probes.depth import render_pairs
 from ...runtime.progress import Steps
 from ..statistics import LEVEL, interval
 from .protocol import ShapeProtocol
-from .truth import frontal_heads, frontal_mean
+from .reals import Reals
 
 Figures = dict[str, float | None]
 Intervals = dict[str, tuple[float, float]]
@@ -28,69 +24,6 @@ _SHAPES = {"shape_FD": "distance", "coverage": "coverage", "density": "density",
 _TURN = 0.3  # radians of yaw between the two views of a sample
 _BATCH = 16
 _DRAWS = 100  # of a bootstrap over samples, each of which needs distances between all
-_FACE = (-0.075, 0.055, 0.02)  # the face of the mean head: from chin to hairline, and no further back, in world units
-
-
-@dataclass(frozen=True)
-class Reals:
-    """Real heads with which samples are compared.
-
-    Attributes:
-        rules: The protocol.
-    """
-
-    rules: ShapeProtocol
-
-    @property
-    def camera(self) -> Camera:
-        """The frontal view in which shapes are compared."""
-        return Camera.orbit(fov=FOV, size=self.rules.size)
-
-    @cached_property
-    def space(self) -> ShapeSpace:
-        """The space of shapes, spanned by heads of the train split."""
-        size = self.rules.size
-        mean, inside = frontal_mean(size)
-        region = inside.bool() & face_region(mean, self.camera)
-        real = frontal_heads("train", 0, self.rules.n_real, size)
-        return ShapeSpace.fit(*real, continued(mean, inside > 0), region, self.camera)
-
-    @cached_property
-    def shapes(self) -> Tensor:
-        """Shapes of the real heads that samples are compared with."""
-        return self._shapes(0)
-
-    @cached_property
-    def images(self) -> Tensor:
-        """Their pictures (N, 3, S, S) in [-1, 1], in the condition plain."""
-        return self._images(0)
-
-    def held_out(self) -> tuple[Tensor, Tensor]:
-        """As many other heads, in place of a generator's: their shapes, and pictures (N, 3, S, S)."""
-        return self._shapes(self.rules.n_shapes), self._images(self.rules.n_pictures)
-
-    def _shapes(self, first: int) -> Tensor:
-        rules = self.rules
-        return self.space.project(*frontal_heads(rules.split, first, rules.n_shapes, rules.size), self.camera)
-
-    @cached_property
-    def features(self) -> Tensor:
-        """Features of `images`."""
-        return inception_features(self.images)
-
-    def _images(self, first: int) -> Tensor:
-        n = self.rules.n_pictures
-        heads = HeadDataset(self.rules.split, self.rules.size, first + n)
-        return torch.cat(
-            [heads.batch(list(range(i, min(i + 100, first + n))))["image"] for i in range(first, first + n, 100)]
-        )
-
-
-def face_region(depth: Tensor, camera: Camera) -> Tensor:
-    """Where the mean head shows its face: (1, 1, S, S) bool."""
-    points = depth_to_points(depth, camera)
-    low, high, back = _FACE
-    return (points[:, 1:2] > low) & (points[:, 1:2] < high) & (1 + points[:, 2:] > back)
 
 
 @torch.no_grad()
@@ -145,16 +78,12 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
         for _ in range(_DRAWS)
     ]
     intervals: Intervals = {}
-    for key, field in (
-        ("shape_FD", "distance"),
-        ("coverage", "coverage"),
-        ("density", "density"),
-        ("spread", "spread"),
-    ):
+    for key, field in _SHAPES.items():
         values = np.array([getattr(draw, field) for draw in draws])
         # A sample drawn twice adds nothing new, which moves these figures; only the width of the interval is used.
-        low, high = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        intervals[key] = figures[key] + float(low), figures[key] + float(high)  # type: ignore[operator]
+        ends = getattr(found, field) + np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = ends.clip(0, 1 if key == "coverage" else None).tolist()
+        intervals[key] = low, high
     if available():
         real, fake = reals.features, inception_features(pictures)
         kid = kernel_distance(real, fake)

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from ...generators.base import DepthPredictor, Explainer, Generator
 from ...geometry import Light, depth_to_normal
-from ...heads.views import PLAIN
 from ...metrics import angle_per_image, side_per_image
 from ...metrics.shape import albedo_error, relighting_error
-from .truth import Truth, surface_of
+from .truth import Truth, plain_view, surface_of
 
 EYES = 0.0440  # distance between the eyes of the mean head, in world units
 # The three lights (a, d, dx, dy) of relighting: from the left, from the right, from above.
@@ -80,7 +79,7 @@ def errors(reading: Reading, truth: Truth) -> dict[str, Tensor]:
             depth_to_normal(reading.depth, camera), depth_to_normal(truth.depth, camera), truth.mask
         ),
     }
-    plain = torch.tensor(PLAIN).expand(len(reading.depth), -1)
+    plain = plain_view(len(reading.depth))
     view = plain if reading.view is None else reading.view
     valid = torch.ones_like(reading.depth) > 0 if reading.valid is None else reading.valid
     surface = surface_of(reading.depth, valid, view)

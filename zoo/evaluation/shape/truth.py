@@ -15,7 +15,7 @@ from ...heads.dataset import WILD, HeadDataset
 from ...heads.model import HeadModel, Heads
 from ...heads.render import render_heads
 from ...heads.sampling import FOV, mean_heads, sample_heads
-from ...heads.views import backproject
+from ...heads.views import PLAIN, backproject
 from ...metrics import evaluation_mask
 from ...metrics.registration import Registered
 from ...metrics.shape import ShapeErrors, errors_by_surface
@@ -118,6 +118,11 @@ def surface_of(depth: Tensor, mask: Tensor, view: Tensor) -> Surface:
     total, count = torch.where(inside, depth, 0.0).sum((1, 2, 3), keepdim=True), inside.sum((1, 2, 3), keepdim=True)
     points = backproject(torch.where(inside, depth, total / count.clamp_min(1)), view)
     return Surface(points, points_to_normal(points), inside)
+
+
+def plain_view(count: int) -> Tensor:
+    """Views (count, 4) of pictures as the plain camera takes them, see `zoo.heads.views`."""
+    return torch.tensor(PLAIN).expand(count, -1)
 
 
 def heads_at(heads: Heads, pose: Tensor, view: Tensor, size: int) -> Surface:

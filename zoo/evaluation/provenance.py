@@ -1,0 +1,121 @@
+"""How, when and by which code a row was measured."""
+
+import ast
+import datetime
+import hashlib
+import io
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..heads.dataset import VERSION
+from ..output.pages import versions
+from .benchmark import Benchmark
+
+_ROOT = Path(__file__).parents[1]
+# Figures are made by benchmarks, formulas and probes; what shows and keeps rows does not change them.
+_DECIDES = re.compile(r"zoo\.(metrics|probes|evaluation\.(statistics$|turners$|\w+\.))")
+_LAZY = re.compile(r"(zoo(?:\.\w+)+):\w+")  # a class that is imported when it is needed
+
+
+def made(benchmark: Benchmark) -> dict[str, str]:
+    """What is kept with a row that has just been measured."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "commit": _commit(),
+        "numbers": numbers_of(benchmark),
+        "code": code_of(type(benchmark)),
+        "threads": str(torch.get_num_threads()),
+        "machine": f"{os.cpu_count()} x {_processor()}",
+    }
+
+
+def numbers_of(benchmark: Benchmark) -> str:
+    """Eight digits that change with any number of a protocol, whatever its name, and with the pictures of the heads."""
+    return _digest(repr((getattr(benchmark, "rules", None), VERSION)))
+
+
+@cache
+def code_of(kind: type[Benchmark]) -> str:
+    """Eight digits that change with the code that decides a benchmark's figures, but not with its comments.
+
+    That code is the benchmark's own file and, of the benchmarks, formulas and probes, whatever it imports.
+    """
+    found: dict[str, str] = {}
+    queue = [kind.__module__]
+    while queue:
+        module = queue.pop()
+        path = _file(module)
+        if module not in found and path is not None:
+            source = path.read_text("utf-8")
+            tree = ast.parse(source)
+            found[module] = _without_comments(source, tree)
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            queue += [name for name in _imported(tree, package) if _DECIDES.match(name)]
+    return _digest(repr(sorted(found.items())))
+
+
+def _without_comments(source: str, tree: ast.Module) -> str:
+    """Python source without comments, docstrings and empty lines: alike for every Python that can read it."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and first.end_lineno:
+                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Absolute names of what a module of a package may import; some are those of functions."""
+    parts = package.split(".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (lazy := _LAZY.fullmatch(node.value)):
+            yield lazy[1]
+
+
+def _file(module: str) -> Path | None:
+    known = getattr(sys.modules.get(module), "__file__", None)  # a benchmark may be of somebody else's package
+    path = _ROOT.joinpath(*module.split(".")[1:])
+    places = [Path(known)] if known else [path.with_suffix(".py"), path / "__init__.py"]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _commit() -> str:
+    """The commit of a source checkout, and whether files differ from it; empty for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
