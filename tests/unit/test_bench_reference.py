@@ -65,7 +65,8 @@ def test_the_reference_takes_our_steps(recipe: str, tmp_path: Path) -> None:
     run = recipes.load_run(recipe, [
         *(f"generator.{k}={v}" for k, v in TINY.items()), "generator.outward_init=false", "generator.inference_steps=0",
         "system.stages=[{size: 32, batch: 4}]", "data.length=16", "data.size=32", "trainer.accelerator=cpu",
-        "trainer.compile=never", "system.share_fakes=false", "system.r1_every=1", "system.discriminator={channels: [4, 4, 8, 8]}",
+        "trainer.compile=never", "system.share_fakes=false", "system.r1_every=1",
+        "system.discriminator={channels: [4, 4, 8, 8]}",
     ])  # fmt: skip
     found: dict[str, float] = {}
     twin: list[ReferenceStep] = []

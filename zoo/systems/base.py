@@ -153,7 +153,9 @@ class TrainingSystem(L.LightningModule):
 
     def sent(self, tensor: Tensor) -> Tensor:
         """A tensor of the CPU on the device, without waiting for what that does."""
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.parts.lap("data", self.device)
