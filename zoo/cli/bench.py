@@ -43,11 +43,9 @@ def _print(title: str, headings: Sequence[str], body: Sequence[Sequence[str]]) -
 def _run(bench: str, device: str, seconds: float, as_json: bool, page: Path | None) -> None:
     from ..bench import report
     from ..bench.run import measure
-    from ..runtime.memory import keep_memory
     from ..weights.build import device_of
 
     device_of(device)
-    keep_memory()
     rows = list(measure(bench, device, seconds, _say))
     headings, body = report.cells(rows)
     where = report.machine(device)
