@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ BENCHES = ("fields", "train", "fit", "memory", "scaling")
 RECIPES = ("meshgan_heads64", "shadegan_heads64", "stylegan2_heads64")
 PIECE = 15 * 2**20  # bytes; larger archives are cut
 GRACE = 60.0  # seconds that a training gets to finish its step and save
+START = 300.0  # seconds until a training draws its first pictures
 
 
 @dataclass
@@ -52,16 +54,26 @@ class Session:
         return self.seconds - (time.monotonic() - self.began)
 
     def run(
-        self, arguments: list[str], seconds: float, stop: signal.Signals = signal.SIGKILL
+        self,
+        arguments: list[str],
+        seconds: float,
+        stop: signal.Signals = signal.SIGKILL,
+        started: Callable[[], bool] = lambda: True,
     ) -> tuple[int | None, str]:
-        """Exit code, None if time was over, and what was said; through a file, as a full pipe would stop the child."""
+        """Exit code, None if time was over, and what was said; through a file, as a full pipe would stop the child.
+
+        The seconds count from `started` on, which has five minutes to come true.
+        """
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
             command = [sys.executable, "-m", *arguments]
             child = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=said, stderr=subprocess.STDOUT)
+            latest = time.monotonic() + START
+            while child.poll() is None and not started() and time.monotonic() < latest:
+                time.sleep(0.2)
+            code: int | None = None
             try:
-                code: int | None = child.wait(max(1.0, seconds))
+                code = child.wait(max(1.0, seconds))
             except subprocess.TimeoutExpired:
-                code = None
                 child.send_signal(stop)
                 try:
                     child.wait(GRACE)
@@ -89,7 +101,8 @@ def benches(session: Session, seconds: float) -> None:
     for number, bench in enumerate(BENCHES):
         share = max(5.0, (end - time.monotonic()) / (len(BENCHES) - number))
         _, said = session.run(
-            ["zoo", "bench", bench, "--json", "--device", session.device, "--seconds", f"{share / 2:.0f}"], share
+            ["zoo", "bench", bench, "--json", "--device", session.device, "--seconds", f"{share / 2:.0f}"],
+            max(60.0, 2 * share),
         )
         results = [line for line in said.splitlines() if line.startswith('{"machine"')]
         found[bench] = json.loads(results[-1]) if results else said.strip().splitlines()[-3:] or "not finished"
@@ -98,7 +111,7 @@ def benches(session: Session, seconds: float) -> None:
 def trainings(session: Session, work: Path) -> None:
     found = session.report["trainings"] = {}
     for number, recipe in enumerate(RECIPES):
-        share = max(10.0, (session.left() - GRACE / 6) / (len(RECIPES) - number))
+        share = max(3.0, (session.left() - GRACE / 6) / (len(RECIPES) - number))
         found[recipe] = training(session, work, recipe, share)
 
 
@@ -111,7 +124,12 @@ def training(session: Session, work: Path, recipe: str, seconds: float) -> dict[
     overrides += ["data=folder", f"data.root={session.data}", "data.size=64"] if session.data else [
         f"data.length={session.heads}"
     ]  # fmt: skip
-    code, said = session.run(["zoo", "train", recipe, *overrides], seconds, signal.SIGTERM)
+    code, said = session.run(
+        ["zoo", "train", recipe, *overrides],
+        seconds,
+        signal.SIGTERM,
+        lambda: any(work.glob(f"{method}-*/samples/*.png")),
+    )
     runs = sorted(work.glob(f"{method}-*"))
     if not runs or not list(runs[-1].glob("checkpoints/*.ckpt")):
         return {"exit code": code, "said": said.strip().splitlines()[-3:]}
