@@ -15,7 +15,7 @@ COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house figures results format clean
+.PHONY: demo test lint house figures results performance gpu format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
@@ -40,6 +40,18 @@ figures: $(VENV)/.dev
 # After new rows of shipped weights were copied from the folder of results to zoo/evaluation/rows/.
 results: $(VENV)/.dev
 	$(BIN)/python -m tests.results
+
+# On an idle machine, about half an hour.
+performance: $(VENV)/.dev
+	for bench in fields train fit load memory scaling; do $(BIN)/zoo bench $$bench --page docs/performance.md || exit 1; done
+
+# Needs no network and no environment of ours: a Python with torch, and the packages there or as wheels in WHEELS.
+MINUTES ?= 10
+DEVICE ?= cuda
+OUT ?= out/gpu
+gpu:
+	$(PYTHON) -m tests.campaigns.gpu --minutes $(MINUTES) --device $(DEVICE) --out $(OUT) \
+		$(if $(DATA),--data $(DATA)) $(if $(WHEELS),--wheels $(WHEELS)) $(if $(HEADS),--heads $(HEADS))
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

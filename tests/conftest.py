@@ -1,8 +1,27 @@
 """What every test starts from."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` need one, or ZOO_TEST_DEVICE=cpu, which rehearses their lines without proving anything."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or os.environ.get("ZOO_TEST_DEVICE") == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no GPU; ZOO_TEST_DEVICE=cpu rehearses this test"))
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where tests marked `gpu` work: "cuda", or "cpu" in a rehearsal."""
+    return os.environ.get("ZOO_TEST_DEVICE", "cuda")
 
 
 @pytest.fixture(autouse=True)

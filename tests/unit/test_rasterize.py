@@ -364,6 +364,7 @@ def test_the_way_a_gpu_takes_gives_the_same_image() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @needs_kernel
+@pytest.mark.gpu
 def test_a_gpu_agrees_with_the_cpu() -> None:
     batch = [random_mesh(seed, 20 * seed + 5) for seed in range(3)]
     mesh = meshes([v for v, _ in batch], [f for _, f in batch])

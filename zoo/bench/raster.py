@@ -1,8 +1,6 @@
 """How long our rasterizer and PyTorch3D's take for the same image on this machine's CPU."""
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,11 +11,12 @@ from torch import Tensor
 from ..errors import ZooError
 from ..renderers import p3d
 from ..renderers.rasterize import rasterize
+from .harness import Call, interleaved
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
 
-_OURS_REPEATS, _THEIRS_REPEATS = 15, 3
+_SECONDS = 10.0  # for each row, unless three turns take longer
 _Drawing = Callable[["Meshes", int], tuple[Tensor, Tensor, Tensor]]
 _FOV = 10.0
 
@@ -129,22 +128,21 @@ def _rows(case: Case) -> list[Row]:
         meshes.verts_packed()  # stored by the meshes; packing is no rasterizer's work
         return meshes
 
-    def seconds(draw: _Drawing, backward: bool, repeats: int) -> float:
-        taken = []
-        for _ in range(repeats):
-            meshes = build(backward)
-            start = time.perf_counter()
+    def drawn(draw: _Drawing, backward: bool) -> Call:
+        meshes = build(backward)
+
+        def call() -> None:
             _, z, bary = draw(meshes, case.pixels)
             if backward:
                 torch.autograd.grad((z, bary), meshes.verts_packed(), cotangents)
-            taken.append(time.perf_counter() - start)
-        return statistics.median(taken)
+
+        return call
 
     differs = _ours(build(False), case.pixels)[0] != _theirs(build(False), case.pixels)[0]
     rows = []
     for backward in (False, True):
-        seconds(_ours, backward, 2)  # compiles the kernels, or loads them
-        ours, theirs = seconds(_ours, backward, _OURS_REPEATS), seconds(_theirs, backward, _THEIRS_REPEATS)
+        found = interleaved({"ours": drawn(_ours, backward), "theirs": drawn(_theirs, backward)}, seconds=_SECONDS)
+        ours, theirs = found["ours"].median, found["theirs"].median
         rows.append(
             Row(
                 case=case.name,

@@ -1,12 +1,113 @@
-"""Commands that measure zoo itself: `raster`, `gradients`, `oracles`."""
+"""Commands that measure zoo itself: speed and memory, gradients, oracles."""
 
 import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Measure zoo on this machine.", rich_markup_mode=None)
+GUIDE = (
+    "fields, train, fit, load and memory compare with the published algorithm in plain torch (zoo/bench/reference.py), "
+    "which takes turns with ours on the same inputs; raster, and a row of fit, with PyTorch3D. Times are medians; half "
+    "of what lies between the quartiles stands behind the sign. 'of limit' is the least time that the matrix products "
+    "or the sines take on this machine, measured in the same run; memory is what a process of its own takes above what "
+    "it had before. Leave the machine idle, or the figures say nothing."
+)
+app = typer.Typer(help="Measure zoo on this machine.", rich_markup_mode=None, epilog=GUIDE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Seconds = Annotated[float, typer.Option(help="Begin no further row after so long; what is left out is said.", min=0)]
+Where = Annotated[str, typer.Option(help="cpu or cuda.")]
+Page = Annotated[
+    Path | None,
+    typer.Option(help="Also write the table into this Markdown page, between its marks."),
+]
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print(title: str, headings: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left")
+    for cells in body:
+        table.add_row(*cells)
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def _run(bench: str, device: str, seconds: float, as_json: bool, page: Path | None) -> None:
+    from ..bench import report
+    from ..bench.run import measure
+    from ..weights.build import device_of
+
+    device_of(device)
+    rows = list(measure(bench, device, seconds, _say))
+    headings, body = report.cells(rows)
+    where = report.machine(device)
+    if page is not None:
+        table = report.markdown(headings, body)
+        report.write(page, bench, f"\n`zoo bench {bench}` on {where}:\n\n{table}\n")
+    if as_json:
+        typer.echo(json.dumps({"machine": where, "rows": [row.as_dict() for row in rows]}))
+    else:
+        _print(where, headings, body)
+
+
+def _command(bench: str, words: str) -> Callable[..., None]:
+    def command(device: Where = "cpu", seconds: Seconds = 600.0, page: Page = None, as_json: Json = False) -> None:
+        _run(bench, device, seconds, as_json, page)
+
+    command.__doc__ = f"{words}\n\nExample: zoo bench {bench}"
+    return command
+
+
+for _name, _words in {
+    "fields": "Time pictures of radiance fields, large and small, and a turntable; takes about three minutes.",
+    "train": "Time gradients of fields, and whole training steps of recipes; takes about five minutes.",
+    "fit": "Time fitting to photographs: latents, depth maps, GAN2Shape's joint step; takes about two minutes.",
+    "load": "Time a new process from nothing to its first picture; takes about two minutes.",
+    "memory": "Measure the peak memory of 256 px pictures and of training steps at 128 px; takes about ten minutes.",
+}.items():
+    app.command(_name)(_command(_name, _words))
+
+
+@app.command()
+def scaling(device: Where = "cpu", seconds: Seconds = 900.0, page: Page = None, as_json: Json = False) -> None:
+    """Measure images per second and memory against image side, batch, samples, width, mesh and threads.
+
+    With --page the plots are written beside the page, in images/scaling-*.svg, and shown there.
+
+    Example: zoo bench scaling --page docs/performance.md
+    """
+    from dataclasses import asdict
+
+    from ..bench import report
+    from ..bench import scaling as bench
+    from ..bench.plots import plot
+    from ..weights.build import device_of
+
+    device_of(device)
+    points = bench.measure(bench.sweep(), device, seconds, _say)
+    headings = ["axis", "method", "value", "images/s", "memory, MiB"]
+    body = [
+        [p.axis, p.method, str(p.value), f"{p.images_per_s:.3g}", "" if p.memory_mb is None else f"{p.memory_mb:.0f}"]
+        for p in points
+    ]
+    where = report.machine(device)
+    if page is not None:
+        pictures = "\n".join(f"![{axis}]({file})" for axis, file in plot(points, page.parent / "images").items())
+        text = f"\n`zoo bench scaling` on {where}:\n\n{pictures}\n\n{report.markdown(headings, body)}\n"
+        report.write(page, "scaling", text)
+    if as_json:
+        rows = [asdict(point) | {"images_per_s": point.images_per_s} for point in points]
+        typer.echo(json.dumps({"machine": where, "rows": rows}))
+    else:
+        _print(where, headings, body)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from .. import hub, registry
 from ..config.schemas import Card
 from ..errors import Interrupted, ZooError
 from ..runtime.files import printable
+from ..runtime.memory import keep_memory
 from ..runtime.packages import culprit, repair
 from ..weights.cards import markdown_table
 from . import bench as cli_bench
@@ -148,6 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # or a path that is not UTF-8 ends the work when it is printed
+    keep_memory()
     sys.exit(_run([a for a in given if a != "--debug"] or ["--help"], debug))
 
 

@@ -257,8 +257,8 @@ class Generator(nn.Module):
         """Named scalar losses of the method itself, added to the adversarial loss during training."""
         return {}
 
-    def monitors(self, render: Render) -> dict[str, float]:
-        """Named numbers about a training batch that are worth plotting."""
+    def monitors(self, render: Render) -> dict[str, float | Tensor]:
+        """Named numbers about a training batch that are worth plotting; scalars of the device are not read here."""
         return {}
 
     def own_maps(self, latents: Latents) -> dict[str, Tensor]:

@@ -278,8 +278,8 @@ class MeshGAN(Generator):
             out["volume"] = c.volume_weight * F.relu(least - aux["volume"]).square().mean()
         return out
 
-    def monitors(self, render: Render) -> dict[str, float]:
-        return {name: render.aux[name].mean().item() for name in ("radius", "volume")}
+    def monitors(self, render: Render) -> dict[str, float | Tensor]:
+        return {name: render.aux[name].mean() for name in ("radius", "volume")}
 
 
 Layer = TypeVar("Layer", EqualConv2d, ToMap)

@@ -97,3 +97,57 @@ def _span(dots: Sequence[Dot]) -> tuple[float, float]:
 
 def _short(name: str) -> str:
     return name if len(name) <= 28 else f"{name[:27]}\N{HORIZONTAL ELLIPSIS}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of `curves`: its name, and its points (x, y), all above 0 and in the order of x."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _FOOT = 560, 260, 8, 190, 44
+_INKS = ("#2a7f78", "#b3541e", "#4a5fc1", "#8a6d00", "#a03b6f", "#5b6470")
+
+
+def curves(title: str, lines: Sequence[Curve]) -> str:
+    """Curves over one logarithmic axis as a file of its own, each scaled to its own range, which stands at its ends.
+
+    Doubling is the same step everywhere, so that a straight line is a power law.
+
+    Raises:
+        ValueError: there is no curve.
+    """
+    xs = sorted({x for line in lines for x, _ in line.points})
+    if not xs:
+        raise ValueError("no curve to draw: give at least one point")
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _FOOT
+    span = max(math.log(xs[-1] / xs[0]), 1e-9)
+    # All share one scale of factors, so that slopes can be compared though units differ.
+    reach = max((math.log(max(y for _, y in c.points) / min(y for _, y in c.points)) for c in lines), default=0) or 1.0
+
+    def place(line: Curve, x: float, y: float) -> tuple[float, float]:
+        low = min(v for _, v in line.points)
+        across = _LEFT + (right - _LEFT) * math.log(x / xs[0]) / span
+        return across, bottom - 12 - (bottom - 48) * math.log(y / low) / reach
+
+    parts = [f'<text x="{_LEFT}" y="18" font-weight="bold">{html.escape(title)}</text>']
+    parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="#a9b1bb"/>')
+    for x in xs:
+        across = place(lines[0], x, min(v for _, v in lines[0].points))[0]
+        parts.append(f'<text x="{across:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#5b6470">{x:g}</text>')
+    for number, line in enumerate(lines):
+        ink, spots = _INKS[number % len(_INKS)], [place(line, x, y) for x, y in line.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{ink}"/>' for x, y in spots]
+        ends = f"{line.points[0][1]:.3g} to {line.points[-1][1]:.3g}"
+        top = 40 + 38 * number
+        parts.append(f'<text x="{right + 16}" y="{top}" fill="{ink}">{html.escape(line.name)}</text>')
+        parts.append(f'<text x="{right + 16}" y="{top + 16}" fill="#5b6470">{ends}</text>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'role="img" font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="#fcfcfb"/>'
+        f"{''.join(parts)}</svg>\n"
+    )

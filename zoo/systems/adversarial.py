@@ -19,7 +19,7 @@ from ..networks.disc_blocks import DiscOut, OneSize
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
 from ..weights.files import shown
-from .base import TrainingSystem
+from .base import Logs, TrainingSystem
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +102,16 @@ class AdversarialSystem(TrainingSystem):
         z = torch.randn(n, g.config.z_dim)
         pose = self.poses.sample(n, torch.default_generator)
         scene = self.run.data.scene
-        camera = Camera.at(pose, fov=scene.fov, size=size, radius=scene.radius).to(self.device)
-        light = Light(self.lights.sample(n, torch.default_generator).to(self.device)) if g.uses_light else None
+        camera = Camera.at(pose, fov=scene.fov, size=size, radius=scene.radius)
+        camera = replace(camera, cam2world=self.sent(camera.cam2world))
+        light = Light(self.sent(self.lights.sample(n, torch.default_generator))) if g.uses_light else None
+        z, pose = self.sent(z), self.sent(pose)
         with torch.autocast(self.device.type, enabled=False):  # sines of large arguments and transmittance need float32
-            latents = self._coded(Latents(z.to(self.device)))
+            latents = self._coded(Latents(z))
             render = g(latents, camera, light, self.sampling())
         if latents.code is not None:
             render.aux["code"] = latents.code
-        return render, {"pose": pose.to(self.device), "latent": z.to(self.device)}
+        return render, {"pose": pose, "latent": z}
 
     def sampling(self) -> Any:
         """How the generator samples at this point of training."""
@@ -127,13 +129,13 @@ class AdversarialSystem(TrainingSystem):
         parts = g.split_code(code)
         if mixing > 0:
             n, layers = len(latents), g.code_layers
-            other = g.split_code(g.code(Latents(torch.randn(n, g.config.z_dim).to(self.device))))
+            other = g.split_code(g.code(Latents(self.sent(torch.randn(n, g.config.z_dim)))))
             cut = torch.where(torch.rand(n) < mixing, torch.randint(1, layers, (n,)), layers)
             own = torch.arange(layers) < cut[:, None]
-            parts = torch.where(own.to(self.device).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
+            parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
         return replace(latents, code=g.join_code(parts))
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
         images = batch["image"]
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
         lr_g, lr_d = self.learning_rates(stage)
@@ -144,8 +146,10 @@ class AdversarialSystem(TrainingSystem):
             render, truth = self.generate(len(images), stage.size)
         lazy, lazy_path = number % self.cfg.r1_every == 0, number % self.cfg.path_length_every == 0
         images = self.generator.real_view(images, self.sampling())
+        self.parts.lap("G", self.device)
         labels = batch["pose"] if self.cfg.real_pose == "measured" else None
         logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, labels, alpha, lr_d, lazy)
+        self.parts.lap("D", self.device)
         if held:
             return logs
         if not self.cfg.share_fakes:
@@ -163,14 +167,14 @@ class AdversarialSystem(TrainingSystem):
         alpha: float,
         lr: float,
         lazy: bool,
-    ) -> dict[str, float]:
+    ) -> Logs:
         d = self.discriminator.requires_grad_(True)
         use_r1 = self.cfg.r1 > 0 and lazy
         real, fake = self._augmented(real), self._augmented(fake)
         real = real.detach().requires_grad_(use_r1)
         on_real, on_fake = d(real, alpha), d(fake, alpha)
         loss = losses.discriminator_loss(on_real.score, on_fake.score)
-        logs = {"d": loss.item(), "score_real": on_real.score.mean().item(), "score_fake": on_fake.score.mean().item()}
+        logs: Logs = {"d": loss, "score_real": on_real.score.mean(), "score_fake": on_fake.score.mean()}
         if self.cfg.ada_target > 0:
             self._adapt(on_real.score)
             logs["augment_p"] = self.augment_p.item()
@@ -185,43 +189,43 @@ class AdversarialSystem(TrainingSystem):
         if use_r1:
             penalty = losses.r1_penalty(on_real.score, real)
             loss = loss + self.cfg.r1 * self.cfg.r1_every * penalty
-            logs["r1"] = penalty.item()
+            logs["r1"] = penalty
         self.update(optimizer, loss, d, lr)
         return logs
 
     def _step_g(
         self, optimizer: Any, render: Render, truth: dict[str, Tensor], alpha: float, lr: float, lazy_path: bool
-    ) -> dict[str, float]:
+    ) -> Logs:
         d = self.discriminator.requires_grad_(False)
         out = d(self._augmented(render.rgb), alpha)
         loss = losses.generator_loss(out.score, self._keep())
-        logs = {"g": loss.item()}
+        logs: Logs = {"g": loss}
         recognised, parts = self._recognition(out, truth)
         loss = loss + recognised
         if self.cfg.real_pose == "measured":  # else D's own loss says the same
             logs["pose_shown"] = parts["pose"]
         for name, value in self.generator.regularisers(render).items():
             loss = loss + value
-            logs[name] = value.item()
+            logs[name] = value
         if self.cfg.path_length > 0 and lazy_path:
             lengths = losses.path_lengths(render.rgb, render.aux["code"])
             # From 0, the mean would press all lengths, and with them the pictures, flat for a long time.
             mean = cast(Tensor, self.all_gather(lengths.detach().mean())).mean()
-            self.path_mean.lerp_(mean, 0.01 if self.path_mean > 0 else 1.0)
+            self.path_mean.lerp_(mean, torch.where(self.path_mean > 0, 0.01, 1.0))
             loss = loss + self.cfg.path_length * self.cfg.path_length_every * (lengths - self.path_mean).square().mean()
-            logs["path_length"] = lengths.mean().item()
+            logs["path_length"] = lengths.mean()
         logs |= self.generator.monitors(render)
         self.update(optimizer, loss, self.generator, lr)
         return logs
 
-    def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, Logs]:
         """Weighted squared errors of the pose and latent that D reads off images (Chan et al. 2021)."""
-        total, logs = out.score.new_zeros(()), {}
+        total, logs = out.score.new_zeros(()), Logs()
         for name, weight in (("pose", self.cfg.pose_weight), ("latent", self.cfg.latent_weight)):
             estimate = getattr(out, name)
             if estimate is not None and weight > 0 and name in truth:
                 error = F.mse_loss(estimate, truth[name])
-                total, logs[name] = total + weight * error, error.item()
+                total, logs[name] = total + weight * error, error
         return total, logs
 
     def _augmented(self, images: Tensor) -> Tensor:

@@ -17,6 +17,10 @@ from ..generators.base import Generator, Latents
 from ..weights.files import shown
 from .ema import GeneratorEMA
 from .folder import differences
+from .parts import Parts
+
+Logs = dict[str, float | Tensor]
+"""What a step has to say: numbers, or scalars that stay on the device until a record is written."""
 
 
 class TrainingSystem(L.LightningModule):
@@ -49,12 +53,18 @@ class TrainingSystem(L.LightningModule):
         self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.images = 0  # the buffer as a number, so that no step waits for the device
+        self.parts = Parts()
+        self.shares: dict[str, float] = {}  # of the time of the last `trainer.log_every` steps, by part
+        self._norms: list[tuple[str, float, Tensor]] = []  # network, kimg and norm of gradients not looked at yet
 
     def build(self) -> None:
         """Make the networks that train beside the generator."""
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
-        """Learn from a batch, whose `image` (B, 3, S, S) is of the stage's size, and return what to log."""
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
+        """Learn from a batch, whose `image` (B, 3, S, S) is of the stage's size, and return what to log.
+
+        Nothing in it reads a tensor.
+        """
         raise NotImplementedError
 
     def shown(self, n: int) -> Latents | None:
@@ -134,11 +144,26 @@ class TrainingSystem(L.LightningModule):
         rest = self.generator.at_rest(self.schedule_kimg)
         checkpoint["zoo"] = {"format": 1, "config": to_dict(self.run), "kimg": self.kimg, "at_rest": rest}
 
+    @property
+    def step_seed(self) -> int:
+        """The seed of the next step. torch keeps 32 bits of a CPU seed, so the three numbers are mixed first."""
+        return int(np.random.SeedSequence((self.run.seed, self.global_rank, self.images)).generate_state(1)[0])
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether Python goes on while the device still works, so that reading a number would make it wait."""
+        return self.device.type != "cpu"
+
+    def sent(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the device, without waiting for what that does."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.parts.lap("data", self.device)
         stage, alpha = self.stage()
-        # torch keeps 32 bits of a CPU seed, so the three numbers are mixed first.
-        mixed = np.random.SeedSequence((self.run.seed, self.global_rank, self.images)).generate_state(1)
-        torch.manual_seed(int(mixed[0]))
+        torch.manual_seed(self.step_seed)
         real = batch["image"]
         if real.shape[-1] != stage.size:
             real = F.interpolate(real, size=(stage.size, stage.size), mode="area")
@@ -148,24 +173,40 @@ class TrainingSystem(L.LightningModule):
         self.images_seen.fill_(self.images)
         now = self.cfg.clock(self.images)
         self.ema.update(self.generator, now - before, now)
+        self.parts.lap("G", self.device)
         if self.trainer.is_global_zero:
-            self.trainer.loggers[0].log_metrics({**logs, "alpha": alpha, "size": stage.size}, step=self.images)
+            record: Any = {**logs, "alpha": alpha, "size": stage.size}  # Lightning's type says numbers; ours reads both
+            self.trainer.loggers[0].log_metrics(record, step=self.images)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.parts.lap("rest", self.device)  # records, pictures, checkpoints
+        if (batch_idx + 1) % self.run.trainer.log_every == 0:
+            self.need_finite()
+            self.shares = self.parts.shares()
 
     def update(self, optimizer: Any, loss: Tensor, network: torch.nn.Module, lr: float) -> None:
         """One optimiser step with clipped gradients.
 
         Raises:
-            ZooError: the gradient is not finite; weights that are not numbers must never reach a checkpoint.
+            ZooError: the gradient is not finite; weights that are not numbers must never reach a checkpoint. On a
+                device that runs ahead this is said when the next record is written; checkpoints look for themselves.
         """
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
         self.manual_backward(loss)
-        try:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip, error_if_nonfinite=True)
-        except RuntimeError:
-            raise ZooError(
-                f"the gradient of {type(network).__name__} is not finite at {self.kimg:.1f} kimg: resume=PATH of the "
-                "last checkpoint with lower learning rates (system.stages)"
-            ) from None
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip)
+        self._norms.append((type(network).__name__, self.kimg, norm.detach()))
+        if not self.runs_ahead:
+            self.need_finite()
         optimizer.step()
+
+    def need_finite(self) -> None:
+        """Look at the gradients since the last call. Raises ZooError for the first that was not finite."""
+        norms, self._norms = self._norms, []
+        for name, kimg, norm in norms:
+            if not norm.isfinite():
+                raise ZooError(
+                    f"the gradient of {name} is not finite at {kimg:.1f} kimg: resume=PATH of the "
+                    "last checkpoint with lower learning rates (system.stages)"
+                )

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import TextColumn
+from torch import Tensor
 
 from ..generators.base import Latents
 from ..geometry import Render
@@ -23,6 +24,7 @@ from ..output.colours import show_depth, show_image, show_normal, tile
 from ..runtime.files import atomic_write, naming
 from ..runtime.progress import LogLines, make_bar
 from .base import TrainingSystem
+from .parts import shown
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ ALIKE = 1e-3  # variety below this is one shape for all objects; the shipped one
 class RunLogger(Logger):
     """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it.
 
-    A record averages all steps since the one before; the other loggers get the same records. Lightning's own `self.log`
+    A record averages all steps since the one before; the other loggers get the same records. Scalars on a device are
+    read when the record is written, all at once, so that no step waits for them. Lightning's own `self.log`
     is not used: it repeats the last value of quantities that are not there at every step.
 
     Args:
@@ -44,7 +47,7 @@ class RunLogger(Logger):
     def __init__(self, folder: Path, every: int, others: Sequence[Logger] = ()) -> None:
         super().__init__()
         self.folder, self.every, self.others = folder, every, others
-        self._values: dict[str, list[float]] = {}
+        self._values: dict[str, list[float | Tensor]] = {}
         self._steps = 0
 
     @property
@@ -58,10 +61,10 @@ class RunLogger(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The configuration is written as config.json before training starts."""
 
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Values of one step; `step` is the number of images seen, None for values that belong to no step."""
         for key, value in metrics.items():
-            self._values.setdefault(key, []).append(value)
+            self._values.setdefault(key, []).append(value.detach() if isinstance(value, Tensor) else value)
         if step is not None:
             self._steps += 1
             if self._steps >= self.every:
@@ -71,7 +74,7 @@ class RunLogger(Logger):
         """Write the averages of what came since the last record."""
         if not self._values:
             return
-        means = {key: sum(values) / len(values) for key, values in self._values.items()}
+        means = {key: sum(values) / len(values) for key, values in self._read().items()}
         self._values.clear()
         self._steps = 0
         path = self.folder / "metrics.jsonl"
@@ -79,6 +82,15 @@ class RunLogger(Logger):
             file.write(json.dumps({"kimg": images / 1000, **means}) + "\n")
         for other in self.others:
             other.log_metrics(means, step=images)
+
+    def _read(self) -> dict[str, list[float]]:
+        """All values as numbers, in one transfer."""
+        waiting = [value.float() for values in self._values.values() for value in values if isinstance(value, Tensor)]
+        read = iter(torch.stack(waiting).tolist() if waiting else ())
+        return {
+            key: [next(read) if isinstance(value, Tensor) else value for value in values]
+            for key, values in self._values.items()
+        }
 
     def forget_after(self, kimg: float) -> None:
         """Drop the records of steps that a resumed run will take again."""
@@ -110,7 +122,10 @@ class RunLogger(Logger):
 
 
 class KimgProgress(L.Callback):
-    """Progress in thousands of images, with images per second and the time left, both from the second step on."""
+    """Progress in thousands of images, with images per second and the time left, both from the second step on.
+
+    After `trainer.log_every` steps it also says which share of the time went to data, G, D and the rest.
+    """
 
     def __init__(self, max_kimg: float) -> None:
         self.bar = make_bar(
@@ -136,7 +151,8 @@ class KimgProgress(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
         self.bar.update(self.task, completed=pl_module.kimg, description=pl_module.run.name)
         speed = next(task.speed for task in self.bar.tasks if task.id == self.task)
-        self.bar.update(self.task, detail=f"{speed * 1000:.1f} images/s" if speed else "")
+        said = [f"{speed * 1000:.1f} images/s"] if speed else []
+        self.bar.update(self.task, detail=", ".join(said + [shown(pl_module.shares)] * bool(pl_module.shares)))
         self._say(self.task)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

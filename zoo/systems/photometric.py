@@ -10,7 +10,7 @@ from ..config.schemas import PhotometricConfig, StageConfig
 from ..errors import ConfigError
 from ..generators.base import Generator, Latents, SelfTaught
 from ..networks.perceptual import PerceptualLoss
-from .base import TrainingSystem
+from .base import Logs, TrainingSystem
 
 SHOWN = 8
 
@@ -46,7 +46,7 @@ class PhotometricSystem(TrainingSystem):
             weight_decay=self.cfg.weight_decay,
         )
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> dict[str, float]:
+    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
         images = batch["image"]
         room = SHOWN - self.images // self.trainer.world_size  # each process keeps examples of its own
         if room > 0:
@@ -56,7 +56,7 @@ class PhotometricSystem(TrainingSystem):
         loss, parts = _taught(self.generator).training_loss(images, self.kimg, state, perceptual)
         optimizer = cast(LightningOptimizer, self.optimizers())
         self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
-        return {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
+        return {"loss": loss, **parts}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in self._remembered:  # runs from before a method remembered this start with what it is at first

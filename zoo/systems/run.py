@@ -80,7 +80,7 @@ def train(
             keep_memory()
             if run.trainer.threads:
                 torch.set_num_threads(run.trainer.threads)
-            system = _system(run, initial, initial_discriminator, fresh=start is None)
+            system = make_system(run, initial, initial_discriminator, fresh=start is None)
             _fit(run, system, folder, start, signals, who)
     except Stopped:
         assert signals.received is not None
@@ -102,12 +102,13 @@ def train(
     return folder
 
 
-def _system(
+def make_system(
     run: RunConfig,
-    initial: Generator | None,
-    initial_discriminator: dict[str, torch.Tensor] | None,
-    fresh: bool,
+    initial: Generator | None = None,
+    initial_discriminator: dict[str, torch.Tensor] | None = None,
+    fresh: bool = True,
 ) -> TrainingSystem:
+    """The networks of a run before its first step, compiled if the run asks for it; arguments as in `train`."""
     system = regime(run.system.name).load()(run, initial, fresh=fresh)
     if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)

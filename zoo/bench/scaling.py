@@ -1,0 +1,117 @@
+"""How speed and memory grow: with the side of images, batch, samples, width, size of the mesh, and threads."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..geometry import Light
+from ..renderers.fields.volume import Sampling
+from ..weights.build import build
+from .harness import Say, Spread, interleaved
+
+FIELD = {"hidden_dim": 64, "layers": 3, "z_dim": 64, "mapping_dim": 128, "inference_steps": 0}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting of a sweep, and what was found.
+
+    Attributes:
+        axis: what changes, in words.
+        method: "shadegan" (pictures with normals) or "meshgan".
+        value: what it is set to.
+        size: side of the images in pixels.
+        batch: images at once.
+        samples: on each ray, half of them where the first half found density.
+        width: of the field.
+        mesh: vertices along a side of the folded mesh.
+        threads: of the CPU.
+        seconds: of one batch without gradients; None until it is measured.
+        memory_mb: peak memory above that before, MiB.
+    """
+
+    axis: str
+    method: str
+    value: int
+    size: int = 64
+    batch: int = 1
+    samples: int = 24
+    width: int = 64
+    mesh: int = 32
+    threads: int = 1
+    seconds: float | None = None
+    memory_mb: float | None = None
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures in a second; NaN before it is measured."""
+        return self.batch / self.seconds if self.seconds else math.nan
+
+
+def sweep() -> list[Point]:
+    """All points: each axis alone, the others at 64 px, 1 image, 24 samples, width 64, 32 vertices, all threads."""
+    n = torch.get_num_threads()
+    threads = sorted({1, *(2**k for k in range(1, 8) if 2**k < n), n})
+    points = [Point("image side, px", "shadegan", v, size=v, threads=n) for v in (32, 64, 128, 256)]
+    points += [Point("image side, px", "meshgan", v, size=v, threads=n) for v in (32, 64, 128, 256)]
+    points += [Point("batch", "shadegan", v, batch=v, threads=n) for v in (1, 2, 4, 8)]
+    points += [Point("batch", "meshgan", v, batch=v, threads=n) for v in (1, 4, 16)]
+    points += [Point("samples on a ray", "shadegan", v, samples=v, threads=n) for v in (6, 12, 24, 48)]
+    points += [Point("width of the field", "shadegan", v, width=v, threads=n) for v in (32, 64, 128, 256)]
+    points += [Point("vertices along the mesh", "meshgan", v, mesh=v, threads=n) for v in (16, 32, 64, 128)]
+    return points + [Point("threads", method, v, threads=v) for method in ("shadegan", "meshgan") for v in threads]
+
+
+def measure(
+    points: Sequence[Point], device: str = "cpu", seconds: float = 600.0, say: Say = lambda _: None
+) -> list[Point]:
+    """Measure each point in a process of its own, until the seconds are over; what is left out is said."""
+    end, found = time.monotonic() + seconds, []
+    for number, point in enumerate(points):
+        if time.monotonic() > end:
+            say(f"left out, as {seconds:g} seconds are over: {len(points) - number} of {len(points)} points")
+            break
+        say(f"{point.axis} {point.value}, {point.method}")
+        command = [sys.executable, "-m", "zoo.bench.scaling", json.dumps(asdict(point)), device]
+        own = os.environ | {"OMP_NUM_THREADS": str(point.threads)}
+        done = subprocess.run(command, capture_output=True, text=True, env=own, check=True)
+        found.append(Point(**json.loads(done.stdout.splitlines()[-1])))
+    return found
+
+
+def once(point: Point, device: str) -> Point:
+    """Measure a point in this process."""
+    from .peak import growth
+
+    call = _call(point, device)
+    memory = growth(call, device)
+    spread: Spread = interleaved({"zoo": call}, 5, 10.0)["zoo"]
+    return Point(**asdict(point) | {"seconds": spread.median, "memory_mb": memory})
+
+
+def _call(point: Point, device: str) -> Any:
+    options: dict[str, int] = FIELD | {"hidden_dim": point.width}
+    sampling: Sampling | None = Sampling(point.samples // 2, point.samples - point.samples // 2)
+    if point.method == "meshgan":
+        sampling, options = None, {"mesh_n": point.mesh, "channel_base": 1024, "channel_max": 64, "map_size": 64}
+    g: Any = build(point.method, **options).to(device).eval().requires_grad_(False)
+    latents, camera = g.latents(point.batch, seed=0), g.cameras(point.batch, seed=0, size=point.size)
+    light: Light | None = g.lights(point.batch, seed=0) if g.uses_light else None
+
+    def call() -> object:
+        with torch.no_grad():
+            return g(latents, camera, light, sampling)
+
+    return call
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(once(Point(**json.loads(sys.argv[1])), sys.argv[2]))))
