@@ -105,7 +105,7 @@ class TrainingSystem(L.LightningModule):
         """Take over the count of images.
 
         Raises:
-            WeightsError: the checkpoint is of another architecture.
+            WeightsError: The checkpoint is of another architecture.
         """
         self._need_same(checkpoint)
         self.images = int(checkpoint["state_dict"]["images_seen"])
@@ -155,7 +155,7 @@ class TrainingSystem(L.LightningModule):
         """One optimiser step with clipped gradients.
 
         Raises:
-            ZooError: the gradient is not finite; weights that are not numbers must never reach a checkpoint.
+            ZooError: The gradient is not finite; weights that are not numbers must never reach a checkpoint.
         """
         for group in optimizer.param_groups:
             group["lr"] = lr
