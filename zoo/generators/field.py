@@ -125,7 +125,8 @@ class VolumeGenerator(Generator):
 
     def activated(self, sigma: Tensor) -> Tensor:
         """Turn raw density into the quantity whose level set is the surface: density per world unit."""
-        return torch.relu(sigma) * self.config.density_scale
+        out: Tensor = torch.relu(sigma) * self.config.density_scale
+        return out
 
     @torch.no_grad()
     def density(self, latents: Latents, resolution: int = 128, side: float = 0.3) -> Tensor:
@@ -232,7 +233,8 @@ class FieldGenerator(VolumeGenerator):
         return query
 
     def split_code(self, code: Tensor) -> Tensor:
-        return code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)
+        out: Tensor = code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)
+        return out
 
     def join_code(self, parts: Tensor) -> Tensor:
         return parts.transpose(1, 2).flatten(1)
