@@ -25,7 +25,7 @@ def erode(mask: Tensor) -> Tensor:
         (B,1,H,W) bool.
 
     Raises:
-        ValueError: the shape is not (B,1,H,W), or a value is neither 0 nor 1.
+        ValueError: The shape is not (B,1,H,W), or a value is neither 0 nor 1.
     """
     return F.avg_pool2d(_as_mask(mask).float(), 3, stride=1, padding=1) > 0.99
 
@@ -41,7 +41,7 @@ def evaluation_mask(target: Tensor, prediction: Tensor | None = None) -> Tensor:
         (B,1,H,W) bool.
 
     Raises:
-        ValueError: a mask has another shape, or values other than 0 and 1.
+        ValueError: A mask has another shape, or values other than 0 and 1.
     """
     valid = torch.ones_like(target) if prediction is None else prediction
     if valid.shape != target.shape:
@@ -64,7 +64,7 @@ def side_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         (B,) float64, >= 0; NaN for an image whose mask is empty.
 
     Raises:
-        ValueError: shapes disagree, the mask is not 0/1, or a depth inside it is not finite or not positive.
+        ValueError: Shapes disagree, the mask is not 0/1, or a depth inside it is not finite or not positive.
     """
     inside = _check(prediction, target, mask, channels=1)
     for name, depth in (("prediction", prediction), ("target", target)):
@@ -92,7 +92,7 @@ def angle_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         (B,) float64 degrees in [0, 180]; NaN for an image whose mask is empty.
 
     Raises:
-        ValueError: shapes disagree, the mask is not 0/1, or a normal inside it is not finite or not unit.
+        ValueError: Shapes disagree, the mask is not 0/1, or a normal inside it is not finite or not unit.
     """
     inside = _check(prediction, target, mask, channels=3)
     for name, normal in (("prediction", prediction), ("target", target)):
@@ -111,8 +111,8 @@ class _ImageMean(Metric):
     """Mean of a per-image value, from sums and counts, so that it is right for any split over processes.
 
     Attributes:
-        count: images that entered the mean.
-        skipped: images with an empty mask, left out of the mean.
+        count: Images that entered the mean.
+        skipped: Images with an empty mask, left out of the mean.
     """
 
     higher_is_better = False
@@ -152,7 +152,7 @@ class _ImageMean(Metric):
         """The mean over the images seen, float64.
 
         Raises:
-            ValueError: no image was seen, or all were skipped.
+            ValueError: No image was seen, or all were skipped.
         """
         if not self.count:
             raise ValueError(f"no valid image to average (skipped for an empty mask: {int(self.skipped)})")
@@ -179,7 +179,7 @@ class SIDE(_ImageMean):
         """Add depth maps (B,1,H,W) with their masks (B,1,H,W).
 
         Raises:
-            ValueError: see `side_per_image`; or a mask is empty and `on_empty` is "raise".
+            ValueError: See `side_per_image`; or a mask is empty and `on_empty` is "raise".
         """
         self._add(side_per_image(prediction, target, mask))
 
@@ -199,7 +199,7 @@ class MAD(_ImageMean):
         """Add maps (B,3,H,W) of unit normals with their masks (B,1,H,W).
 
         Raises:
-            ValueError: see `angle_per_image`; or a mask is empty and `on_empty` is "raise".
+            ValueError: See `angle_per_image`; or a mask is empty and `on_empty` is "raise".
         """
         self._add(angle_per_image(prediction, target, mask))
 

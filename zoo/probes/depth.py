@@ -35,7 +35,7 @@ class Pairs:
         mask: (N,1,S,S) bool, true where the depth means something.
 
     Raises:
-        ValueError: the shapes do not fit together, or the mask is not bool.
+        ValueError: The shapes do not fit together, or the mask is not bool.
     """
 
     image: Tensor
@@ -78,18 +78,18 @@ def render_pairs(
     """Render `n` pairs with latents, cameras and lights from the generator's priors (psi = 1, as published).
 
     Args:
-        generator: the frozen generator, which stays on its own device.
-        n: number of pairs.
-        size: image side in pixels.
-        seed: makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
-        batch_size: number of images rendered at once.
-        advance: called with the number of pairs just rendered.
+        generator: The frozen generator, which stays on its own device.
+        n: Number of pairs.
+        size: Image side in pixels.
+        seed: Makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
+        batch_size: Number of images rendered at once.
+        advance: Called with the number of pairs just rendered.
 
     Returns:
         Pairs on the CPU, whose mask is opacity > 0.5.
 
     Raises:
-        ValueError: the generator renders no depth, or its opacity exceeds 0.5 nowhere.
+        ValueError: The generator renders no depth, or its opacity exceeds 0.5 nowhere.
     """
     latents = generator.latents(n, seed=seed)
     cameras = generator.cameras(n, seed=seed + 1, size=size)
@@ -127,11 +127,11 @@ class DepthProbe(lightning.LightningModule):
 
     Args:
         average: (1,1,S,S) depth in world units for which the network's output 0 stands.
-        near, far: range of the training depth. An output of 1 adds half of it; outputs may leave the range.
-        nf: width of the network, see `EDDeconv`.
-        zdim: width of the bottleneck, see `EDDeconv`.
-        lr: peak learning rate of Adam. It has one cycle: up during the first tenth, then down to 0.
-        steps: optimiser steps of the cycle.
+        near, far: Range of the training depth. An output of 1 adds half of it; outputs may leave the range.
+        nf: Width of the network, see `EDDeconv`.
+        zdim: Width of the bottleneck, see `EDDeconv`.
+        lr: Peak learning rate of Adam. It has one cycle: up during the first tenth, then down to 0.
+        steps: Optimiser steps of the cycle.
 
     Raises:
         ValueError: 0 < near < far does not hold.
@@ -161,7 +161,8 @@ class DepthProbe(lightning.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth (B,1,S,S) along the optical axis, in world units, of images (B,3,S,S) in [-1,1]."""
-        return self.average + self.network(image) * (self.far - self.near) / 2
+        out: Tensor = self.average + self.network(image) * (self.far - self.near) / 2
+        return out
 
     def training_step(self, batch: Pairs, batch_index: int) -> Tensor:
         """Masked L1 on the normalised depth of one augmented batch, as a scalar."""
@@ -171,7 +172,8 @@ class DepthProbe(lightning.LightningModule):
         """Masked L1 on the normalised depth of pairs, as a scalar."""
         depth = torch.where(pairs.mask, pairs.depth, self.far)  # 0 times NaN, outside, would be NaN
         error = (self(pairs.image) - depth).abs() * (2 / (self.far - self.near))
-        return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
+        out: Tensor = (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
+        return out
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, with one cycle of the learning rate over `steps`."""
@@ -270,21 +272,21 @@ def train_probe(
     """Train a fresh probe on pairs, rendered or true.
 
     Args:
-        pairs: training data; [near, far] is the range of its depth inside the masks.
-        held_back: pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
+        pairs: Training data; [near, far] is the range of its depth inside the masks.
+        held_back: Pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
             takes the last one.
-        steps: number of optimiser steps, or with `held_back` the most of them.
-        batch_size: pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
-        nf, zdim, lr: see `DepthProbe`.
-        seed: makes weights, order and augmentation; the caller's random state is left alone.
-        accelerator: the device, by Lightning's name.
-        advance: called with 1 after every step.
+        steps: Number of optimiser steps, or with `held_back` the most of them.
+        batch_size: Pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
+        nf, zdim, lr: See `DepthProbe`.
+        seed: Makes weights, order and augmentation; the caller's random state is left alone.
+        accelerator: The device, by Lightning's name.
+        advance: Called with 1 after every step.
 
     Returns:
         The trained probe, on the CPU and in eval mode.
 
     Raises:
-        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
+        ValueError: There are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
             or the pairs held back show nothing, or the probe diverges on them.
     """
     if not len(pairs) or not pairs.mask.any():
