@@ -46,10 +46,10 @@ class Check:
     """One finding.
 
     Attributes:
-        name: what was looked at.
+        name: What was looked at.
         state: "ok"; "limited" (zoo works, with less); "broken" (must be fixed).
-        found: what is there.
-        fix: what to do, "" if nothing.
+        found: What is there.
+        fix: What to do, "" if nothing.
     """
 
     name: str

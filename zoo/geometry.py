@@ -58,7 +58,7 @@ class Batch:
         """A batch of one repeated for `n` objects; a batch of `n` stays as it is.
 
         Raises:
-            ValueError: the length of the batch is neither 1 nor `n`.
+            ValueError: The length of the batch is neither 1 nor `n`.
         """
         if len(self) == n:
             return self
@@ -95,8 +95,8 @@ class Camera(Batch):
 
     Attributes:
         cam2world: (B, 4, 4) rigid transform from camera to world coordinates.
-        fov: full angle of view in degrees, the same across and down.
-        size: image side in pixels.
+        fov: Full angle of view in degrees, the same across and down.
+        size: Image side in pixels.
         pixel_centres: "corner" puts the centres of the first and last pixel on the edge of the frustum (pi-GAN and
             Unsup3d families); "half" puts their outer edges there (PyTorch3D).
     """
@@ -151,7 +151,7 @@ class Camera(Batch):
         """Cameras at poses (B, 2) of pitch and yaw in radians, in the order of `Camera.pose`; else as in `orbit`.
 
         Raises:
-            ValueError: the poses have another shape.
+            ValueError: The poses have another shape.
         """
         if pose.ndim != 2 or pose.shape[1] != 2:
             raise ValueError(f"poses must be (B, 2) = (pitch, yaw), got {tuple(pose.shape)}")
@@ -280,7 +280,7 @@ class Render(Batch):
         mask: (B, 1, H, W) opacity in [0, 1].
         albedo: (B, 3, H, W) colour without light, in [-1, 1].
         shading: (B, 1, H, W) light factor, >= 0.
-        aux: other named maps and scalars of the method.
+        aux: Other named maps and scalars of the method.
     """
 
     _one = "object"
@@ -309,15 +309,17 @@ class Render(Batch):
         """One map as pictures, one for each object, coloured as in the contact sheets (see `zoo.output.sheets.grid`).
 
         Args:
-            name: the map: rgb, albedo, normal, depth or shading.
+            name: The map: rgb, albedo, normal, depth or shading.
 
         Raises:
-            ConfigError: the map is unknown, or this render does not have it.
+            ConfigError: The map is unknown, or this render does not have it.
         """
-        return _sheets().pictures(name, self)
+        out: list[Image] = _sheets().pictures(name, self)
+        return out
 
     def _repr_png_(self) -> bytes:
-        return _sheets().png(_sheets().grid(self[:_SHOWN]), {})
+        out: bytes = _sheets().png(_sheets().grid(self[:_SHOWN]), {})
+        return out
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self._repr_png_()).decode()
@@ -352,7 +354,7 @@ def depth_to_points(depth: Tensor, camera: Camera) -> Tensor:
     The camera looks along -z.
 
     Raises:
-        ValueError: the depth map is not as large as the camera's image.
+        ValueError: The depth map is not as large as the camera's image.
     """
     _b, _, h, w = depth.shape
     if (h, w) != (camera.size, camera.size):
@@ -367,7 +369,7 @@ def depth_to_normal(depth: Tensor, camera: Camera) -> Tensor:
     Depth is measured along the optical axis; else as `points_to_normal`.
 
     Raises:
-        ValueError: the depth map is not as large as the camera's image.
+        ValueError: The depth map is not as large as the camera's image.
     """
     return points_to_normal(depth_to_points(depth, camera))
 

@@ -137,9 +137,10 @@ def _bare(model: Any) -> "Generator":
     """What torch.compile, DataParallel and their like were given."""
     from .weights.files import WRAPPERS
 
-    while inner := [part for name, part in vars(model).get("_modules", {}).items() if name in WRAPPERS]:
-        model = inner[0]
-    return model
+    bare: Generator = model
+    while inner := [part for name, part in vars(bare).get("_modules", {}).items() if name in WRAPPERS]:
+        bare = inner[0]
+    return bare
 
 
 def _method(model: "Generator") -> str:

@@ -16,7 +16,7 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
     """Cut the middle (B,C,size,size) out of images (B,C,S,S).
 
     Raises:
-        ValueError: the images are smaller than `size`.
+        ValueError: The images are smaller than `size`.
     """
     side = images.shape[-1]
     if side < size:

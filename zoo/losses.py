@@ -17,7 +17,7 @@ def generator_loss(score: Tensor, keep: float = 1.0) -> Tensor:
 
     Args:
         score: (B,) scores of generated images.
-        keep: fraction of the batch that counts, the best-scored images first (top-k training, Sinha et al. 2020).
+        keep: Fraction of the batch that counts, the best-scored images first (top-k training, Sinha et al. 2020).
     """
     if keep < 1:
         score = score.topk(math.ceil(keep * len(score))).values
@@ -68,7 +68,7 @@ def photometric_loss(first: Tensor, second: Tensor, mask: Tensor | None = None, 
     """L1 distance of images, or its negative log-likelihood under a Laplace distribution (Wu et al. 2020, eq. 3).
 
     Args:
-        first, second: images (B,3,H,W).
+        first, second: Images (B,3,H,W).
         mask: (B,1,H,W) in [0,1], how much each pixel counts.
         sigma: (B,1,H,W) > 0, the spread of the error. With it, sqrt(2) |d| / sigma + log sigma replaces |d|.
     """

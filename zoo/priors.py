@@ -28,11 +28,11 @@ class PosePrior:
             std); "hybrid" (one coin toss for the whole call: gaussian, or uniform of twice the width);
             "spherical_uniform" (yaw uniform, pitch uniform in the cosine of the polar angle); or "fixed" (always the
             means). All are drawn as pi-GAN's `sample_camera_positions` draws them.
-        yaw_mean, yaw_std: mean and spread of the yaw; positive yaw turns the head to its left.
-        pitch_mean, pitch_std: mean and spread of the pitch; positive pitch raises the chin.
+        yaw_mean, yaw_std: Mean and spread of the yaw; positive yaw turns the head to its left.
+        pitch_mean, pitch_std: Mean and spread of the pitch; positive pitch raises the chin.
 
     Raises:
-        ConfigError: the distribution is unknown, or a standard deviation is negative.
+        ConfigError: The distribution is unknown, or a standard deviation is negative.
     """
 
     distribution: str = "gaussian"
@@ -54,7 +54,7 @@ class PosePrior:
         """Fit a Gaussian to (N, 2) pitch and yaw in radians.
 
         Raises:
-            ConfigError: the poses have another shape, or N is below 2.
+            ConfigError: The poses have another shape, or N is below 2.
         """
         if poses.ndim != 2 or poses.shape[1] != 2 or len(poses) < 2:
             raise ConfigError(f"poses must be (N, 2) with N >= 2, got {tuple(poses.shape)}")
@@ -98,7 +98,7 @@ def pose_prior(config: PoseConfig) -> PosePrior:
     """The distribution that a configuration describes.
 
     Raises:
-        ConfigError: see `PosePrior`.
+        ConfigError: See `PosePrior`.
     """
     return PosePrior(**to_dict(config))
 
@@ -107,11 +107,11 @@ class NormalPrior:
     """A multivariate normal distribution of `SIZE` numbers.
 
     Args:
-        mean: the mean, (SIZE,).
-        cov: the covariance, (SIZE, SIZE): symmetric, without negative eigenvalues.
+        mean: The mean, (SIZE,).
+        cov: The covariance, (SIZE, SIZE): symmetric, without negative eigenvalues.
 
     Raises:
-        ConfigError: a shape is wrong, a number is not finite, or `cov` is not a covariance.
+        ConfigError: A shape is wrong, a number is not finite, or `cov` is not a covariance.
     """
 
     KIND: ClassVar[str]  # for messages: what is distributed
@@ -135,14 +135,15 @@ class NormalPrior:
         """Draw (n, SIZE) float32 numbers on the generator's device."""
         device = generator.device
         noise = torch.randn(n, self.SIZE, generator=generator, device=device)
-        return self.mean.to(device) + noise @ self._factor.to(device).T
+        out: Tensor = self.mean.to(device) + noise @ self._factor.to(device).T
+        return out
 
     @classmethod
     def fit(cls, samples: Tensor) -> Self:
         """Fit the mean and the covariance of (N, SIZE) samples.
 
         Raises:
-            ConfigError: the samples have another shape, or N is below 2.
+            ConfigError: The samples have another shape, or N is below 2.
         """
         if samples.ndim != 2 or samples.shape[1] != cls.SIZE or len(samples) < 2:
             shape = tuple(samples.shape)
@@ -154,8 +155,8 @@ class NormalPrior:
         """Read `mean` and `cov` from a .json, a .npz or a .pth of the official releases (tensors only, no code).
 
         Raises:
-            DataError: the file is missing or damaged, or lacks one of the two entries.
-            ConfigError: the entries are not a mean and a covariance.
+            DataError: The file is missing or damaged, or lacks one of the two entries.
+            ConfigError: The entries are not a mean and a covariance.
         """
         path = Path(path)
         values = _official(path, cls.KIND) if path.suffix in (".pth", ".pt") else read_prior(cls.KIND, path)
@@ -169,7 +170,7 @@ class NormalPrior:
         """Write `mean` and `cov` as .json or .npz, and return the path.
 
         Raises:
-            DataError: the path has another ending.
+            DataError: The path has another ending.
         """
         path = Path(path)
         if path.suffix == ".json":
@@ -214,7 +215,7 @@ def light_prior(config: LightConfig) -> LightPrior:
     """The distribution that a configuration describes.
 
     Raises:
-        ConfigError: see `NormalPrior`.
+        ConfigError: See `NormalPrior`.
     """
     return LightPrior(*_moments("light", config))
 
@@ -223,7 +224,7 @@ def view_prior(config: NormalConfig) -> ViewPrior:
     """The distribution that a configuration describes.
 
     Raises:
-        ConfigError: see `NormalPrior`.
+        ConfigError: See `NormalPrior`.
     """
     return ViewPrior(*_moments("view", config))
 

@@ -42,7 +42,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
     """Names of methods (`shadegan`) and of their weights (`shadegan.heads64`), in natural order; does not import torch.
 
     Args:
-        pattern: shell wildcards, matched against the method and against `method.tag`.
+        pattern: Shell wildcards, matched against the method and against `method.tag`.
         pretrained: True lists only weights, False only methods, None both.
     """
     both = {*([] if pretrained else names()), *([] if pretrained is False else weights())}
@@ -54,7 +54,7 @@ def target(name: str) -> str:
     """The place of a method's class, as `"module:Class"`.
 
     Raises:
-        ConfigError: the name is not registered; the message offers the nearest names.
+        ConfigError: The name is not registered; the message offers the nearest names.
     """
     path, point = resources.config_files("generator").get(name), resources.plugins()["zoo.generators"].get(name)
     if path is not None and (match := _CLASS_LINE.search(path.read_text(encoding="utf-8"))):
@@ -71,7 +71,7 @@ def resolve(name: str) -> type[Any]:
     """The generator class registered under `name`.
 
     Raises:
-        ConfigError: the name is not registered, or belongs to a plug-in that cannot be imported.
+        ConfigError: The name is not registered, or belongs to a plug-in that cannot be imported.
     """
     try:
         return imported(target(name))
@@ -83,7 +83,8 @@ def resolve(name: str) -> type[Any]:
         ) from error
 
 
-def imported(path: str) -> Any:
-    """Import the object that `"module:name"` stands for."""
+def imported(path: str) -> type[Any]:
+    """Import the class that `"module:name"` stands for."""
     module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found

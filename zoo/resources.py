@@ -37,7 +37,7 @@ def config_files(kind: str = "") -> dict[str, Path]:
     """YAML files by name. If a plug-in uses a name that zoo has, zoo's own file counts.
 
     Args:
-        kind: sub-folder of `configs/`, such as "data"; by default the folder itself, which holds the recipes.
+        kind: Sub-folder of `configs/`, such as "data"; by default the folder itself, which holds the recipes.
     """
     folders = [configs(), *_plugin_folders("zoo_configs")]
     return {path.stem: path for folder in reversed(folders) for path in (folder / kind).glob("*.yaml")}

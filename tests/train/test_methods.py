@@ -80,7 +80,8 @@ def test_stylegan2_trains_with_all_its_switches(tmp_path: Path) -> None:
 
 
 def test_unsup3d_learns_to_reconstruct(tmp_path: Path) -> None:
-    folder = run("unsup3d", tmp_path, "trainer.max_kimg=0.16")
+    rarely = ["trainer.checkpoint_kimg=0.08", "trainer.sample_kimg=1"]
+    folder = run("unsup3d", tmp_path, "trainer.max_kimg=0.16", *rarely)
     losses = [r["l1"] for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "l1" in r]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
     model = zoo.load(str(folder))
@@ -92,7 +93,7 @@ def test_unsup3d_learns_to_reconstruct(tmp_path: Path) -> None:
     assert content["state_dict"].pop("covariances").abs().max() > 0
     torch.save(content, state)
     state.with_name(f"{state.name}.sha256").write_text(hashlib.sha256(state.read_bytes()).hexdigest())
-    assert run("unsup3d", tmp_path, "trainer.max_kimg=0.164", "resume=auto") == folder
+    assert run("unsup3d", tmp_path, "trainer.max_kimg=0.164", "resume=auto", *rarely) == folder
 
 
 def test_a_method_refuses_the_other_regime() -> None:

@@ -15,7 +15,7 @@ from tests.tiny import TINY
 from zoo.bench import fields, fit, harness, limits, memory, report, run, scaling, train
 from zoo.bench.harness import Row, Spread, Work, interleaved
 from zoo.bench.plots import plot
-from zoo.bench.reference import Reference
+from zoo.bench.published.generator import Reference
 from zoo.cli import main as cli
 from zoo.errors import ConfigError
 from zoo.output.charts import Curve, curves

@@ -9,8 +9,8 @@ import torch
 
 import zoo
 from tests.tiny import TINY
-from zoo.bench.reference import Reference
-from zoo.bench.reference_step import ReferenceStep
+from zoo.bench.published.generator import Reference
+from zoo.bench.published.step import ReferenceStep
 from zoo.bench.steps import fit
 from zoo.config import recipes
 from zoo.renderers.fields.volume import Sampling

@@ -20,7 +20,7 @@ from zoo.probes.depth import DepthProbe, Pairs, augment_pairs, average_depth, re
 from zoo.probes.training import train_probe
 from zoo.runtime.progress import Steps
 
-SMALL = replace(Heads.standard, name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3)
+SMALL = replace(Heads.standard, name="heads-v1/test", n_test=6, n_pairs=6, steps=3, batch_size=3, n_surface=2)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from ..output.sheets import grid
 from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .harness import Call, Work
-from .reference import Reference
+from .published.generator import Reference
 
 PUBLISHED = {"hidden_dim": 256, "layers": 8, "z_dim": 256, "mapping_dim": 256, "inference_steps": 0}
 COARSE, FINE = 12, 12

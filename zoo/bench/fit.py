@@ -16,7 +16,7 @@ from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .fields import COARSE, FINE, cost
 from .harness import Call, Work
-from .reference import Reference
+from .published.generator import Reference
 
 _GUESSES, _SIDE, _BATCH = 3, 32, 4
 NEAR, FAR = 0.9, 1.1

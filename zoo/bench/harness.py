@@ -39,14 +39,14 @@ class Work:
     """Something that is done in several ways, and what it takes at least.
 
     Attributes:
-        name: what is done, in words.
-        make: makes the calls, by name: "zoo" first, then those it is compared with. It runs before the clock does, and
+        name: What is done, in words.
+        make: Makes the calls, by name: "zoo" first, then those it is compared with. It runs before the clock does, and
             each call has the same result whichever way it is done.
-        flops: floating-point operations of its matrix products; 0: not counted.
-        sines: of its sines and cosines.
-        width: of its matrix products, which the machine's limit is measured for.
-        images: pictures that one call makes, or learns from.
-        ways: the names of the calls, for those who do not make them.
+        flops: Floating-point operations of its matrix products; 0: not counted.
+        sines: Of its sines and cosines.
+        width: Of its matrix products, which the machine's limit is measured for.
+        images: Pictures that one call makes, or learns from.
+        ways: The names of the calls, for those who do not make them.
     """
 
     name: str
@@ -63,15 +63,15 @@ class Row:
     """A measurement.
 
     Attributes:
-        case: what was done.
-        zoo: our seconds; None where only memory was measured.
-        other: whose are compared; "" if nobody's.
-        theirs: their seconds, from turns between ours.
-        limit_s: seconds of the matrix products or of the sines alone at this machine's speed, whichever is more.
-        images: pictures in one turn.
-        memory_mb: peak memory of our process above what it had before the first call, in MiB.
-        their_memory_mb: the other's; infinite where it did not fit.
-        parts: share of our time by part, if it was noted.
+        case: What was done.
+        zoo: Our seconds; None where only memory was measured.
+        other: Whose are compared; "" if nobody's.
+        theirs: Their seconds, from turns between ours.
+        limit_s: Seconds of the matrix products or of the sines alone at this machine's speed, whichever is more.
+        images: Pictures in one turn.
+        memory_mb: Peak memory of our process above what it had before the first call, in MiB.
+        their_memory_mb: The other's; infinite where it did not fit.
+        parts: Share of our time by part, if it was noted.
     """
 
     case: str
@@ -115,9 +115,9 @@ def interleaved(calls: Mapping[str, Call], rounds: int = ROUNDS, seconds: float 
     """Time calls in turn, so that what else the machine does meets all of them alike. The first turn is not counted.
 
     Args:
-        calls: what to time, by name.
-        rounds: turns of each.
-        seconds: no further round starts after so long, once there are three; a single one if even that is too long.
+        calls: What to time, by name.
+        rounds: Turns of each.
+        seconds: No further round starts after so long, once there are three; a single one if even that is too long.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()

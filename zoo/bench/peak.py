@@ -19,9 +19,9 @@ def peak(bench: str, number: int, who: str, device: str) -> float | None:
     On a CPU this is resident memory; on a GPU, what torch has allocated there.
 
     Args:
-        bench: the module of `zoo.bench` whose `works(device)` has the call.
-        number: its place there.
-        who: which of its ways.
+        bench: The module of `zoo.bench` whose `works(device)` has the call.
+        number: Its place there.
+        who: Which of its ways.
         device: "cpu" or "cuda".
 
     Returns:

@@ -12,8 +12,8 @@ def plot(points: Sequence[Point], folder: Path) -> dict[str, str]:
     """Write one SVG for each axis.
 
     Args:
-        points: what `scaling.measure` found.
-        folder: takes `scaling-<axis>.svg`; it is made if it is missing.
+        points: What `scaling.measure` found.
+        folder: Takes `scaling-<axis>.svg`; it is made if it is missing.
 
     Returns:
         For each axis, the file's place as seen from the folder above.

@@ -114,7 +114,8 @@ def _ours(meshes: "Meshes", pixels: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _theirs(meshes: "Meshes", pixels: int) -> tuple[Tensor, Tensor, Tensor]:
     kernel = p3d.pytorch3d().renderer.mesh.rasterize_meshes
-    return kernel(meshes, pixels, faces_per_pixel=1, perspective_correct=True)[:3]
+    out: tuple[Tensor, Tensor, Tensor] = kernel(meshes, pixels, faces_per_pixel=1, perspective_correct=True)[:3]
+    return out
 
 
 def _rows(case: Case) -> list[Row]:

@@ -45,7 +45,7 @@ def write(page: Path, section: str, text: str) -> Path:
     """Put text between the marks of a section in a Markdown page; the rest of the page stays as it is.
 
     Raises:
-        ConfigError: the page is missing, or has no such section.
+        ConfigError: The page is missing, or has no such section.
     """
     start, end = f"<!-- bench {section} -->\n", f"<!-- end {section} -->"
     whole = page.read_text("utf-8") if page.is_file() else ""

@@ -15,10 +15,10 @@ def measure(bench: str, device: str = "cpu", seconds: float = 600.0, say: Say = 
     """The rows of a bench, one after the other.
 
     Args:
-        bench: one of `BENCHES`.
+        bench: One of `BENCHES`.
         device: "cpu" or "cuda".
-        seconds: no row is begun after so long, nor a new turn once it has three; what is left out is said.
-        say: is told what is under way.
+        seconds: No row is begun after so long, nor a new turn once it has three; what is left out is said.
+        say: Is told what is under way.
     """
     module, end = import_module(f"zoo.bench.{bench}"), time.monotonic() + seconds
     works: list[Work] = module.works(device)

@@ -25,17 +25,17 @@ class Point:
     """A setting of a sweep, and what was found.
 
     Attributes:
-        axis: what changes, in words.
+        axis: What changes, in words.
         method: "shadegan" (pictures with normals) or "meshgan".
-        value: what it is set to.
-        size: side of the images in pixels.
-        batch: images at once.
-        samples: on each ray, half of them where the first half found density.
-        width: of the field.
-        mesh: vertices along a side of the folded mesh.
-        threads: of the CPU.
-        seconds: of one batch without gradients; None until it is measured.
-        memory_mb: peak memory above that before, MiB.
+        value: What it is set to.
+        size: Side of the images in pixels.
+        batch: Images at once.
+        samples: On each ray, half of them where the first half found density.
+        width: Of the field.
+        mesh: Vertices along a side of the folded mesh.
+        threads: Of the CPU.
+        seconds: Of one batch without gradients; None until it is measured.
+        memory_mb: Peak memory above that before, MiB.
     """
 
     axis: str

@@ -28,11 +28,11 @@ def fit(
     """Train from scratch, without pictures or checkpoints.
 
     Args:
-        run: the configuration.
-        folder: takes the records.
-        steps: how many; each one learns from a batch.
-        before: is called between batches with the system and the images (B, 3, S, S) of the next step, off the clock.
-        after: is called after each step with its seconds, from the end of the one before, data and records included;
+        run: The configuration.
+        folder: Takes the records.
+        steps: How many; each one learns from a batch.
+        before: Is called between batches with the system and the images (B, 3, S, S) of the next step, off the clock.
+        after: Is called after each step with its seconds, from the end of the one before, data and records included;
             True ends the training.
     """
     system = make_system(run)

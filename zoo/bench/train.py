@@ -18,8 +18,8 @@ from ..systems.base import TrainingSystem
 from ..weights.build import build
 from .fields import COARSE, FINE, PUBLISHED, cost
 from .harness import LEAST, ROUNDS, Call, Row, Say, Spread, Work, ready
-from .reference import Reference
-from .reference_step import ReferenceStep
+from .published.generator import Reference
+from .published.step import ReferenceStep
 from .steps import fit
 
 RECIPES = ("pigan_heads32", "shadegan_heads32")
@@ -81,10 +81,10 @@ def step_row(run: RunConfig, name: str, seconds: float, rounds: int = 4 * ROUNDS
     """Time steps of a recipe in turn with those of the reference.
 
     Args:
-        run: an adversarial recipe of pigan or shadegan.
-        name: of the row.
-        seconds: the time after which no further step is taken, once there are three.
-        rounds: steps of each that are counted.
+        run: An adversarial recipe of pigan or shadegan.
+        name: Of the row.
+        seconds: The time after which no further step is taken, once there are three.
+        rounds: Steps of each that are counted.
     """
     ours: list[float] = []
     theirs: list[float] = []

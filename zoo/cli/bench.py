@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 GUIDE = (
-    "fields, train, fit, load and memory compare with the published algorithm in plain torch (zoo/bench/reference.py), "
+    "fields, train, fit, load and memory compare with the published algorithm in plain torch (zoo/bench/published), "
     "which takes turns with ours on the same inputs; raster, and a row of fit, with PyTorch3D. Times are medians; half "
     "of what lies between the quartiles stands behind the sign. 'of limit' is the least time that the matrix products "
     "or the sines take on this machine, measured in the same run; memory is what a process of its own takes above what "

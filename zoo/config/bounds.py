@@ -37,7 +37,7 @@ def need(ok: bool, key: str, value: Any, fix: str) -> None:
     """Refuse a value.
 
     Raises:
-        ConfigError: if not `ok`; names the key, its value and what to write.
+        ConfigError: It is not `ok`; the message names the key, its value and what to write.
     """
     if not ok:
         text = str(value)
@@ -48,11 +48,11 @@ def check(config: Any, at: str = "") -> None:
     """Refuse what a dataclass of settings cannot hold, NaN among it: relations between fields, then each field.
 
     Args:
-        config: the dataclass, filled; those inside it are checked, too.
-        at: what comes before the names of its fields in a message: "", or as `data.scene.`.
+        config: The dataclass, filled; those inside it are checked, too.
+        at: What comes before the names of its fields in a message: "", or as `data.scene.`.
 
     Raises:
-        ConfigError: names the key, its value and what to write.
+        ConfigError: Names the key, its value and what to write.
     """
     if hasattr(config, "check"):
         config.check(at)

@@ -10,11 +10,11 @@ def validate(run: RunConfig, heads: SceneConfig) -> None:
     """Refuse sections that do not fit each other.
 
     Args:
-        run: filled from recipe and overrides.
-        heads: the scene that the embedded heads are rendered in.
+        run: Filled from recipe and overrides.
+        heads: The scene that the embedded heads are rendered in.
 
     Raises:
-        ConfigError: names the key, its value and what to write.
+        ConfigError: Names the key, its value and what to write.
     """
     if method := run.generator.get("name"):
         regime = registry.resolve(method).system

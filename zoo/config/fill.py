@@ -19,7 +19,7 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
     Unknown keys, wrong types, missing values and those that a field cannot hold are errors that name the key.
 
     Raises:
-        ConfigError: with OmegaConf's suggestion for a near miss.
+        ConfigError: With OmegaConf's suggestion for a near miss.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

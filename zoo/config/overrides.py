@@ -17,7 +17,7 @@ def split(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """`["data=celeba", "trainer.devices=4"]` as group files by group and settings by key; their order is free.
 
     Raises:
-        ConfigError: an argument is not of the form key=value.
+        ConfigError: An argument is not of the form key=value.
     """
     selected: dict[str, str] = {}
     settings: dict[str, str] = {}
@@ -42,11 +42,11 @@ def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> dict[str
     does a section that a file may stand for. All else is YAML.
 
     Args:
-        settings: text by key.
-        sections: classes of the sections whose fields the schema of a run leaves open.
+        settings: Text by key.
+        sections: Classes of the sections whose fields the schema of a run leaves open.
 
     Raises:
-        ConfigError: a value that is not YAML.
+        ConfigError: A value that is not YAML.
     """
     out: dict[str, Any] = {}
     for key, text in settings.items():

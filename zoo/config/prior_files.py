@@ -20,10 +20,10 @@ def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
     Args:
         kind: "light" or "view": `mean` and `cov` in a .json or .npz (`LightPrior.load` also reads the official .pth);
             "pose": .json with the keys of `PoseConfig`.
-        path: the file.
+        path: The file.
 
     Raises:
-        DataError: missing, damaged, or not of that kind.
+        DataError: Missing, damaged, or not of that kind.
     """
     path = Path(path).expanduser()
     endings = (".json",) if kind == "pose" else (".json", ".npz")

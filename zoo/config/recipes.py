@@ -56,7 +56,7 @@ def group_file(kind: str, name: str) -> dict[str, Any]:
     """The values of a group's file, with its `name`.
 
     Raises:
-        ConfigError: unknown; the message offers the nearest name.
+        ConfigError: Unknown; the message offers the nearest name.
     """
     files = config_files(kind)
     if kind == "generator" and name not in files:
@@ -75,7 +75,7 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """A run from a recipe name, a method name or the path of a YAML file, plus `key=value` overrides.
 
     Raises:
-        ConfigError: unknown names or keys, wrong types, values that cannot work; always with the full key.
+        ConfigError: Unknown names or keys, wrong types, values that cannot work; always with the full key.
     """
     selected, settings = split(overrides)
     values = _recipe(recipe)

@@ -13,7 +13,7 @@ class Regime:
     """How a method learns.
 
     Attributes:
-        schema: the settings, `system` of a run.
+        schema: The settings, `system` of a run.
         system: "module:Class" of what trains by them; imported when a run starts, as it needs torch.
     """
 
@@ -37,7 +37,7 @@ def regime(name: str) -> Regime:
     """A regime by its name.
 
     Raises:
-        ConfigError: unknown; the message offers the nearest name.
+        ConfigError: Unknown; the message offers the nearest name.
     """
     if name not in REGIMES:
         raise ConfigError(unknown("system", name, REGIMES))

@@ -22,12 +22,12 @@ def refuse_hostile(values: Any, where: str, error: type[ZooError] = ConfigError)
     That is `${...}`, by an environment variable for example. Looks at parsed values, in which no escape hides it.
 
     Args:
-        values: mappings, lists and plain values; what YAML's aliases name several times counts several times.
-        where: the place, for the message.
-        error: what to raise.
+        values: Mappings, lists and plain values; what YAML's aliases name several times counts several times.
+        where: The place, for the message.
+        error: What to raise.
 
     Raises:
-        ZooError: as `error`; names the place.
+        ZooError: What is refused was found; it is of the kind `error` and names the place.
     """
     refuse_excess(values, where, error)
     for value in _leaves(values):
@@ -61,7 +61,7 @@ def refuse_hostile_yaml(text: str, where: str, error: type[ZooError] = ConfigErr
     """What `refuse_hostile` refuses, found in YAML before it is built: aliases make a few lines large.
 
     Raises:
-        ZooError: as `error`; also for text that is not YAML.
+        ZooError: What is refused was found, or the text is not YAML; it is of the kind `error`.
     """
     import yaml
 
@@ -108,7 +108,7 @@ def from_json(text: str | bytes, where: str, error: type[ZooError] = ConfigError
     """Plain values from JSON, not too many, not too deep.
 
     Raises:
-        ZooError: as `error`; also for text that is not JSON.
+        ZooError: There is too much, or the text is not JSON; it is of the kind `error`.
     """
     if len(text) > MOST_BYTES:
         raise _excess(f"{len(text):,} bytes, more than {MOST_BYTES:,}", where, error)

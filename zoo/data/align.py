@@ -47,17 +47,17 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
     A photograph that cannot be used is left out, with a line that says why.
 
     Args:
-        source: a folder or .zip of photographs.
-        out: a new or empty folder, which appears when it is complete; files keep the names and folders that they have
+        source: A folder or .zip of photographs.
+        out: A new or empty folder, which appears when it is complete; files keep the names and folders that they have
             in the source.
-        framing: heads, ffhq or celeba.
-        size: the side of the written pictures in pixels.
+        framing: Heads, ffhq or celeba.
+        size: The side of the written pictures in pixels.
 
     Returns:
         How many were written, and how many left out.
 
     Raises:
-        DataError: the source is missing or none of its pictures shows a face, `out` is not empty, or the framing is
+        DataError: The source is missing or none of its pictures shows a face, `out` is not empty, or the framing is
             unknown.
     """
     out = Path(out).expanduser()

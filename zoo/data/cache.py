@@ -26,9 +26,9 @@ class MemoryCache:
     nothing, and unlike torch's shared tensors it is not bound by the size of /dev/shm, which is 64 MB in containers.
 
     Args:
-        n: number of images.
-        size: side S in pixels.
-        read: gives the image (3, S, S) uint8 of an index.
+        n: Number of images.
+        size: Side S in pixels.
+        read: Gives the image (3, S, S) uint8 of an index.
     """
 
     def __init__(self, n: int, size: int, read: Callable[[int], Tensor]) -> None:
@@ -60,9 +60,9 @@ def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Te
     """Call `make()`, or take what it returned for the same key from the cache folder.
 
     Args:
-        name: beginning of the file name.
-        key: everything on which the result depends, as JSON values.
-        make: makes the tensor; it runs again if the file is missing or its checksum is wrong.
+        name: Beginning of the file name.
+        key: Everything on which the result depends, as JSON values.
+        make: Makes the tensor; it runs again if the file is missing or its checksum is wrong.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = resources.cache() / f"{name}-{digest}.safetensors"
@@ -82,7 +82,8 @@ def _verified(path: Path) -> Tensor | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            value, checksum = file.get_tensor("value"), (file.metadata() or {}).get("sha256")
+            value: Tensor = file.get_tensor("value")
+            checksum = (file.metadata() or {}).get("sha256")
     except (SafetensorError, OSError) as error:
         log.warning("%s is damaged (%s) and is made anew", path, error)
         return None

@@ -20,11 +20,11 @@ class Report:
     """What a scan found.
 
     Attributes:
-        root: the folder or zip.
-        total: number of image files found.
-        splits: number of images in each split of the layout.
-        problems: one line for each bad file, sorted by path, under each kind of problem.
-        skipped: pictures that every reader passes over, under each reason; they count neither as found nor as problems.
+        root: The folder or zip.
+        total: Number of image files found.
+        splits: Number of images in each split of the layout.
+        problems: One line for each bad file, sorted by path, under each kind of problem.
+        skipped: Pictures that every reader passes over, under each reason; they count neither as found nor as problems.
     """
 
     root: str
@@ -55,14 +55,14 @@ def check(
     """Decode every image below `root` as training would.
 
     Args:
-        root: folder or zip.
-        name: the layout, one of `layouts.LAYOUTS`.
-        size: image side in pixels of the planned training, which decides what is too small.
-        crop: region of each picture; by default the layout's own.
-        threads: number of decoding threads; 0 takes one for each core.
+        root: Folder or zip.
+        name: The layout, one of `layouts.LAYOUTS`.
+        size: Image side in pixels of the planned training, which decides what is too small.
+        crop: Region of each picture; by default the layout's own.
+        threads: Number of decoding threads; 0 takes one for each core.
 
     Raises:
-        DataError: the layout is unknown, nothing is at `root`, or it holds no images.
+        DataError: The layout is unknown, nothing is at `root`, or it holds no images.
     """
     chosen = layout(name)
     files = open_files(root)

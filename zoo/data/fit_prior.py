@@ -19,10 +19,10 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
     """Fit a prior to measured lights or poses and write it where `read_prior` finds it.
 
     Args:
-        samples: a .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch and yaw
+        samples: A .csv or .npy with one row for each image: a, d, dx, dy of a light, see `zoo.Light`; or pitch and yaw
             in radians, both 0 in front. Of a folder or .zip of photographs, the poses of the faces are measured
             first; those without a face are left out. A .pth light prior of the official releases is converted as it is.
-        out: the file to write: a .json, or for lights also a .npz.
+        out: The file to write: a .json, or for lights also a .npz.
 
     Returns:
         The fitted prior.
@@ -30,7 +30,7 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
     Raises:
         DataError: `samples` cannot be read, or has other columns or numbers that are not finite; or `out` has another
             ending.
-        ConfigError: there are fewer than 2 rows.
+        ConfigError: There are fewer than 2 rows.
     """
     path = Path(samples).expanduser()
     if path.suffix in (".pth", ".pt"):

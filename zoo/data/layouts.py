@@ -16,8 +16,8 @@ class Layout:
     """How a data set lies on disk.
 
     Attributes:
-        select: gives the names of the files in a split, in order, and an empty list for a split that does not exist.
-        crop: region of each picture that is used by default, see `transforms.crop_box`.
+        select: Gives the names of the files in a split, in order, and an empty list for a split that does not exist.
+        crop: Region of each picture that is used by default, see `transforms.crop_box`.
     """
 
     select: Callable[[Files, str], list[str]]

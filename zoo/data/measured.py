@@ -30,7 +30,7 @@ class Measured(NamedTuple):
     """The faces on N photographs.
 
     Attributes:
-        names: says which pictures these are; those without a face are left out.
+        names: Says which pictures these are; those without a face are left out.
         poses: (N, 2) pitch and yaw in radians, as in `zoo.Camera.pose`.
         places: (N, 3, 2) pixels of both eyes, beginning with the one on the left of the picture, and of the nose.
     """
@@ -44,12 +44,12 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
     """Measure the largest face on each of the pictures, or take the numbers from the cache folder.
 
     Args:
-        files: an open folder or zip.
-        names: the pictures.
-        skip: whether pictures that cannot be read are left out like those without a face.
+        files: An open folder or zip.
+        names: The pictures.
+        skip: Whether pictures that cannot be read are left out like those without a face.
 
     Raises:
-        BadImage: a picture cannot be read.
+        BadImage: A picture cannot be read.
     """
     parts = []
     with counting("measuring faces", len(names)) as advance:

@@ -29,11 +29,11 @@ class FaceData(LightningDataModule):
     sampler.
 
     Args:
-        config: says which images are used, and how.
-        batch: images per process and step: a number, or, for curricula that change it, a function of the position.
+        config: Says which images are used, and how.
+        batch: Images per process and step: a number, or, for curricula that change it, a function of the position.
 
     Attributes:
-        position: the position at which the stream continues.
+        position: The position at which the stream continues.
     """
 
     def __init__(self, config: DataConfig, batch: int | Callable[[int], int] = 16) -> None:
@@ -50,7 +50,7 @@ class FaceData(LightningDataModule):
         "val" and "test" of the embedded heads have a sixteenth as many heads as "train".
 
         Raises:
-            DataError: see `open_source`.
+            DataError: See `open_source`.
         """
         c = self.config
         return open_source(
@@ -83,7 +83,7 @@ class FaceData(LightningDataModule):
         """Open the training images; a second call does nothing.
 
         Raises:
-            DataError: see `open_source`; or a setting of the stream or the cache is wrong.
+            DataError: See `open_source`; or a setting of the stream or the cache is wrong.
         """
         if self._train is None:
             self._train = self.source()

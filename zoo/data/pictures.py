@@ -45,10 +45,10 @@ class BadImage(DataError):
     """A picture that cannot be used.
 
     Args:
-        where: the path of the picture.
-        kind: the problem in a word or two, the same for all pictures that share it, so that `zoo data check` can count
+        where: The path of the picture.
+        kind: The problem in a word or two, the same for all pictures that share it, so that `zoo data check` can count
             them.
-        detail: what exactly is wrong, and what to do.
+        detail: What exactly is wrong, and what to do.
     """
 
     def __init__(self, where: str, kind: str, detail: str) -> None:
@@ -66,7 +66,7 @@ class Picture:
     Attributes:
         rgb: 8-bit RGB. The colours are straight: they have not been multiplied by `alpha`.
         alpha: 8-bit opacity of the same size, or None where the picture has no transparency.
-        where: what messages call it.
+        where: What messages call it.
     """
 
     rgb: Image.Image
@@ -92,13 +92,13 @@ class Picture:
         """Take over a Pillow image of any mode.
 
         Args:
-            image: the image, of which the first frame is taken and the EXIF orientation applied.
-            where: what messages call it.
-            colour: whether to convert from the embedded colour profile to sRGB; False for depth maps and masks, whose
+            image: The image, of which the first frame is taken and the EXIF orientation applied.
+            where: What messages call it.
+            colour: Whether to convert from the embedded colour profile to sRGB; False for depth maps and masks, whose
                 values are numbers.
 
         Raises:
-            BadImage: the values are 32-bit, signed or floating-point, or the image is damaged.
+            BadImage: The values are 32-bit, signed or floating-point, or the image is damaged.
         """
         try:
             full, inverted = _scale(image)
@@ -115,13 +115,13 @@ def decode(data: bytes, where: str, *, draft: int | None = None, colour: bool = 
     """Decode the first frame of a picture file.
 
     Args:
-        data: the file's bytes.
-        where: the path that error messages name.
-        draft: pixels to which the sides of a JPEG may shrink in decoding, which is then much faster.
-        colour: see `Picture.of`.
+        data: The file's bytes.
+        where: The path that error messages name.
+        draft: Pixels to which the sides of a JPEG may shrink in decoding, which is then much faster.
+        colour: See `Picture.of`.
 
     Raises:
-        BadImage: the file is empty, damaged or cut short, has more than `MAX_PIXELS` pixels, or has a format that is
+        BadImage: The file is empty, damaged or cut short, has more than `MAX_PIXELS` pixels, or has a format that is
             not in `FORMATS`.
     """
     if not data:

@@ -35,7 +35,7 @@ class Source(Protocol):
         """The image (3, S, S) uint8.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: It cannot be read.
         """
         ...
 
@@ -43,7 +43,7 @@ class Source(Protocol):
         """The item `{"image": (3, S, S) float32 in [-1, 1], "index": int}`.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: It cannot be read.
         """
         ...
 
@@ -52,17 +52,17 @@ class ImageSource(Dataset[dict[str, Any]]):
     """Picture files read on demand.
 
     Args:
-        files: an open folder or zip.
-        names: the files to use; the index of an image is its place in this list.
-        size: side S in pixels.
-        crop: region of each picture, see `transforms.crop_box`.
-        resample: see `transforms.load_image`.
+        files: An open folder or zip.
+        names: The files to use; the index of an image is its place in this list.
+        size: Side S in pixels.
+        crop: Region of each picture, see `transforms.crop_box`.
+        resample: See `transforms.load_image`.
         on_error: "stop" raises at the first bad file. "skip" gives the next good one in its place (the first follows
             the last), and warns once.
-        white_back: whether transparent pictures stand on white instead of black.
+        white_back: Whether transparent pictures stand on white instead of black.
 
     Attributes:
-        bad: the indices that this process has found bad so far.
+        bad: The indices that this process has found bad so far.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         """The image (3, S, S) uint8 of exactly this file, whatever `on_error` says.
 
         Raises:
-            BadImage: the file cannot be used.
+            BadImage: The file cannot be used.
         """
         name = self.names[index]
         where = self.files.where(name)
@@ -101,7 +101,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         """The image (3, S, S) uint8 of this file, or with "skip" of the next good one.
 
         Raises:
-            DataError: the file is bad and `on_error` is "stop", or no file is good.
+            DataError: The file is bad and `on_error` is "stop", or no file is good.
         """
         for step in range(len(self)):
             at = (index + step) % len(self)
@@ -126,11 +126,11 @@ class FaceSource(ImageSource):
     """Faces on photographs, cut like the images of a data set as they are read.
 
     Args:
-        files: an open folder or zip.
-        faces: the pictures and their faces.
-        size: side S in pixels.
-        framing: the data set, see `faces.align.frame_points`.
-        on_error, white_back: see `ImageSource`.
+        files: An open folder or zip.
+        faces: The pictures and their faces.
+        size: Side S in pixels.
+        framing: The data set, see `faces.align.frame_points`.
+        on_error, white_back: See `ImageSource`.
 
     Attributes:
         poses: (N, 2) measured pitch and yaw in radians.
@@ -195,7 +195,7 @@ def layout(name: str) -> Layout:
     """The layout of a data set on disk: ours, or a plug-in's.
 
     Raises:
-        DataError: the name is unknown; the message offers the nearest one.
+        DataError: The name is unknown; the message offers the nearest one.
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
@@ -226,24 +226,24 @@ def open_source(
     """Open one split of a data set.
 
     Args:
-        name: one of `names()`.
-        root: folder or zip file; "heads" needs none.
+        name: One of `names()`.
+        root: Folder or zip file; "heads" needs none.
         split: "train", "val" or "test".
-        size: side of the images in pixels.
-        crop: region of each picture, see `transforms.crop_box`; by default the layout's own.
-        align: the data set whose framing the faces on photographs get, in place of `crop`; pictures without a face are
+        size: Side of the images in pixels.
+        crop: Region of each picture, see `transforms.crop_box`; by default the layout's own.
+        align: The data set whose framing the faces on photographs get, in place of `crop`; pictures without a face are
             left out.
-        resample: see `transforms.load_image`.
-        on_error: see `ImageSource`; folders that cannot be listed count as bad files.
-        white_back: whether transparent pictures stand on white instead of black.
-        limit: number of images to use, from the first on; by default all.
-        length: number of different heads.
-        seed: makes the heads.
-        background, highlights, jitter: how the heads are drawn, see `HeadDataset`.
+        resample: See `transforms.load_image`.
+        on_error: See `ImageSource`; folders that cannot be listed count as bad files.
+        white_back: Whether transparent pictures stand on white instead of black.
+        limit: Number of images to use, from the first on; by default all.
+        length: Number of different heads.
+        seed: Makes the heads.
+        background, highlights, jitter: How the heads are drawn, see `HeadDataset`.
 
     Raises:
-        NoSplit: the data set has no images in this split.
-        DataError: the name or the split is unknown, the root is missing, nothing is there, it holds no images, or a
+        NoSplit: The data set has no images in this split.
+        DataError: The name or the split is unknown, the root is missing, nothing is there, it holds no images, or a
             folder cannot be listed.
     """
     if split not in SPLITS:

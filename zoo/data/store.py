@@ -34,10 +34,10 @@ class Files(Protocol):
     """Picture files. Their names are paths relative to the root, with `/` between the parts.
 
     Attributes:
-        root: the folder or zip.
-        names: the names of all pictures, sorted.
-        unreadable: the folders that cannot be listed.
-        skipped: the names of pictures that were passed over, under each reason.
+        root: The folder or zip.
+        names: The names of all pictures, sorted.
+        unreadable: The folders that cannot be listed.
+        skipped: The names of pictures that were passed over, under each reason.
     """
 
     root: Path
@@ -49,7 +49,7 @@ class Files(Protocol):
         """The bytes of one file.
 
         Raises:
-            BadImage: the file cannot be read.
+            BadImage: The file cannot be read.
         """
         ...
 
@@ -61,7 +61,7 @@ class Files(Protocol):
         """What changes when the picture does, found without reading it.
 
         Raises:
-            BadImage: the file is gone.
+            BadImage: The file is gone.
         """
         ...
 
@@ -74,7 +74,7 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     """The folder or the zip file at `root`.
 
     Raises:
-        DataError: nothing is there, it is neither a folder nor a zip, or it holds no pictures.
+        DataError: Nothing is there, it is neither a folder nor a zip, or it holds no pictures.
     """
     path = Path(root).expanduser()
     shown = printable(path)
@@ -107,7 +107,7 @@ def read_file(path: Path) -> bytes:
     """The bytes of a picture file.
 
     Raises:
-        BadImage: the file is missing, is not a plain file, or is larger than `MAX_BYTES`.
+        BadImage: The file is missing, is not a plain file, or is larger than `MAX_BYTES`.
     """
     shown = printable(path)
     try:

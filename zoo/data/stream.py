@@ -21,8 +21,8 @@ class PositionSampler:
     It sorts Philox's raw output, because numpy promises to keep that stream, whereas its `permutation` may change.
 
     Args:
-        n: number of images.
-        seed: any integer.
+        n: Number of images.
+        seed: Any integer.
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -54,13 +54,13 @@ class Stream(IterableDataset[Batch | DataError]):
     the images do not depend on the number of workers.
 
     Args:
-        read: gives images (B, 3, S, S) uint8 for indices (B,).
-        n: number of images.
-        seed: makes the order, and chooses which images are mirrored.
-        hflip: whether half of the images are mirrored.
-        batch: gives the number of images per process in the batch that starts at a position.
-        start: first position.
-        rank, world: number of this process, and number of all processes.
+        read: Gives images (B, 3, S, S) uint8 for indices (B,).
+        n: Number of images.
+        seed: Makes the order, and chooses which images are mirrored.
+        hflip: Whether half of the images are mirrored.
+        batch: Gives the number of images per process in the batch that starts at a position.
+        start: First position.
+        rank, world: Number of this process, and number of all processes.
         poses: (n, 2) pitch and yaw of the images, in radians, if they are known.
     """
 

@@ -58,12 +58,12 @@ def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, sp
     The same arguments write the same pixels.
 
     Args:
-        out: folder that does not exist yet or is empty.
-        n: number of images in the train split. Each other split gets an eighth of it, at least one, as in the published
+        out: Folder that does not exist yet or is empty.
+        n: Number of images in the train split. Each other split gets an eighth of it, at least one, as in the published
             set.
-        size: pixels per side, of which the benchmark cuts out 170 / 256.
-        seed: makes the heads.
-        splits: the splits to write.
+        size: Pixels per side, of which the benchmark cuts out 170 / 256.
+        seed: Makes the heads.
+        splits: The splits to write.
 
     Returns:
         The folder.
@@ -134,17 +134,17 @@ class SynfaceDataset(Dataset[dict[str, Tensor]]):
     An item is a dict: image (3, S, S) in [-1, 1]; depth (1, S, S) in [0.9, 1.1]; mask (1, S, S), 1 where depth < 1.1.
 
     Args:
-        root: folder or zip that holds the splits.
-        split: the split to read.
-        size: pixels per side after cut and resize.
-        crop: side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
+        root: Folder or zip that holds the splits.
+        split: The split to read.
+        size: Pixels per side after cut and resize.
+        crop: Side of the centre cut in pixels; None is 170 / 256 of each picture, which is 170 for the published set.
         on_error: "stop" raises at the first bad picture; "skip" makes `items` leave it out.
 
     Attributes:
-        skipped: the paths that `items` has left out.
+        skipped: The paths that `items` has left out.
 
     Raises:
-        DataError: the split is missing or empty, or a picture lacks its depth.
+        DataError: The split is missing or empty, or a picture lacks its depth.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class SynfaceDataset(Dataset[dict[str, Tensor]]):
         """The items of `indices`; with "skip", those that cannot be read are left out and not replaced.
 
         Raises:
-            DataError: a picture is bad and `on_error` is "stop", or no picture is good.
+            DataError: A picture is bad and `on_error` is "stop", or no picture is good.
         """
         found = []
         for index in indices:

@@ -20,16 +20,16 @@ def crop_box(width: int, height: int, crop: str | int, size: int, where: str) ->
     """The region of a picture that is used: (left, top, right, bottom) in pixels.
 
     Args:
-        width, height: size of the picture in pixels.
+        width, height: Size of the picture in pixels.
         crop: "square" is the largest centred square. "celeba" is the papers' Resize(320), CenterCrop(256), which is the
             centred square of 0.8 times the shorter side. "full" is everything, squeezed to a square. A number of pixels
             is a centred square of that side (170 for `synface`, Unsup3d).
-        size: side of the result in pixels, with which to check that the region is large enough.
-        where: the path that error messages name.
+        size: Side of the result in pixels, with which to check that the region is large enough.
+        where: The path that error messages name.
 
     Raises:
-        BadImage: the region is smaller than `MIN_SIDE` or `size` / 4, or larger than the picture.
-        DataError: the crop is unknown.
+        BadImage: The region is smaller than `MIN_SIDE` or `size` / 4, or larger than the picture.
+        DataError: The crop is unknown.
     """
     shorter = min(width, height)
     if crop == "full":
@@ -67,17 +67,17 @@ def load_image(
     """Decode the bytes of a picture file to (3, size, size) uint8, RGB.
 
     Args:
-        data: the bytes of the file.
-        where: the path that error messages name.
-        size: side of the result in pixels.
-        crop: region that is used, see `crop_box`.
+        data: The bytes of the file.
+        where: The path that error messages name.
+        size: Side of the result in pixels.
+        crop: Region that is used, see `crop_box`.
         resample: "lanczos" crops and resizes at once, antialiased. "nearest" does what the code of pi-GAN, ShadeGAN and
             GOF does (shorter side to 320 and centre crop 256 for "celeba", then every n-th pixel); it aliases, and is
             here to repeat their numbers.
-        white_back: whether transparent pictures stand on white instead of black.
+        white_back: Whether transparent pictures stand on white instead of black.
 
     Raises:
-        BadImage: see `pictures.decode` and `crop_box`.
+        BadImage: See `pictures.decode` and `crop_box`.
         DataError: `crop` or `resample` is unknown.
     """
     # The draft keeps the region at twice the final size or more; crops counted in pixels need the true size.
@@ -125,4 +125,5 @@ def flips(seed: int, positions: np.ndarray) -> np.ndarray:
         x = positions.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))) >> np.uint64(63) == 1
+    out: np.ndarray = (x ^ (x >> np.uint64(31))) >> np.uint64(63) == 1
+    return out

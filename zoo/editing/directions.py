@@ -53,7 +53,8 @@ def sefa(gan: PictureGAN, layers: int = LAYERS) -> Tensor:
     rows scaled to length 1.
     """
     rows = F.normalize(gan.style_weights(layers).detach().double(), dim=1)
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1).T.float()
+    out: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1).T.float()
+    return out
 
 
 def ganspace(gan: PictureGAN) -> Tensor:

@@ -34,11 +34,11 @@ class Fit:
     """How a search went.
 
     Attributes:
-        psnr: peak signal-to-noise ratio in dB over the pixels that count.
-        l1: mean absolute difference of colours in [0, 1] over them.
-        steps: of the optimiser.
-        stopped: why it ended before its last step: "plateau", "interrupted", "not finite"; else "".
-        warning: what makes the result doubtful, a sentence; else "".
+        psnr: Peak signal-to-noise ratio in dB over the pixels that count.
+        l1: Mean absolute difference of colours in [0, 1] over them.
+        steps: Number of steps of the optimiser.
+        stopped: Why it ended before its last step: "plateau", "interrupted", "not finite"; else "".
+        warning: What makes the result doubtful, a sentence; else "".
     """
 
     psnr: float
@@ -53,13 +53,13 @@ class Reconstruction:
     """One object of a generator that explains a photograph.
 
     Attributes:
-        generator: the generator.
-        latents: the object; its `code` was optimised, or predicted.
-        camera: where the photograph was taken from.
-        light: its light; None if the generator has none.
+        generator: The generator.
+        latents: The object; its `code` was optimised, or predicted.
+        camera: Where the photograph was taken from.
+        light: Its light; None if the generator has none.
         image: (1, 3, T, T) the photograph as it was cut for the comparison, in [-1, 1], T >= 128.
         weight: (1, 1, S, S) how much its pixels counted at the size of the comparison, in [0, 1].
-        fit: how close they are.
+        fit: How close they are.
     """
 
     generator: Generator
@@ -129,7 +129,7 @@ def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction
     """A reconstruction from a file, exactly as it was saved.
 
     Raises:
-        WeightsError: missing, damaged, not a reconstruction, of other weights, or with values that are not finite.
+        WeightsError: Missing, damaged, not a reconstruction, of other weights, or with values that are not finite.
     """
     path = Path(path)
     header, tensors = _read(path)

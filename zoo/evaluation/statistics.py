@@ -64,7 +64,8 @@ def ranks(samples: Mapping[str, np.ndarray], better: Literal["lower", "higher"])
 
 
 def _known(samples: np.ndarray) -> np.ndarray:
-    return np.isfinite(samples.reshape(len(samples), -1)).all(1)
+    out: np.ndarray = np.isfinite(samples.reshape(len(samples), -1)).all(1)
+    return out
 
 
 def _drawn(samples: np.ndarray) -> np.ndarray:

@@ -104,10 +104,10 @@ def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Te
     """Cut a face out of a photograph as the images of a data set are cut.
 
     Args:
-        image: the photograph, RGB.
+        image: The photograph, RGB.
         points: (1, 468, 3) the points of its face, see `find_mesh`.
-        framing: the data set; with "heads", the pose of the face decides where it lies.
-        size: the side S of the crop in pixels.
+        framing: The data set; with "heads", the pose of the face decides where it lies.
+        size: The side S of the crop in pixels.
 
     Returns:
         (3, S, S) in [-1, 1]. Beyond the photograph its edge is repeated.

@@ -18,10 +18,10 @@ class Block(nn.Module):
     bottom only, as TensorFlow does. Channels that the shortcut lacks are 0.
 
     Args:
-        inner: channels that come in.
-        outer: channels that go out, `inner` or more.
+        inner: Channels that come in.
+        outer: Channels that go out, `inner` or more.
         stride: 1 or 2.
-        act: the activation behind the sum.
+        act: The activation behind the sum.
     """
 
     def __init__(self, inner: int, outer: int, stride: int, act: nn.Module) -> None:
@@ -38,7 +38,8 @@ class Block(nn.Module):
             short, x = F.max_pool2d(x, 2), F.pad(x, (0, 1, 0, 1))
         out = self.pointwise(self.depthwise(x))
         out[:, : short.shape[1]] += short
-        return self.act(out)
+        activated: Tensor = self.act(out)
+        return activated
 
 
 @cache

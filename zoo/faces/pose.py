@@ -41,4 +41,5 @@ def _rotations(points: Tensor) -> Tensor:
     u, _, v = torch.linalg.svd(seen.transpose(1, 2).double() @ (weights * mean).double())
     signs = torch.ones(len(u), 3, dtype=u.dtype)
     signs[:, 2] = torch.linalg.det(u @ v).sign()  # a mirrored face is no solution
-    return ((u * signs[:, None]) @ v).float()
+    out: Tensor = ((u * signs[:, None]) @ v).float()
+    return out

@@ -31,9 +31,9 @@ class Progress:
     """How far a fit is.
 
     Attributes:
-        records: one entry for each finished step: stage, step, iterations, seconds, loss; where a stage ends and the
+        records: One entry for each finished step: stage, step, iterations, seconds, loss; where a stage ends and the
             true depth is known, also SIDE (in units of 1e-2) and MAD (degrees), means over the subjects.
-        depths: after each stage, the initial one first, (N,1,S,S) depth in the view of the photographs.
+        depths: Depth (N,1,S,S) after each stage, the initial shape first, in the view of the photographs.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -57,15 +57,15 @@ def fit(system: InstanceSystem, subjects: list[Subject], state: Path, advance: A
     """Run the steps of the plan that are not done yet; several subjects share one set of networks.
 
     Args:
-        system: with its GAN.
-        subjects: one (instance mode), or several (joint mode).
-        state: file that is written after each step, and read first if it exists.
-        advance: called after each iteration.
+        system: With its GAN.
+        subjects: One (instance mode), or several (joint mode).
+        state: File that is written after each step, and read first if it exists.
+        advance: Called after each iteration.
 
     Raises:
         Interrupted: Ctrl-C; the finished steps are in `state`.
         WeightsError: `state` is damaged or belongs to another fit.
-        ZooError: a gradient is not finite.
+        ZooError: A gradient is not finite.
     """
     system.subjects = subjects
     progress = _load(system, state) if state.is_file() else Progress()

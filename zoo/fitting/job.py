@@ -53,14 +53,14 @@ class Job:
     """What all pictures of a run have in common.
 
     Attributes:
-        run: the configuration.
-        gan: frozen, on `device`.
-        discriminator: state of the one trained beside it.
-        out: folder of the run.
-        device: of all networks.
-        notes: what pictures and films say of themselves.
-        joint: one set of networks for all pictures.
-        initial: fitted networks that every fit starts from; None: untrained ones.
+        run: The configuration.
+        gan: Frozen, on `device`.
+        discriminator: State of the one trained beside it.
+        out: Folder of the run.
+        device: Where all networks lie.
+        notes: What pictures and films say of themselves.
+        joint: One set of networks for all pictures.
+        initial: Fitted networks that every fit starts from; None: untrained ones.
     """
 
     run: RunConfig
@@ -89,15 +89,15 @@ def open_job(
     """Read configuration and GAN.
 
     Args:
-        recipe: a recipe, or a method, which takes the recipe of the GAN's tag if there is one: gan2shape with
+        recipe: A recipe, or a method, which takes the recipe of the GAN's tag if there is one: gan2shape with
             stylegan2.heads64 is gan2shape_heads64.
-        overrides: of the recipe.
-        gan: what `hub.load` takes.
-        out, notes, joint: see `Job`.
+        overrides: Other values for settings of the recipe.
+        gan: What `hub.load` takes.
+        out, notes, joint: See `Job`.
 
     Raises:
-        ConfigError: unknown names; a GAN that is none; a folder that holds a run with other settings.
-        WeightsError: see `hub.load`; `init` names weights of another architecture.
+        ConfigError: Unknown names; a GAN that is none; a folder that holds a run with other settings.
+        WeightsError: See `hub.load`; `init` names weights of another architecture.
     """
     network, discriminator = pair(gan)
     if not isinstance(network, PictureGAN):
@@ -150,14 +150,14 @@ def run_all(
     """Fit to all pictures of a source and write everything about them; see `photographs` for the arguments.
 
     Args:
-        advance: called with what is being done and the finished share of the whole.
+        advance: Called with what is being done and the finished share of the whole.
 
     Returns:
         One result for each picture, as in its `result.json`.
 
     Raises:
         Interrupted: Ctrl-C or another signal; finished pictures and steps are kept.
-        ZooError: another process is writing to this folder; see the functions that this one calls.
+        ZooError: Another process is writing to this folder; see the functions that this one calls.
     """
     signals = Signals(lambda: GOES_ON)
     try:

@@ -105,6 +105,9 @@ def _pictures(path: Path, only: str | None = None, *, colour: bool = True) -> It
     """The picture at a path, or those on the topmost level of a folder or zip, with the names of their results.
 
     `only` picks one of them by name.
+
+    Raises:
+        DataError: Two pictures have one name, or a picture cannot be read.
     """
     if not path.is_dir() and path.suffix.lower() != ".zip":
         yield printable(path.stem), decode(read_file(path), printable(path), colour=colour)
@@ -235,6 +238,10 @@ def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) 
     """The foreground (1,1,S,S) in [0,1] of a photograph.
 
     `kind` is ellipse, alpha, all, a mask file, or a folder of masks that are named like the photographs.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: The photograph has no alpha channel, or the folder no mask for it.
     """
     size = model.config.size
     if kind == "all":

@@ -41,7 +41,8 @@ class Fitted:
     @torch.no_grad()
     def albedo(self) -> Tensor:
         """The object's own colour (1,3,S,S) in [-1,1]."""
-        return self.model.netA(self.image)
+        out: Tensor = self.model.netA(self.image)
+        return out
 
     @property
     def image(self) -> Tensor:

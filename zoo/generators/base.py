@@ -166,7 +166,8 @@ class Generator(nn.Module):
             raise ConfigError(
                 f"{type(self).__name__} cannot be {dtype}: cameras, renderers and PyTorch3D take float32; keep it so"
             )
-        return super()._apply(fn, recurse)
+        out: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return out
 
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """Coloured meshes in the world frame: Y up, faces counter-clockwise seen from outside, colours in [0, 1].
@@ -270,7 +271,7 @@ class Generator(nn.Module):
         latents = latents.to(self.device)
         if latents.code is not None:
             return latents.code
-        raw = self.mapping(latents.z)
+        raw: Tensor = self.mapping(latents.z)
         if latents.psi == 1:
             return raw
         average = self.average_code()

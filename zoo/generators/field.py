@@ -130,7 +130,8 @@ class VolumeGenerator(Generator):
 
     def activated(self, sigma: Tensor) -> Tensor:
         """Turn raw density into the quantity whose level set is the surface: density per world unit."""
-        return torch.relu(sigma) * self.config.density_scale
+        out: Tensor = torch.relu(sigma) * self.config.density_scale
+        return out
 
     @torch.no_grad()
     def density(self, latents: Latents, resolution: int = 128, side: float = 0.3) -> Tensor:
@@ -250,7 +251,8 @@ class FieldGenerator(VolumeGenerator):
         """What rays see that pass the objects, in [0, 1]: one grey for all, or colours (B, H*W, 3)."""
         if self.background is None:
             return float(self.scene.white_back)
-        return self.background(code, camera.size).flatten(2).transpose(1, 2)
+        picture: Tensor = self.background(code, camera.size)
+        return picture.flatten(2).transpose(1, 2)
 
     @torch.no_grad()
     def own_maps(self, latents: Latents) -> dict[str, Tensor]:
@@ -258,7 +260,8 @@ class FieldGenerator(VolumeGenerator):
         return {} if self.background is None else {"background": self.background(self.code(latents), SIDE) * 2 - 1}
 
     def split_code(self, code: Tensor) -> Tensor:
-        return code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)
+        out: Tensor = code.unflatten(-1, (2, self.code_layers, self.config.hidden_dim)).transpose(1, 2)
+        return out
 
     def join_code(self, parts: Tensor) -> Tensor:
         return parts.transpose(1, 2).flatten(1)

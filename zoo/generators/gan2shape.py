@@ -106,7 +106,8 @@ class Geometry:
     @property
     def mask(self) -> Tensor:
         """1 where the surface and its mirror image are both seen, else 0; (n,1,S,S)."""
-        return self.valid.unflatten(0, (len(self.depth), -1)).all(0).to(self.seen.dtype)
+        out: Tensor = self.valid.unflatten(0, (len(self.depth), -1)).all(0).to(self.seen.dtype)
+        return out
 
     def diffuse(self) -> Tensor:
         """The diffuse light max(0, normal . light), (m n,1,S,S)."""
@@ -329,4 +330,5 @@ def mapped(mapping: nn.Module, offset: Tensor, tail: int) -> Tensor:
     assert isinstance(mapping, nn.Sequential)
     cut = max(len(mapping) - 1 - tail, 0)
     zero = torch.zeros(1, offset.shape[1], device=offset.device)
-    return mapping[cut:](offset + mapping[:cut](zero)) - mapping(zero)
+    out: Tensor = mapping[cut:](offset + mapping[:cut](zero)) - mapping(zero)
+    return out

@@ -195,7 +195,8 @@ class GOF(ShadeGAN):
         condition = self.colour_condition(len(points))  # colours are not used
         gradient = self.field(code, condition, with_gradient=True)(points, along).gradient
         assert gradient is not None
-        return unit(gradient).unflatten(1, (-1, 2))
+        out: Tensor = unit(gradient).unflatten(1, (-1, 2))
+        return out
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         own = {name: render.aux[name] for name in ("opacity_prior", "normal_prior") if name in render.aux}
@@ -215,7 +216,8 @@ def crossing(maps: RayMaps) -> Crossing:
 
 def unit(gradient: Tensor) -> Tensor:
     """Outward unit normals of single points, from the gradient of the field (..., 3)."""
-    return (-gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)).clamp(-1, 1)
+    out: Tensor = (-gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)).clamp(-1, 1)
+    return out
 
 
 def random_directions(like: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class MobileStyleGAN(PictureGAN):
 
     def synthesise(self, w: Tensor) -> Tensor:
         """Draw pictures (B, 3, size, size) in [-1, 1] of w (B, z_dim) or (B, code_layers, z_dim)."""
-        return self.network(w).clamp(-1, 1)
+        out: Tensor = self.network(w).clamp(-1, 1)
+        return out
 
     def style_weights(self, layers: int) -> Tensor:
         return torch.cat([scale.style.weight for scale in self.network.modulations()[:layers]])

@@ -138,7 +138,8 @@ class ShadeGAN(FieldGenerator):
         near, far = self.scene.near, self.scene.far
         frequencies, phases = code.chunk(2, dim=-1)
         unit = self.surfacenet(*surface_inputs(frequencies, phases, camera.pose + math.pi / 2))[:, :1]
-        return near + unit * (far - near)
+        out: Tensor = near + unit * (far - near)
+        return out
 
     def inference(self) -> ShadeSampling:
         c, sampling = self.config, ShadeSampling.of(super().inference())

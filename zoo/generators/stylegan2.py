@@ -77,7 +77,8 @@ class StyleGAN2(PictureGAN):
 
     def synthesise(self, w: Tensor) -> Tensor:
         """Draw pictures (B, 3, size, size) of w (B, z_dim) or (B, code_layers, z_dim), with the stored noise."""
-        return self.network(w).clamp(-1, 1)
+        out: Tensor = self.network(w).clamp(-1, 1)
+        return out
 
     def split_code(self, code: Tensor) -> Tensor:
         return self.network.per_layer(code)

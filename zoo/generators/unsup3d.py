@@ -293,7 +293,8 @@ class Unsup3D(Generator):
         if c.centred:
             raw = raw - raw.mean(dim=(2, 3), keepdim=True)
         unit = (raw + self.prior).tanh()
-        return (1 + unit) / 2 * c.max_depth + (1 - unit) / 2 * c.min_depth
+        out: Tensor = (1 + unit) / 2 * c.max_depth + (1 - unit) / 2 * c.min_depth
+        return out
 
     def set_border(self, depth: Tensor) -> Tensor:
         """Set the outermost columns to `border_depth`, so that the object cannot bend around the sides."""
@@ -348,7 +349,8 @@ class Unsup3D(Generator):
         return Explanation(latents, camera, self.light(self.netL(photo)))
 
     def _photographs(self, latents: Latents) -> Tensor:
-        return latents.z.unflatten(1, (3, self.config.size, self.config.size))
+        out: Tensor = latents.z.unflatten(1, (3, self.config.size, self.config.size))
+        return out
 
     def code(self, latents: Latents) -> Tensor:
         """Canonical depth and albedo, (B,4,S,S)."""

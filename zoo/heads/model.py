@@ -118,7 +118,7 @@ class HeadModel:
         """Vertices (B, V, 3), float64, in world units.
 
         Raises:
-            ValueError: the heads have other numbers of coefficients than this model.
+            ValueError: The heads have other numbers of coefficients than this model.
         """
         self._check(heads)
         out = np.empty((len(heads.shape), *self.mean.shape))
@@ -139,7 +139,7 @@ class HeadModel:
         """Albedo atlases (B, rows, columns, 3), float32, in [0, 1].
 
         Raises:
-            ValueError: the heads have other numbers of coefficients than this model.
+            ValueError: The heads have other numbers of coefficients than this model.
         """
         self._check(heads)
         out = np.empty((len(heads.shape), *self.texture_shape), np.float32)

@@ -52,13 +52,13 @@ def render_heads(
     """Render B heads. Up to 128 px, the image is the mean of 2 x 2 samples per pixel.
 
     Args:
-        heads: parameters of the heads.
+        heads: Parameters of the heads.
         poses: (B, 2) pitch and yaw in radians.
         lights: (B, 4) = (a, d, dx, dy).
-        size: pixels per side.
-        fov: full angle of view in degrees, for cameras on the unit sphere.
+        size: Pixels per side.
+        fov: Full angle of view in degrees, for cameras on the unit sphere.
         views: (B, 4), see `zoo.heads.views`; they stand over `fov`.
-        looks: highlights, sky and shadows of the heads; None leaves the light to `lights`.
+        looks: Highlights, sky and shadows of the heads; None leaves the light to `lights`.
     """
     model = HeadModel.load(int(size >= FINE))
     poses, lights = np.asarray(poses, np.float64), np.asarray(lights, np.float64)  # one type, compiled once

@@ -79,13 +79,14 @@ def _mean_head() -> Heads:
 def sample_poses(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """Draw pitch and yaw (B, 2), float64, in radians, truncated at 2.5 standard deviations."""
     rows = [Bits(seed, split, POSE, int(i)).normal(2, 2.5) for i in indices]
-    return np.array(rows).reshape(-1, 2) * POSE_PRIOR["std"] + POSE_PRIOR["mean"]
+    out: np.ndarray = np.array(rows).reshape(-1, 2) * POSE_PRIOR["std"] + POSE_PRIOR["mean"]
+    return out
 
 
 def sample_lights(indices: np.ndarray, seed: int, split: str) -> np.ndarray:
     """Draw lights (a, d, dx, dy), (B, 4), float64; the diffuse part is lowered so that ambient + diffuse is <= 1.1."""
     rows = np.array([Bits(seed, split, LIGHT, int(i)).normal(4, 2.5) for i in indices]).reshape(-1, 4)
-    light = rows * np.sqrt(np.diag(LIGHT_PRIOR["cov"])) + LIGHT_PRIOR["mean"]
+    light: np.ndarray = rows * np.sqrt(np.diag(LIGHT_PRIOR["cov"])) + LIGHT_PRIOR["mean"]
     light[:, 1] = np.minimum(light[:, 1], 2 * BRIGHTEST - 2 - light[:, 0])
     return light
 
@@ -110,7 +111,8 @@ class Bits:
         draws -= 6
         inside = np.abs(draws) <= limit
         first = inside.argmax(0)
-        return draws[first, np.arange(count)].clip(-limit, limit)
+        out: np.ndarray = draws[first, np.arange(count)].clip(-limit, limit)
+        return out
 
     def choice(self, shares: np.ndarray) -> int:
         """Draw an index in proportion to `shares`."""

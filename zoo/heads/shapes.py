@@ -35,12 +35,12 @@ def random_heads(
     """Make random heads (count, V, 3), float32.
 
     Args:
-        read: gives the offsets (V, 3) of the target at a path.
-        names: every path in the package.
-        root: folder in the package in which the targets lie.
+        read: Gives the offsets (V, 3) of the target at a path.
+        names: Every path in the package.
+        root: Folder in the package in which the targets lie.
         base: (V, 3) vertices without any target.
-        count: number of heads.
-        seed: makes the heads.
+        count: Number of heads.
+        seed: Makes the heads.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     details = _detail_targets(names, root)

@@ -17,7 +17,7 @@ def catmull_clark(data: np.ndarray, quads: np.ndarray, uv: np.ndarray) -> tuple[
         Data (N, V + E + Q, D), quads (4Q, 4) and texture coordinates (4Q, 4, 2).
 
     Raises:
-        ValueError: the mesh has an open border.
+        ValueError: The mesh has an open border.
     """
     count = data.shape[1]
     start, end = quads.ravel(), np.roll(quads, -1, 1).ravel()

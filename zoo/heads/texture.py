@@ -43,13 +43,13 @@ def chart(mean: np.ndarray, quads: np.ndarray, eye_sizes: list[int]) -> np.ndarr
     Args:
         mean: (V, 3) vertices in world units.
         quads: (Q, 4) vertices of each quad; the last `sum(eye_sizes)` quads are the eyeballs.
-        eye_sizes: number of quads in each eyeball.
+        eye_sizes: Number of quads in each eyeball.
     """
     around, up = _angles(mean)
     t = np.abs(around) / np.pi
     u = SKIN * (0.5 + 0.5 * np.sign(around) * t * (1.6 - 0.6 * t))
     v = SKIN * (0.5 - up / np.pi)
-    corners = np.stack([u, v], -1)[quads]
+    corners: np.ndarray = np.stack([u, v], -1)[quads]
     columns = corners[..., 0]
     across = columns.max(1) - columns.min(1) > SKIN / 2
     columns[across] += np.where(columns[across] < SKIN / 2, SKIN, 0)
@@ -99,7 +99,8 @@ def bake(
     def spread(values: np.ndarray) -> np.ndarray:
         doubled = np.concatenate([values, values]).reshape(-1, values.shape[-1])
         texels = (doubled[triangles[face]] * bary).sum(2)
-        return texels[tuple(nearest)]
+        out: np.ndarray = texels[tuple(nearest)]
+        return out
 
     where = spread(source_uv)
     return [*(_sample(image, where) for image in images), spread(position)]
@@ -143,7 +144,8 @@ def _above_hairline(points: np.ndarray) -> np.ndarray:
     """Height above the hairline, world units, negative on bare skin."""
     angle = np.rad2deg(np.abs(_angles(points)[0]))
     line = np.interp(angle, *np.array(HAIRLINE, float).T)
-    return (points[..., 1] - line).clip(-FIELD_RANGE, FIELD_RANGE)
+    out: np.ndarray = (points[..., 1] - line).clip(-FIELD_RANGE, FIELD_RANGE)
+    return out
 
 
 def _brow(position: np.ndarray, eye: float) -> np.ndarray:
@@ -163,7 +165,8 @@ def _lash(position: np.ndarray, rim: np.ndarray, eye: float) -> np.ndarray:
     """Dark line along the lids: strong on the upper one, faint on the lower one."""
     distance = np.sqrt(((position[:, :, None] - rim) ** 2).sum(-1).min(-1))
     upper = np.where(position[..., 1] > eye, 1.0, 0.4)
-    return upper * np.exp(-((distance / (0.035 * UNIT)) ** 2))
+    out: np.ndarray = upper * np.exp(-((distance / (0.035 * UNIT)) ** 2))
+    return out
 
 
 def _strands() -> np.ndarray:
@@ -172,7 +175,8 @@ def _strands() -> np.ndarray:
     fine = _blur(noise, 5, 0.8)
     broad = _blur(noise, 14, 4)
     mixed = fine / fine.std() + broad / broad.std()
-    return mixed / mixed.std()
+    out: np.ndarray = mixed / mixed.std()
+    return out
 
 
 def _clean_scalp(skin: np.ndarray, hair: np.ndarray, ears: np.ndarray) -> np.ndarray:
@@ -189,12 +193,16 @@ def _clean_scalp(skin: np.ndarray, hair: np.ndarray, ears: np.ndarray) -> np.nda
         filled = np.where(take, new, filled)
         covered = np.where(take, 1.0, covered)
     keep = np.maximum(bare, ears[..., None])
-    return skin * keep + filled * (1 - keep)
+    out: np.ndarray = skin * keep + filled * (1 - keep)
+    return out
 
 
 def _blur(image: np.ndarray, rows: float, columns: float) -> np.ndarray:
     """Gaussian blur of (SKIN, SKIN, ...) by standard deviations in texels; columns wrap."""
-    return ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(image, rows, 0, mode="nearest"), columns, 1, mode="wrap")
+    out: np.ndarray = ndimage.gaussian_filter1d(
+        ndimage.gaussian_filter1d(image, rows, 0, mode="nearest"), columns, 1, mode="wrap"
+    )
+    return out
 
 
 def _sample(image: np.ndarray, uv: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ def sample_views(indices: np.ndarray, seed: int, split: str, size: int) -> tuple
 
 def view_distances(views: np.ndarray) -> np.ndarray:
     """Distances (B,) of the cameras of views (B, 4) from the origin, in world units; 1 for plain ones."""
-    return _half_width(np.array(FOV)) / _half_width(views[:, 0])
+    out: np.ndarray = _half_width(np.array(FOV)) / _half_width(views[:, 0])
+    return out
 
 
 def view_slopes(size: int, views: np.ndarray, supersample: int = 1) -> np.ndarray:
@@ -56,7 +57,8 @@ def view_slopes(size: int, views: np.ndarray, supersample: int = 1) -> np.ndarra
 
 def _half_width(fov: np.ndarray) -> np.ndarray:
     # Rounding makes the one transcendental function here the same number on every machine.
-    return np.round(np.tan(np.deg2rad(fov) / 2), 9)
+    out: np.ndarray = np.round(np.tan(np.deg2rad(fov) / 2), 9)
+    return out
 
 
 def backproject(depth: Tensor, view: Tensor) -> Tensor:
@@ -65,11 +67,11 @@ def backproject(depth: Tensor, view: Tensor) -> Tensor:
     The camera looks along -z; the origin of the head is at (0, 0, -D), with D from `view_distances`.
 
     Args:
-        depth: in world units.
+        depth: Depth in world units.
         view: (B, 4), the views of the pictures, see above.
 
     Raises:
-        ValueError: the maps are not square, or there are not as many views as maps.
+        ValueError: The maps are not square, or there are not as many views as maps.
     """
     b, _, height, size = depth.shape
     if height != size or view.shape != (b, 4):

@@ -30,7 +30,8 @@ def relief_correlation(first: Tensor, second: Tensor, at: Tensor) -> Tensor:
         rest = heights - (plane @ (plane.mT @ heights[..., None]))[..., 0]
         length = rest.norm(dim=1, keepdim=True)
         reliefs.append((rest / length).where(length > _FLAT * heights.norm(dim=1, keepdim=True), torch.nan))
-    return (reliefs[0] * reliefs[1]).sum(1).clamp(-1, 1)
+    out: Tensor = (reliefs[0] * reliefs[1]).sum(1).clamp(-1, 1)
+    return out
 
 
 def correlation_samples(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:

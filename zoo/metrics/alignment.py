@@ -43,11 +43,11 @@ def align(points: Tensor, targets: Tensor, weight: Tensor) -> Similarity:
 
     Args:
         points: (B, 3, H, W) or (B, N, 3).
-        targets: where each point should go, in the same shape.
+        targets: Where each point should go, in the same shape.
         weight: (B, 1, H, W) or (B, N), bool or 0 and more; in most cases a mask.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: The shapes do not fit together.
     """
     expected = (len(points), 1, *points.shape[2:]) if points.ndim == 4 else points.shape[:2]
     if points.shape != targets.shape or weight.shape != expected or points.shape[1 if points.ndim == 4 else -1] != 3:

@@ -13,8 +13,8 @@ class _ImageMean(Metric):
     """Mean of a per-image value, from sums and counts, so that it is right for any split over processes.
 
     Attributes:
-        count: images that entered the mean.
-        skipped: images with an empty mask, left out of the mean.
+        count: Images that entered the mean.
+        skipped: Images with an empty mask, left out of the mean.
     """
 
     higher_is_better = False
@@ -54,7 +54,7 @@ class _ImageMean(Metric):
         """The mean over the images seen, float64.
 
         Raises:
-            ValueError: no image was seen, or all were skipped.
+            ValueError: No image was seen, or all were skipped.
         """
         if not self.count:
             raise ValueError(f"no valid image to average (skipped for an empty mask: {int(self.skipped)})")
@@ -81,7 +81,7 @@ class SIDE(_ImageMean):
         """Add depth maps (B,1,H,W) with their masks (B,1,H,W).
 
         Raises:
-            ValueError: see `side_per_image`; or a mask is empty and `on_empty` is "raise".
+            ValueError: See `side_per_image`; or a mask is empty and `on_empty` is "raise".
         """
         self._add(side_per_image(prediction, target, mask))
 
@@ -101,6 +101,6 @@ class MAD(_ImageMean):
         """Add maps (B,3,H,W) of unit normals with their masks (B,1,H,W).
 
         Raises:
-            ValueError: see `angle_per_image`; or a mask is empty and `on_empty` is "raise".
+            ValueError: See `angle_per_image`; or a mask is empty and `on_empty` is "raise".
         """
         self._add(angle_per_image(prediction, target, mask))

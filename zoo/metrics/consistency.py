@@ -14,9 +14,9 @@ class ViewDifferences(NamedTuple):
     """How B second views differ from what their first views say about them, (B,) each, float64.
 
     Attributes:
-        colour: mean absolute difference over pixels and channels, where white is 1 and black 0.
-        depth: mean absolute difference of depth along the second view's axis, over that depth.
-        compared: share of the first view's eroded mask that both views see. If it is 0, the others are NaN.
+        colour: Mean absolute difference over pixels and channels, where white is 1 and black 0.
+        depth: Mean absolute difference of depth along the second view's axis, over that depth.
+        compared: Share of the first view's eroded mask that both views see. If it is 0, the others are NaN.
     """
 
     colour: Tensor
@@ -41,12 +41,12 @@ def view_differences(
         first: rgb (B, 3, S, S) in [-1, 1], depth (B, 1, S, S) along the optical axis, and mask (B, 1, S, S), whose
             opacity counts above 0.5.
         first_camera: B cameras of the first views, or one for all.
-        second: the same of the second views, of any size.
+        second: The same of the second views, of any size.
         second_camera: B cameras of the second views, or one for all.
-        tolerance: share of the depth.
+        tolerance: Share of the depth.
 
     Raises:
-        ValueError: depth maps are not as large as their cameras' images.
+        ValueError: Depth maps are not as large as their cameras' images.
     """
     rgb, depth, mask = (x.double() for x in first)
     other_rgb, other_depth, other_mask = (x.double() for x in second)
@@ -65,7 +65,8 @@ def view_differences(
     both = inside & (covered > 0.999) & (expected > 0) & (expected - seen <= tolerance * seen)
 
     def mean(error: Tensor) -> Tensor:
-        return torch.where(both, error, 0.0).sum((1, 2, 3)) / (both.sum((1, 2, 3)) * error.shape[1])
+        out: Tensor = torch.where(both, error, 0.0).sum((1, 2, 3)) / (both.sum((1, 2, 3)) * error.shape[1])
+        return out
 
     return ViewDifferences(
         mean((colour - rgb).abs() / 2),
@@ -81,13 +82,13 @@ def own_normals(normal: Tensor, depth: Tensor, mask: Tensor, camera: Camera) -> 
         normal: (B, 3, S, S) in the camera's frame, of any length above 0.
         depth: (B, 1, S, S) along the optical axis.
         mask: (B, 1, S, S) opacity; above 0.5 counts.
-        camera: of the maps.
+        camera: The camera of the maps.
 
     Returns:
         (B,) float64; NaN for an image whose eroded mask is empty.
 
     Raises:
-        ValueError: shapes disagree, or inside the mask a normal is 0 or a value is not finite.
+        ValueError: Shapes disagree, or inside the mask a normal is 0 or a value is not finite.
     """
     return angle_per_image(F.normalize(normal, dim=1), depth_to_normal(depth, camera), erode(mask > 0.5))
 

@@ -22,7 +22,7 @@ def erode(mask: Tensor) -> Tensor:
         (B,1,H,W) bool.
 
     Raises:
-        ValueError: the shape is not (B,1,H,W), or a value is neither 0 nor 1.
+        ValueError: The shape is not (B,1,H,W), or a value is neither 0 nor 1.
     """
     return F.avg_pool2d(_as_mask(mask).float(), 3, stride=1, padding=1) > 0.99
 
@@ -38,7 +38,7 @@ def evaluation_mask(target: Tensor, prediction: Tensor | None = None) -> Tensor:
         (B,1,H,W) bool.
 
     Raises:
-        ValueError: a mask has another shape, or values other than 0 and 1.
+        ValueError: A mask has another shape, or values other than 0 and 1.
     """
     valid = torch.ones_like(target) if prediction is None else prediction
     if valid.shape != target.shape:
@@ -61,7 +61,7 @@ def side_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         (B,) float64, >= 0; NaN for an image whose mask is empty.
 
     Raises:
-        ValueError: shapes disagree, the mask is not 0/1, or a depth inside it is not finite or not positive.
+        ValueError: Shapes disagree, the mask is not 0/1, or a depth inside it is not finite or not positive.
     """
     inside = _check(prediction, target, mask, channels=1)
     for name, depth in (("prediction", prediction), ("target", target)):
@@ -89,7 +89,7 @@ def angle_per_image(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         (B,) float64 degrees in [0, 180]; NaN for an image whose mask is empty.
 
     Raises:
-        ValueError: shapes disagree, the mask is not 0/1, or a normal inside it is not finite or not unit.
+        ValueError: Shapes disagree, the mask is not 0/1, or a normal inside it is not finite or not unit.
     """
     inside = _check(prediction, target, mask, channels=3)
     for name, normal in (("prediction", prediction), ("target", target)):

@@ -28,7 +28,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         The distance, 0 or more, in the squared unit of the features. The smaller the sets, the larger it is.
 
     Raises:
-        ValueError: shapes disagree, a set is too small, or a value is not finite.
+        ValueError: Shapes disagree, a set is too small, or a value is not finite.
     """
     a, b = _checked(real, fake, 2, 2)
     f, g = (torch.linalg.qr(x - x.mean(0), mode="r").R / (len(x) - 1) ** 0.5 for x in (a, b))
@@ -52,10 +52,10 @@ def kernel_distance(real: Tensor, fake: Tensor, blocks: int = 10) -> KID:
     Args:
         real: (N, D) features.
         fake: (M, D) features.
-        blocks: number of blocks, 2 or more; each set needs two rows for each.
+        blocks: Number of blocks, 2 or more; each set needs two rows for each.
 
     Raises:
-        ValueError: shapes disagree, a set is too small, or a value is not finite.
+        ValueError: Shapes disagree, a set is too small, or a value is not finite.
     """
     if blocks < 2:
         raise ValueError(f"blocks must be 2 or more to give an error, got {blocks}")
@@ -80,10 +80,10 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     Args:
         real: (N, D) features, more than k rows.
         fake: (M, D) features, more than k rows.
-        k: which neighbour of a point its ball reaches to; the paper takes 3.
+        k: Which neighbour of a point its ball reaches to; the paper takes 3.
 
     Raises:
-        ValueError: shapes disagree, a set is too small, or a value is not finite.
+        ValueError: Shapes disagree, a set is too small, or a value is not finite.
     """
     a, b = _centred(*_checked(real, fake, k + 1, k + 1))
 
@@ -111,10 +111,10 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
     Args:
         real: (N, D) features, more than k rows.
         fake: (M, D) features.
-        k: which neighbour of a point its ball reaches to; the paper takes 5.
+        k: Which neighbour of a point its ball reaches to; the paper takes 5.
 
     Raises:
-        ValueError: shapes disagree, a set is too small, or a value is not finite.
+        ValueError: Shapes disagree, a set is too small, or a value is not finite.
     """
     a, b = _centred(*_checked(real, fake, k + 1, 1))
     reach = _reach(a, k)

@@ -30,7 +30,7 @@ def similarity_losses(reference: Tensor, views: Tensor) -> Losses:
     """Distances of N faces in V views, with embeddings (N, V, D), from their reference pictures (N, D).
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: The shapes do not fit together.
     """
     if reference.ndim != 2 or views.ndim != 3 or views.shape[::2] != reference.shape or not views.numel():
         raise ValueError(f"give references (N, D) and views (N, V, D), got {(*reference.shape,)} and {(*views.shape,)}")
@@ -47,8 +47,8 @@ def embed_faces(images: Tensor) -> Tensor:
     detector would miss faces that are small or rendered.
 
     Raises:
-        ValueError: the images have another shape, or values that are not finite or lie outside [-1, 1].
-        ZooError: the packages of the extra `identity` are missing.
+        ValueError: The images have another shape, or values that are not finite or lie outside [-1, 1].
+        ZooError: The packages of the extra `identity` are missing.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or not images.numel():
         raise ValueError(f"images must be (B, 3, S, S), got {tuple(images.shape)}")
@@ -67,7 +67,7 @@ def _dlib() -> tuple[Any, Any, Any]:
     """The module dlib, its face network and its landmark predictor.
 
     Raises:
-        ZooError: a package of the extra `identity` is missing.
+        ZooError: A package of the extra `identity` is missing.
     """
     try:
         import dlib  # pyright: ignore[reportMissingImports]

@@ -32,12 +32,12 @@ def inception_features(images: Tensor, batch: int = 16) -> Tensor:
 
     Args:
         images: (N, 3, S, S), at least one.
-        batch: pictures at a time; it moves the result by rounding only.
+        batch: Pictures at a time; it moves the result by rounding only.
 
     Raises:
-        ValueError: the images have another shape, or values that are not finite or lie outside [-1, 1].
-        ZooError: the package of the extra `fid` is missing.
-        WeightsError: its weights are not those that we know.
+        ValueError: The images have another shape, or values that are not finite or lie outside [-1, 1].
+        ZooError: The package of the extra `fid` is missing.
+        WeightsError: Its weights are not those that we know.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise ValueError(f"images must be (N, 3, S, S), got {tuple(images.shape)}")
@@ -72,14 +72,15 @@ def _network(device: str) -> torch.jit.ScriptModule:
     path = weights_path()
     if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:  # before anything of it is run
         raise WeightsError(f"{path} is not the file of {_PACKAGE} 0.1.3: install it anew with `{_FIX}`")
-    return torch.jit.load(path, map_location=device).eval()
+    out: torch.jit.ScriptModule = torch.jit.load(path, map_location=device).eval()
+    return out
 
 
 def weights_path() -> Path:
     """The file of the weights inside the installed package, which is not imported.
 
     Raises:
-        ZooError: the package is missing.
+        ZooError: The package is missing.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     path = Path(spec.origin).parent / _FILE if spec and spec.origin else None

@@ -30,7 +30,7 @@ class Registered(NamedTuple):
     """B surfaces in place, float64.
 
     Attributes:
-        similarity: what takes their points there; NaN where `align` has no answer to start from.
+        similarity: What takes their points there; NaN where `align` has no answer to start from.
         at: (B, S, S, 2) where in the surface's maps the partner of each pixel is; -1 and 1 are the outermost pixels.
         seen: (B, 1, S, S) bool, the pixels whose partner lies inside the surface's mask.
     """
@@ -56,12 +56,12 @@ def register(
         mask: (B, 1, S, S), 0 or 1, the points that are valid; the others must be finite.
         targets: (B or 1, 3, S, S) points where the surfaces should be, in the frame of `camera`.
         target_mask: (B or 1, 1, S, S), 0 or 1, the pixels that are compared.
-        camera: the targets' view: field of view, size S and pixel rule.
+        camera: The targets' view: field of view, size S and pixel rule.
         crop: (B, 3) how the targets' pictures were cut out of that view: enlargement about the middle, then shift right
             and down in pixels. None stands for whole pictures.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: The shapes do not fit together.
     """
     b, _, s, _ = points.shape
     p, valid = points.double(), mask.double()

@@ -24,10 +24,10 @@ class ShapeErrors(NamedTuple):
     Tables give `shape` in per cent of the distance between the eyes, by which the caller divides.
 
     Attributes:
-        pose: degrees by which the prediction is turned.
-        shape: root mean square distance of aligned points, in the unit of the targets.
-        normals: mean angle in degrees between turned and true normals.
-        seen: share of the pixels that were compared, 1 pixel by pixel.
+        pose: Degrees by which the prediction is turned.
+        shape: Root mean square distance of aligned points, in the unit of the targets.
+        normals: Mean angle in degrees between turned and true normals.
+        seen: Share of the pixels that were compared, 1 pixel by pixel.
     """
 
     pose: Tensor
@@ -52,7 +52,7 @@ def errors_by_pixel(
         The errors of each image, and the similarities that take prediction to truth.
 
     Raises:
-        ValueError: shapes disagree, or normals inside the mask are not unit.
+        ValueError: Shapes disagree, or normals inside the mask are not unit.
     """
     similarity = align(points, targets, mask)
     return _errors(similarity, points, normals, targets, target_normals, mask.bool()), similarity
@@ -79,14 +79,14 @@ def errors_by_surface(
         targets: (B, 3, S, S) true, in the camera's frame.
         target_normals: (B, 3, S, S) unit, true, in the camera's frame.
         target_mask: (B, 1, S, S), 0 or 1, the pixels that are compared; used without erosion.
-        camera: of the targets: field of view, size S and pixel rule.
-        crop: how the targets' pictures were cut out of its view, see `register`.
+        camera: The targets' camera: field of view, size S and pixel rule.
+        crop: How the targets' pictures were cut out of its view, see `register`.
 
     Returns:
         The errors of each image, over the pixels that the surface in place covers, and where it lies.
 
     Raises:
-        ValueError: shapes disagree, or normals inside the mask are not unit.
+        ValueError: Shapes disagree, or normals inside the mask are not unit.
     """
     found = register(points, mask, targets, target_mask, camera, crop)
     seen, unit = target_mask.bool() & found.seen, F.normalize(found.look_up(normals), dim=1)

@@ -26,10 +26,10 @@ class ShapeSpace:
     Attributes:
         mean: (1, 1, S, S) depth of the mean head along the optical axis, to which heads are registered; 0 around it.
         region: (1, 1, S, S) bool, the pixels of the face.
-        camera: the mean head's view.
+        camera: The mean head's view.
         centre: (P,) mean depth of the real heads in place.
         components: (K, P), orthonormal, by falling variance.
-        unit: root mean square distance of the real heads from `centre`. Coordinates are in this unit, so real heads
+        unit: Root mean square distance of the real heads from `centre`. Coordinates are in this unit, so real heads
             have a spread of 1.
     """
 
@@ -53,11 +53,11 @@ class ShapeSpace:
                 says less about where it is.
             region: (1, 1, S, S), 0 or 1: the face, some pixels inside the mean head's outline. Nearer to it, pose moves
                 heights more than the person does.
-            camera: of all these maps; one, for only field of view, size and pixel rule count.
-            components: number of principal components, K.
+            camera: The camera of all these maps; one, for only field of view, size and pixel rule count.
+            components: Number of principal components, K.
 
         Raises:
-            ValueError: there are too few heads or pixels for so many components, or a head has no depth.
+            ValueError: There are too few heads or pixels for so many components, or a head has no depth.
         """
         place = cls(mean, region.bool(), camera, torch.empty(0), torch.empty(0), 1.0)
         heights = place._heights(depth, mask, camera)
@@ -82,10 +82,10 @@ class ShapeSpace:
             depth: (N, 1, S, S) from the front, along the optical axis, in any unit. Values that are not finite or not
                 positive count as holes.
             mask: (N, 1, S, S) opacity; above 0.5 there is a head.
-            camera: of these maps; its field of view may differ from that of the space.
+            camera: The camera of these maps; its field of view may differ from that of the space.
 
         Raises:
-            ValueError: the maps are not as large as those of the space.
+            ValueError: The maps are not as large as those of the space.
         """
         away = self._heights(depth, mask, camera) - self.centre
         along = away @ self.components.T
@@ -110,11 +110,11 @@ class ShapeFigures(NamedTuple):
     """How the shapes of samples differ from those of real heads.
 
     Attributes:
-        distance: shape FD, the squared Fréchet distance; 0 for the same shapes. Samples that are all the mean face have
+        distance: Shape FD, the squared Fréchet distance; 0 for the same shapes. Samples that are all the mean face have
             about 1, for the spread that they lack; a wrong mean face adds its squared distance.
-        density: see `zoo.metrics.distributions.density_coverage`.
-        coverage: see there.
-        spread: root mean square distance from their mean, over that of the real heads.
+        density: See `zoo.metrics.distributions.density_coverage`.
+        coverage: See the same function.
+        spread: Root mean square distance from their mean, over that of the real heads.
     """
 
     distance: float
@@ -129,7 +129,7 @@ def shape_figures(real: Tensor, samples: Tensor) -> ShapeFigures:
     The real heads should not be those that the space was fitted to, for little of these is left over.
 
     Raises:
-        ValueError: a set is too small, or has NaN.
+        ValueError: A set is too small, or has NaN.
     """
     spreads = [x.var(0).sum().sqrt() for x in (samples, real)]
     return ShapeFigures(

@@ -16,7 +16,7 @@ class Background(nn.Module):
     Backgrounds of portraits are out of focus, so that few pixels are enough, and cannot draw a face.
 
     Args:
-        code_dim: length of the codes.
+        code_dim: Length of the codes.
     """
 
     def __init__(self, code_dim: int) -> None:

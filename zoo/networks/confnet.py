@@ -12,11 +12,11 @@ class ConfNet(nn.Module):
     channel 1, the photograph is not symmetric. Keys are those of the official checkpoints.
 
     Args:
-        cin: channels of the image.
-        nf: width at the first level; it doubles at each level.
-        zdim: width of the bottleneck.
-        groups: group-norm groups at width `nf`; they double with the width.
-        size: image side in pixels, a power of two, at least 32.
+        cin: Channels of the image.
+        nf: Width at the first level; it doubles at each level.
+        zdim: Width of the bottleneck.
+        groups: Group-norm groups at width `nf`; they double with the width.
+        size: Image side in pixels, a power of two, at least 32.
 
     Raises:
         ValueError: `size` is not a power of two >= 32, or `nf` is not a multiple of `groups`.
@@ -49,7 +49,7 @@ class ConfNet(nn.Module):
         """Map an image (B,cin,S,S) in [-1,1] to sigma > 0 of its pixels (B,2,S,S) and of its features (B,2,S/4,S/4).
 
         Raises:
-            ValueError: the image has another number of channels or another size.
+            ValueError: The image has another number of channels or another size.
         """
         check_image(image, self.cin, self.size)
         features = self.network(image)

@@ -48,7 +48,8 @@ class CoordConv(nn.Module):
         self.conv = nn.Conv2d(in_channels + 2, out_channels, 3, stride, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(add_coords(x))
+        out: Tensor = self.conv(add_coords(x))
+        return out
 
 
 class FromRGB(nn.Module):
@@ -59,7 +60,8 @@ class FromRGB(nn.Module):
         self.model = nn.Sequential(nn.Conv2d(3, channels, 1), nn.LeakyReLU(0.2))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        out: Tensor = self.model(images)
+        return out
 
 
 class ProgressiveBlock(nn.Module):
@@ -77,7 +79,8 @@ class ProgressiveBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.proj(F.avg_pool2d(x, 2))
-        return (F.avg_pool2d(self.network(x), 2) + shortcut) * SQRT_HALF
+        out: Tensor = (F.avg_pool2d(self.network(x), 2) + shortcut) * SQRT_HALF
+        return out
 
 
 class StridedBlock(nn.Module):
@@ -100,7 +103,8 @@ class StridedBlock(nn.Module):
         return nn.Conv2d(in_channels, out_channels, 3, stride, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.network(x) + self.proj(x)) * SQRT_HALF
+        out: Tensor = (self.network(x) + self.proj(x)) * SQRT_HALF
+        return out
 
 
 class CoordStridedBlock(StridedBlock):
@@ -119,7 +123,7 @@ def check_max_size(max_size: int, smallest: int, largest: int) -> int:
     """Return `max_size` if it is a power of two in the range.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: It is not.
     """
     if max_size not in sides(smallest, largest):
         raise ConfigError(f"max_size is {max_size}; this discriminator comes in {sides(smallest, largest)} px")
@@ -130,7 +134,7 @@ def check_images(images: Tensor, smallest: int, largest: int) -> int:
     """The side S of a batch (B, 3, S, S).
 
     Raises:
-        ValueError: the shape does not fit the network.
+        ValueError: The shape does not fit the network.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images have shape {tuple(images.shape)}; expected (B, 3, S, S), square RGB")

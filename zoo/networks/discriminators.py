@@ -37,10 +37,10 @@ class GrowingDiscriminator(nn.Module):
     The defaults give the official network.
 
     Args:
-        max_size: largest image side; finer levels are not built.
-        channels: widths of the levels from 2**len(channels) px down to 2 px.
-        width: factor on every width.
-        latent_dim: length of z; with it, z and pose are also estimated.
+        max_size: Largest image side; finer levels are not built.
+        channels: Widths of the levels from 2**len(channels) px down to 2 px.
+        width: Factor on every width.
+        latent_dim: Length of z; with it, z and pose are also estimated.
 
     Raises:
         ConfigError: `max_size` is not a power of two within the table of channels.
@@ -70,7 +70,7 @@ class GrowingDiscriminator(nn.Module):
     def features(self, images: Tensor, alpha: float = 1.0) -> Tensor:
         """The (B, C, 2, 2) map under the heads; arguments and errors as in `forward`."""
         start = (self.max_size // check_images(images, 2, self.max_size)).bit_length() - 1
-        x = self.fromRGB[start](images)
+        x: Tensor = self.fromRGB[start](images)
         for index, layer in enumerate(self.layers[start:]):
             if index == 1 and alpha < 1.0:  # the official fade: before the second block, against the older entrance
                 x = torch.lerp(self.fromRGB[start + 1](images[..., ::2, ::2]), x, alpha)
@@ -82,10 +82,10 @@ class GrowingDiscriminator(nn.Module):
 
         Args:
             images: (B, 3, S, S) in [-1, 1], S a power of two from 2 to `max_size`.
-            alpha: weight in [0, 1] of the newest level while it fades in, and 1 otherwise.
+            alpha: Weight in [0, 1] of the newest level while it fades in, and 1 otherwise.
 
         Raises:
-            ValueError: the images have another shape.
+            ValueError: The images have another shape.
         """
         return self.read_out(self.features(images, alpha))
 
@@ -127,10 +127,10 @@ class ProgressiveEncoderDiscriminator(ProgressiveDiscriminator):
     """A `ProgressiveDiscriminator` that estimates z and pose: CelebA, BFM and CARLA in pi-GAN, ShadeGAN and GOF.
 
     Args:
-        max_size, channels, width, latent_dim: see `GrowingDiscriminator`.
-        inversion: whether to add ShadeGAN's encoder head (light, freq, phase).
-        freq_phase: whether to add GOF's head (freq, phase).
-        code_dim: length of freq and of phase, 9 * the hidden width of the generator.
+        max_size, channels, width, latent_dim: See `GrowingDiscriminator`.
+        inversion: Whether to add ShadeGAN's encoder head (light, freq, phase).
+        freq_phase: Whether to add GOF's head (freq, phase).
+        code_dim: Length of freq and of phase, 9 * the hidden width of the generator.
 
     Raises:
         ConfigError: `max_size` does not fit the table of channels, or both extra heads are asked for.
@@ -221,7 +221,7 @@ def build_discriminator(name: str, **kwargs: Any) -> nn.Module:
     """Build a discriminator by its short name (a key of `DISCRIMINATORS`) or class name, with its arguments.
 
     Raises:
-        ConfigError: the name is unknown, the size is not supported, or the discriminator does not take an argument.
+        ConfigError: The name is unknown, the size is not supported, or the discriminator does not take an argument.
     """
     known = DISCRIMINATORS | {cls.__name__: cls for cls in DISCRIMINATORS.values()}
     if name not in known:

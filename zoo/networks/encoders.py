@@ -16,7 +16,7 @@ def levels(size: int) -> int:
     """The number of times that a photograph is halved until 4x4 pixels are left.
 
     Args:
-        size: image side in pixels.
+        size: Image side in pixels.
 
     Raises:
         ValueError: `size` is not a power of two >= 32.
@@ -30,7 +30,7 @@ def check_image(image: Tensor, cin: int, size: int) -> None:
     """Check that `image` is (B,cin,size,size).
 
     Raises:
-        ValueError: it has another shape.
+        ValueError: It has another shape.
     """
     if image.shape[1:] != (cin, size, size):
         expected = f"(B,{cin},{size},{size})"
@@ -41,10 +41,10 @@ def through_bottleneck(cin: int, widths: list[int], zdim: int, norm: Callable[[i
     """Layers that take an image down to 4x4 pixels, through a 1x1 code and back to 4x4 pixels.
 
     Args:
-        cin: channels of the image.
-        widths: channels of each level, the first at half the image's side.
-        zdim: channels of the code.
-        norm: makes the norm layer of a given width.
+        cin: Channels of the image.
+        widths: Channels of each level, the first at half the image's side.
+        zdim: Channels of the code.
+        norm: Makes the norm layer of a given width.
     """
     layers: list[nn.Module] = []
     for inner, outer in zip([cin, *widths], widths, strict=False):
@@ -61,13 +61,13 @@ class EDDeconv(nn.Module):
     """The depth and albedo network of Unsup3d: from an image to a map of its size, through a 1x1 bottleneck.
 
     Args:
-        cin: channels of the image.
-        cout: channels of the map: 1 for depth, 3 for albedo.
-        nf: width at the first level; it doubles at each level.
-        zdim: width of the bottleneck.
-        groups: group-norm groups at width `nf`; they double with the width.
-        size: image side in pixels, a power of two, at least 32.
-        tanh: whether the network ends with a tanh (albedo) or not (depth).
+        cin: Channels of the image.
+        cout: Channels of the map: 1 for depth, 3 for albedo.
+        nf: Width at the first level; it doubles at each level.
+        zdim: Width of the bottleneck.
+        groups: Group-norm groups at width `nf`; they double with the width.
+        size: Image side in pixels, a power of two, at least 32.
+        tanh: Whether the network ends with a tanh (albedo) or not (depth).
 
     Raises:
         ValueError: `size` is not a power of two >= 32, or `nf` is not a multiple of `groups`.
@@ -121,20 +121,21 @@ class EDDeconv(nn.Module):
         """Map an image (B,cin,S,S) in [-1,1] to (B,cout,S,S).
 
         Raises:
-            ValueError: the image has another number of channels or another size.
+            ValueError: The image has another number of channels or another size.
         """
         check_image(image, self.cin, self.size)
-        return self.network(image)
+        out: Tensor = self.network(image)
+        return out
 
 
 class Encoder(nn.Module):
     """The viewpoint and light network of Unsup3d: from an image to a short vector in [-1,1].
 
     Args:
-        cin: channels of the image.
-        cout: length of the vector: 6 for a viewpoint, 4 for a light.
-        nf: width at the first level; it doubles at each level.
-        size: image side in pixels, a power of two, at least 32.
+        cin: Channels of the image.
+        cout: Length of the vector: 6 for a viewpoint, 4 for a light.
+        nf: Width at the first level; it doubles at each level.
+        size: Image side in pixels, a power of two, at least 32.
 
     Raises:
         ValueError: `size` is not a power of two >= 32.
@@ -157,10 +158,11 @@ class Encoder(nn.Module):
         """Map an image (B,cin,S,S) in [-1,1] to (B,cout) in [-1,1].
 
         Raises:
-            ValueError: the image has another number of channels or another size.
+            ValueError: The image has another number of channels or another size.
         """
         check_image(image, self.cin, self.size)
-        return self.network(image).flatten(1)
+        out: Tensor = self.network(image).flatten(1)
+        return out
 
 
 class ResBlock(nn.Module):
@@ -177,17 +179,18 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
-        return self.conv_sc(F.avg_pool2d(x, 2)) + self.conv2(self.conv1(x).relu())
+        out: Tensor = self.conv_sc(F.avg_pool2d(x, 2)) + self.conv2(self.conv1(x).relu())
+        return out
 
 
 class ResEncoder(nn.Module):
     """From an image to an unbounded vector, by which GAN2Shape moves inside a GAN's mapping network.
 
     Args:
-        cin: channels of the image.
-        cout: length of the vector, which is the width of the mapping network.
-        nf: width at the first level; it doubles at each level.
-        size: image side in pixels, a power of two, at least 32.
+        cin: Channels of the image.
+        cout: Length of the vector, which is the width of the mapping network.
+        nf: Width at the first level; it doubles at each level.
+        size: Image side in pixels, a power of two, at least 32.
 
     Raises:
         ValueError: `size` is not a power of two >= 32.
@@ -212,7 +215,8 @@ class ResEncoder(nn.Module):
         """Map an image (B,cin,S,S) in [-1,1] to (B,cout).
 
         Raises:
-            ValueError: the image has another number of channels or another size.
+            ValueError: The image has another number of channels or another size.
         """
         check_image(image, self.cin, self.size)
-        return self.network(image).flatten(1)
+        out: Tensor = self.network(image).flatten(1)
+        return out

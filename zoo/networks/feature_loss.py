@@ -17,8 +17,8 @@ class DiscriminatorLoss(nn.Module):
     """Distance of two batches in the first residual blocks of a GAN's discriminator; gradients reach the first batch.
 
     Args:
-        discriminator: a `StyleDiscriminator`; it sees images of any side from 16 pixels.
-        blocks: number of residual blocks that count.
+        discriminator: A `StyleDiscriminator`; it sees images of any side from 16 pixels.
+        blocks: Number of residual blocks that count.
     """
 
     def __init__(self, discriminator: StyleDiscriminator, blocks: int = 4) -> None:
@@ -31,7 +31,7 @@ class DiscriminatorLoss(nn.Module):
         """Make the loss from the weights of a discriminator, whose widths are read from them.
 
         Raises:
-            WeightsError: the weights are not those of a `StyleDiscriminator`.
+            WeightsError: The weights are not those of a `StyleDiscriminator`.
         """
         names = [name for name in state if re.fullmatch(r"convs\.\d+\.conv2\.1\.weight", name)]
         if not names or "convs.0.0.weight" not in state:

@@ -47,17 +47,18 @@ class Modulation(nn.Module):
         nn.init.ones_(self.style.bias)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return x * self.style(w)[:, :, None, None]
+        out: Tensor = x * self.style(w)[:, :, None, None]
+        return out
 
 
 class MobileConv(nn.Module):
     """Modulated 3 x 3 convolution, noise that is always the same, bias, activation.
 
     Args:
-        inputs, outputs: numbers of channels.
-        w_dim: length of w.
-        side: side of the maps.
-        separable: whether the convolution is one 3 x 3 filter for each channel, then a 1 x 1 convolution.
+        inputs, outputs: Numbers of channels.
+        w_dim: Length of w.
+        side: Side of the maps.
+        separable: Whether the convolution is one 3 x 3 filter for each channel, then a 1 x 1 convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, *, separable: bool = True) -> None:
@@ -90,7 +91,8 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, w: Sequence[Tensor]) -> Tensor:
         """Map features x under three w (B, w_dim), one for the modulation and one for each convolution."""
-        return self.conv2(self.conv1(inverse_haar(self.up(x, w[0])), w[1]), w[2])
+        out: Tensor = self.conv2(self.conv1(inverse_haar(self.up(x, w[0])), w[1]), w[2])
+        return out
 
 
 class ToPicture(nn.Module):
@@ -109,8 +111,8 @@ class MobileSynthesis(nn.Module):
     """The synthesis network, from w to a picture.
 
     Args:
-        widths: channels at the sides 4, 8, 16, ...; the picture has twice the last side.
-        w_dim: length of w.
+        widths: Channels at the sides 4, 8, 16, ...; the picture has twice the last side.
+        w_dim: Length of w.
     """
 
     def __init__(self, widths: Sequence[int], w_dim: int) -> None:
@@ -135,7 +137,7 @@ class MobileSynthesis(nn.Module):
 
         w is (B, n_latent, w_dim).
         """
-        x = self.conv1(self.input.expand(len(w), -1, -1, -1), w[:, 0])
+        x: Tensor = self.conv1(self.input.expand(len(w), -1, -1, -1), w[:, 0])
         for i, level in enumerate(self.levels[:levels]):
             x = level(x, w[:, 1 + 3 * i : 4 + 3 * i].unbind(1))
         return x
@@ -149,4 +151,5 @@ class MobileSynthesis(nn.Module):
         if w.shape[1:] not in ((self.w_dim,), (self.n_latent, self.w_dim)):
             raise ValueError(f"w is {tuple(w.shape)}; give (B, {self.w_dim}) or (B, {self.n_latent}, {self.w_dim})")
         w = w[:, None].expand(-1, self.n_latent, -1) if w.ndim == 2 else w
-        return self.to_picture(self.features(w), w[:, -1])
+        out: Tensor = self.to_picture(self.features(w), w[:, -1])
+        return out

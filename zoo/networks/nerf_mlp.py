@@ -27,14 +27,14 @@ class NeRFMLP(nn.Module):
     """The field: from points (B, M, 3) and code (B, shape_dim + appearance_dim) to colour and density.
 
     Args:
-        hidden_dim: width of the trunk; the colour layer has half of it.
-        layers: number of ReLU layers in the trunk.
-        skip: index, from 0, of the layer after which the encoded point is given again; without such a layer it is not.
-        frequencies, view_frequencies: numbers of frequencies that encode points and viewing directions.
-        shape_dim, appearance_dim: lengths of the two parts of the code; the first goes to the trunk, the second to the
+        hidden_dim: Width of the trunk; the colour layer has half of it.
+        layers: Number of ReLU layers in the trunk.
+        skip: Index, from 0, of the layer after which the encoded point is given again; without such a layer it is not.
+        frequencies, view_frequencies: Numbers of frequencies that encode points and viewing directions.
+        shape_dim, appearance_dim: Lengths of the two parts of the code; the first goes to the trunk, the second to the
             colour layer.
-        unit: length of a world unit in the field's own coordinates.
-        front: azimuth in degrees of the world's +Z, the front, in the field's own coordinates, whose z points up.
+        unit: Length of a world unit in the field's own coordinates.
+        front: Azimuth in degrees of the world's +Z, the front, in the field's own coordinates, whose z points up.
     """
 
     frame: Tensor
@@ -76,7 +76,7 @@ class NeRFMLP(nn.Module):
             points: (B, M, 3) world coordinates.
             code: (B, shape_dim + appearance_dim) latent code.
             directions: (B, M, 3) unit ray directions in the world frame.
-            with_gradient: whether to return d sigma / d points, in closed form: the gradient goes backwards through the
+            with_gradient: Whether to return d sigma / d points, in closed form: the gradient goes backwards through the
                 layers as g <- (g * (h > 0)) W, and through the encoding. Training does not need it.
         """
         appearance = code.split(self.code_dims, -1)[1]
@@ -88,7 +88,8 @@ class NeRFMLP(nn.Module):
 
     def sigma(self, points: Tensor, code: Tensor) -> Tensor:
         """Raw density (B, M, 1) alone."""
-        return self.alpha_linear(self._trunk(points, code)[0])
+        out: Tensor = self.alpha_linear(self._trunk(points, code)[0])
+        return out
 
     def _trunk(self, points: Tensor, code: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features (B, M, H), and which units of each layer are on."""
@@ -117,7 +118,8 @@ class NeRFMLP(nn.Module):
         angles = (points @ self.frame * self.unit)[..., None, :] * scales
         slopes = torch.stack([angles.cos() * scales, -angles.sin() * scales], -2)  # of sines and cosines
         waves = at_entry[..., 3:].unflatten(-1, (self.frequencies, 2, 3))
-        return (at_entry[..., :3] + (waves * slopes).sum((-3, -2))) @ self.frame.T * self.unit
+        out: Tensor = (at_entry[..., :3] + (waves * slopes).sum((-3, -2))) @ self.frame.T * self.unit
+        return out
 
 
 def _affine(layer: nn.Linear, *inputs: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ class PatchDiscriminator(OneSize):
     """Stride-2 convolutions with spectral and instance normalisation down to 4 px, then one score.
 
     Args:
-        max_size: side of the patches: 16, 32 (as published), 64 or 128.
-        channels: widths at half that side, a quarter of it, and so on down to 4 px; None takes the published ones.
+        max_size: Side of the patches: 16, 32 (as published), 64 or 128.
+        channels: Widths at half that side, a quarter of it, and so on down to 4 px; None takes the published ones.
 
     Raises:
         ConfigError: `max_size` is not one of these, or the number of channels does not fit it.
@@ -36,7 +36,7 @@ class PatchDiscriminator(OneSize):
         """Judge patches (B, 3, max_size, max_size) in [-1, 1]. Nothing fades in, so `alpha` is not used.
 
         Raises:
-            ValueError: the images have another shape.
+            ValueError: The images have another shape.
         """
         check_images(images, self.size, self.size)
         return DiscOut(self.main(images).flatten())

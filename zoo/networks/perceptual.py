@@ -28,7 +28,7 @@ class VGGSlices(nn.Module):
     Layers keep torchvision's numbers: `slice2.5.weight` is its `features.5.weight`.
 
     Args:
-        widths: channels of each slice; their number is the number of slices.
+        widths: Channels of each slice; their number is the number of slices.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -56,7 +56,7 @@ class VGGSlices(nn.Module):
         """Copy `features.<i>.weight|bias` of torchvision's VGG16; its deeper layers are not used.
 
         Raises:
-            WeightsError: a layer is missing or has another shape.
+            WeightsError: A layer is missing or has another shape.
         """
         with torch.no_grad():
             for key, value in self.named_parameters():
@@ -67,7 +67,7 @@ class PerceptualLoss(VGGSlices):
     """Squared distance of relu3_3 features (Wu et al. 2020, section 3.3).
 
     Args:
-        widths: channels of the three slices.
+        widths: Channels of the three slices.
     """
 
     mean_rgb: Tensor
@@ -84,7 +84,7 @@ class PerceptualLoss(VGGSlices):
         """Make the loss with torchvision's VGG16 weights from a .pth or .safetensors file.
 
         Raises:
-            WeightsError: the file cannot be read, or a layer is missing or has another shape.
+            WeightsError: The file cannot be read, or a layer is missing or has another shape.
         """
         loss = cls()
         loss.load_torchvision(read_tensors(vgg), str(vgg))
@@ -94,7 +94,7 @@ class PerceptualLoss(VGGSlices):
         """The distance as a scalar: the mean over features, or over those inside the mask.
 
         Args:
-            first, second: images (B,3,S,S) in [-1,1].
+            first, second: Images (B,3,S,S) in [-1,1].
             mask: (B,1,S,S) in [0,1], averaged over the pixels of each feature.
             sigma: (B,1,S/4,S/4) > 0, the spread of the error. With it, d^2 / (2 sigma^2) + log sigma replaces d^2.
         """
@@ -116,7 +116,7 @@ class LPIPS(nn.Module):
     Its keys are those of the `lpips` package.
 
     Args:
-        widths: channels of the five slices.
+        widths: Channels of the five slices.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -136,7 +136,7 @@ class LPIPS(nn.Module):
         """Make the distance with torchvision's VGG16 weights and the linear layers of LPIPS 0.1.
 
         Raises:
-            WeightsError: a file cannot be read, or a layer is missing or has another shape.
+            WeightsError: A file cannot be read, or a layer is missing or has another shape.
         """
         loss, tensors = cls(), read_tensors(lin)
         loss.net.load_torchvision(read_tensors(vgg), str(vgg))
@@ -166,7 +166,7 @@ def copy_tensor(tensors: Mapping[str, Tensor], key: str, target: Tensor, where: 
     """Copy one tensor of a file to `target`; `where` is what the message calls the file.
 
     Raises:
-        WeightsError: the tensor is missing or has another shape.
+        WeightsError: The tensor is missing or has another shape.
     """
     found = tuple(tensors[key].shape) if key in tensors else "missing"
     if found != tuple(target.shape):
@@ -178,7 +178,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read tensors by key from a .safetensors file or a file of `torch.save`; code in the file is never run.
 
     Raises:
-        WeightsError: the file is missing or damaged, or holds anything but tensors by name.
+        WeightsError: The file is missing or damaged, or holds anything but tensors by name.
     """
     path = Path(path)
     if not path.is_file():

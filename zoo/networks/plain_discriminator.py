@@ -24,9 +24,9 @@ class PlainDiscriminator(nn.Module):
     weights of a small network are a subset of a larger one's, which can take them over. It works in `channels_last`.
 
     Args:
-        max_size: largest image side: 16, 32, 64 or 128.
-        channels: the four widths of the 32 px network.
-        latent_dim: length of a latent that is also estimated; None estimates none.
+        max_size: Largest image side: 16, 32, 64 or 128.
+        channels: The four widths of the 32 px network.
+        latent_dim: Length of a latent that is also estimated; None estimates none.
 
     Raises:
         ConfigError: `max_size` is not one of these, or `channels` has not four entries.
@@ -56,11 +56,11 @@ class PlainDiscriminator(nn.Module):
 
         Args:
             images: (B, 3, S, S) in [-1, 1], S a power of two from 16 to `max_size`.
-            alpha: weight in [0, 1] of the newest level while it fades in; the rest comes from the half-size image
+            alpha: Weight in [0, 1] of the newest level while it fades in; the rest comes from the half-size image
                 through the older entrance.
 
         Raises:
-            ValueError: the images have another shape.
+            ValueError: The images have another shape.
         """
         side = check_images(images, 16, self.max_size)
         x = self.from_rgb[str(side)](images)

@@ -32,7 +32,8 @@ class MappingNetwork(nn.Module):
             last.weight.mul_(0.25)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.network(z)
+        out: Tensor = self.network(z)
+        return out
 
 
 class FiLMLayer(nn.Module):
@@ -51,13 +52,13 @@ class FiLMSiren(nn.Module):
     """The field: from points (B, M, 3) and a FiLM code (B, 2 * (layers + 1) * H) to colour and density.
 
     Args:
-        z_dim: length of the latent.
-        hidden_dim: width H of the layers.
+        z_dim: Length of the latent.
+        hidden_dim: Width H of the layers.
         layers: FiLM layers of the density trunk; one more carries the colour.
-        mapping_dim: hidden width of the mapping network.
-        box: side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
-        extra: number of values per object that the colour layer also sees (4 for a light).
-        use_direction: whether the colour layer also sees the ray direction.
+        mapping_dim: Hidden width of the mapping network.
+        box: Side of the cube that is mapped to [-1, 1]; 0 leaves points as they are.
+        extra: Number of values per object that the colour layer also sees (4 for a light).
+        use_direction: Whether the colour layer also sees the ray direction.
     """
 
     def __init__(
@@ -103,14 +104,14 @@ class FiLMSiren(nn.Module):
             film: (B, 2 * width) raw frequencies, then raw phases.
             directions: (B, M, 3) unit ray directions, if the colour depends on them.
             extra: (B, E) values that the colour layer also sees, or None.
-            with_gradient: whether to return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p), the
+            with_gradient: Whether to return d sigma / d (scaled x), in closed form: for h' = sin(f (W h + b) + p), the
                 gradient g goes backwards through the layers as g <- (g * f * cos(f (W h + b) + p)) W. There is no
                 second autograd pass, so training on normals needs one backward pass and can be compiled.
-            counts: numbers of points, one per object, after which nothing is looked at; what is returned there is
+            counts: Numbers of points, one per object, after which nothing is looked at; what is returned there is
                 arbitrary. None looks at all.
 
         Raises:
-            ValueError: the colour depends on the ray direction, and `directions` is None.
+            ValueError: The colour depends on the ray direction, and `directions` is None.
         """
         if self.use_direction and directions is None:
             raise ValueError("this field's colour depends on the ray direction: give `directions`")
@@ -160,7 +161,8 @@ class FiLMSiren(nn.Module):
             return evaluate(*self.fused(film, None), x, with_colour=False).sigma + self.final_layer.bias
         for layer, frequency, phase in zip(self.network, *self._film(film), strict=False):
             x = layer(x, frequency, phase)
-        return self.final_layer(x)
+        out: Tensor = self.final_layer(x)
+        return out
 
     @property
     def fuses(self) -> bool:

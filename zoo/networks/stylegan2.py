@@ -31,9 +31,9 @@ def upfirdn(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[in
     Args:
         x: (B, C, H, W).
         kernel: (T, T) filter.
-        up: the side grows by this factor, by zeros between the samples.
-        down: every `down`-th sample is kept.
-        pad: zeros at the left and top, and at the right and bottom.
+        up: The side grows by this factor, by zeros between the samples.
+        down: Every `down`-th sample is kept.
+        pad: Zeros at the left and top, and at the right and bottom.
 
     Returns:
         (B, C, (H up + pad0 + pad1 - T) // down + 1, ...).
@@ -100,10 +100,10 @@ class EqualLinear(nn.Module):
     """A linear layer whose weights are N(0, 1) and are scaled at run time, so that all layers learn at one speed.
 
     Args:
-        inputs, outputs: numbers of channels.
-        bias: first value of the bias.
-        lr_mul: extra factor on the effective learning rate.
-        activation: whether the layer ends with `biased_leaky_relu`.
+        inputs, outputs: Numbers of channels.
+        bias: First value of the bias.
+        lr_mul: Extra factor on the effective learning rate.
+        activation: Whether the layer ends with `biased_leaky_relu`.
     """
 
     def __init__(
@@ -193,7 +193,8 @@ class StyledConv(nn.Module):
         self.activate = Activation(outputs)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.activate(self.conv(x, w))
+        out: Tensor = self.activate(self.conv(x, w))
+        return out
 
 
 class ToMap(nn.Module):
@@ -206,7 +207,7 @@ class ToMap(nn.Module):
         self.upsample = Upsample() if upsample else None
 
     def forward(self, x: Tensor, w: Tensor, below: Tensor | None = None) -> Tensor:
-        out = self.conv(x, w) + self.bias
+        out: Tensor = self.conv(x, w) + self.bias
         if below is not None:
             assert self.upsample is not None
             out = out + self.upsample(below)
@@ -234,14 +235,15 @@ class ResidualBlock(nn.Module):
         self.skip = _conv(inputs, outputs, 1, down=True, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
+        out: Tensor = (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
+        return out
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
     """Append a channel to x (B, C, H, W): the mean standard deviation over groups of images of the batch.
 
     Raises:
-        ValueError: the batch is larger than a group, and not a multiple of it.
+        ValueError: The batch is larger than a group, and not a multiple of it.
     """
     b, _, h, w = x.shape
     group = min(b, group)
@@ -261,8 +263,8 @@ class StyleDiscriminator(OneSize):
     """StyleGAN2's residual discriminator, with heads for score and pose.
 
     Args:
-        max_size: side of all images, a power of two from 8 to 1024.
-        channels: one width for each side from `max_size` down to 4; None takes the official ones.
+        max_size: Side of all images, a power of two from 8 to 1024.
+        channels: One width for each side from `max_size` down to 4; None takes the official ones.
 
     Raises:
         ConfigError: `max_size` is not such a power, or there is another number of channels.
@@ -291,7 +293,7 @@ class StyleDiscriminator(OneSize):
         `alpha` is there for discriminators that grow, and is not used.
 
         Raises:
-            ValueError: the images have another side, or the batch another size.
+            ValueError: The images have another side, or the batch another size.
         """
         side = check_images(images, self.max_size, self.max_size)
         assert side == self.max_size

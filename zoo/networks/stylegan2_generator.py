@@ -52,11 +52,11 @@ class StyleGAN2Generator(nn.Module):
     `style[a:b]` is a part of the mapping network: module 0 is its pixel norm, modules 1 to `n_mlp` are its layers.
 
     Args:
-        size: side of the pictures, a power of two from 8 to 1024.
-        style_dim: length of z and of w.
-        n_mlp: layers of the mapping network.
-        width: gives the number of channels at an image side; None takes the official ones.
-        lr_mlp: learning rate of the mapping network relative to the rest.
+        size: Side of the pictures, a power of two from 8 to 1024.
+        style_dim: Length of z and of w.
+        n_mlp: Layers of the mapping network.
+        width: Gives the number of channels at an image side; None takes the official ones.
+        lr_mlp: Learning rate of the mapping network relative to the rest.
 
     Raises:
         ConfigError: `size` is not a power of two from 8 to 1024.
@@ -95,7 +95,7 @@ class StyleGAN2Generator(nn.Module):
 
         Args:
             w: (B, style_dim) for all layers, or (B, n_latent, style_dim) with one for each layer.
-            noise: one map for each convolution, where None is drawn afresh; by default the stored maps, so that w alone
+            noise: One map for each convolution, where None is drawn afresh; by default the stored maps, so that w alone
                 determines the picture.
 
         Raises:

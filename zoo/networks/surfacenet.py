@@ -46,7 +46,8 @@ class ResidualUp(nn.Module):
         t = self.conv1(F.interpolate(F.relu(self.gn1(x)), scale_factor=2, mode="nearest"))
         t = self.conv2(F.relu(self.gn2(t)))
         # A 1x1 convolution commutes with nearest upsampling, and costs a quarter when it comes first.
-        return F.interpolate(self.conv_sc(x), scale_factor=2, mode="nearest") + t
+        out: Tensor = F.interpolate(self.conv_sc(x), scale_factor=2, mode="nearest") + t
+        return out
 
 
 class SurfaceNet(nn.Module):
@@ -55,10 +56,10 @@ class SurfaceNet(nn.Module):
     The defaults give the official network, parameter names included.
 
     Args:
-        code_dim: length of the code, 2 * 9 * the hidden width of the generator.
-        nf: channels at the output side.
-        size: side of the depth map, a power of two from 16.
-        latent_dim: width of the code after the first layer.
+        code_dim: Length of the code, 2 * 9 * the hidden width of the generator.
+        nf: Channels at the output side.
+        size: Side of the depth map, a power of two from 16.
+        latent_dim: Width of the code after the first layer.
 
     Raises:
         ConfigError: `size` is not a power of two from 16.

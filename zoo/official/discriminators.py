@@ -16,7 +16,7 @@ def like(names: Sequence[str], tensors: Tensors, where: str) -> nn.Module:
     """That of some discriminators, given by short names, which has most in common with tensors; on the meta device.
 
     Raises:
-        WeightsError: none of them comes in such sizes.
+        WeightsError: None of them comes in such sizes.
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items() if value.numel() and value.ndim}
     found: list[tuple[int, nn.Module]] = []

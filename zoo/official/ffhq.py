@@ -44,7 +44,7 @@ def folder(name: str = NAME) -> Path:
     """The folder of weights in the cache: `NAME`, or `SMALL`; converted unless it is there as it was written.
 
     Raises:
-        WeightsError: the package is not installed, its files are not the published ones, or the cache is read-only.
+        WeightsError: The package is not installed, its files are not the published ones, or the cache is read-only.
     """
     place = resources.cache() / name
     if _intact(place):
@@ -92,9 +92,9 @@ def shortened(model: MobileStyleGAN, size: int = 256, pictures: int = 32) -> Mob
     least squares, to the wavelet coefficients of its own pictures.
 
     Args:
-        model: for pictures larger than `size`; it is left alone.
-        size: side of the pictures, a power of two.
-        pictures: to fit to; drawn with truncations from 0.5 to 1.
+        model: For pictures larger than `size`; it is left alone.
+        size: Side of the pictures, a power of two.
+        pictures: Number of pictures to fit to, drawn with truncations from 0.5 to 1.
     """
     small = MobileStyleGAN(replace(model.config, size=size))
     own = model.state_dict()
@@ -135,7 +135,7 @@ def convert(data: Path) -> MobileStyleGAN:
     """The generator in the two networks of a folder, `MappingNetwork` and `SynthesisNetwork`, .xml and .bin each.
 
     Raises:
-        WeightsError: files that are missing, damaged or hostile, or networks of another kind.
+        WeightsError: Files that are missing, damaged or hostile, or networks of another kind.
     """
     where = str(data)
     mapping, synthesis = read(data / "MappingNetwork.xml"), read(data / "SynthesisNetwork.xml")

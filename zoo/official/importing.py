@@ -56,28 +56,28 @@ def import_official(
     Sizes are read from the shapes of the tensors; camera, ray range and samples are those of the published curriculum.
 
     Args:
-        method: a key of `methods.METHODS`, or one whose table a plug-in brings.
-        path_or_tensors: the published file of the generator, or what it holds.
-        ema: the file of the averaged weights that lies beside it, or what it holds; they replace the others.
-        out: folder to write, as `zoo.save` does, so that `zoo.load("file:OUT")` reads it.
-        dataset: what the weights were trained on, a key of the method's `settings`.
-        light: the light prior of the data, `{mean, cov}` in a .pth, .json or .npz.
-        view: the viewpoint prior of GAN2Shape, in the same form.
-        discriminator: the published file of the one that was trained beside it, or what it holds; `out` gets it, too.
+        method: A key of `methods.METHODS`, or one whose table a plug-in brings.
+        path_or_tensors: The published file of the generator, or what it holds.
+        ema: The file of the averaged weights that lies beside it, or what it holds; they replace the others.
+        out: Folder to write, as `zoo.save` does, so that `zoo.load("file:OUT")` reads it.
+        dataset: What the weights were trained on, a key of the method's `settings`.
+        light: The light prior of the data, `{mean, cov}` in a .pth, .json or .npz.
+        view: The viewpoint prior of GAN2Shape, in the same form.
+        discriminator: The published file of the one that was trained beside it, or what it holds; `out` gets it, too.
             If the generator's own file has one, as StyleGAN2's and GRAF's do, that is taken.
-        delta: of ShadeGAN with surface tracking: the width of the sampled interval when the weights were saved; 0 for
+        delta: For ShadeGAN with surface tracking, the width of the sampled interval when the weights were saved; 0 for
             the whole ray. Known for the released CelebA weights.
-        step: in place of `delta`: the training step at which they were saved.
-        overwrite: replace weights that lie in `out` already.
+        step: In place of `delta`: the training step at which they were saved.
+        overwrite: Replace weights that lie in `out` already.
 
     Returns:
         The network on the CPU, in evaluation mode, frozen, with a `card`.
 
     Raises:
-        ConfigError: unknown method or data set, an option that the method has no use for.
-        WeightsError: missing, damaged or hostile file, keys or shapes that do not fit, values that are not finite; a
+        ConfigError: Unknown method or data set, an option that the method has no use for.
+        WeightsError: Missing, damaged or hostile file, keys or shapes that do not fit, values that are not finite; a
             folder that cannot be written, or holds weights already.
-        DataError: a light prior that cannot be read.
+        DataError: A light prior that cannot be read.
     """
     known = known_method(method)
     if dataset not in known.settings:
@@ -182,8 +182,14 @@ def _discriminator(known: Method, file: OfficialFile, own: bool) -> Tensors | No
 
 
 def _checked(empty: nn.Module, tensors: Tensors, where: str) -> Tensors:
-    """Tensors that are a network's own in name, shape and type. Constant buffers may be missing: some published
-    StyleGAN2 files lack them; so may the head for poses, which only zoo's StyleGAN2 discriminator has."""
+    """Tensors that are a network's own in name, shape and type.
+
+    Constant buffers may be missing: some published StyleGAN2 files lack them; so may the head for poses, which only
+    zoo's StyleGAN2 discriminator has.
+
+    Raises:
+        WeightsError: A name, a shape or a type differs.
+    """
     own = empty.state_dict()
     needed = {key for key, _ in empty.named_parameters() if not key.startswith("pose_head.")}
     spare = own.keys() - needed - tensors.keys()

@@ -70,7 +70,7 @@ def named(file: OfficialFile, tree: Any) -> Tensors:
     """The tensors of a state dict or of a pickled network, by their keys.
 
     Raises:
-        WeightsError: it is something else, or claims more values than the file has room for.
+        WeightsError: It is something else, or claims more values than the file has room for.
     """
     if isinstance(tree, Inert) and "_modules" in tree.state:
         out: Tensors = {}
@@ -161,7 +161,7 @@ def average(file: OfficialFile) -> Tensors | list[Tensor]:
     or network of their own, a list, a tuple or a ParameterList.
 
     Raises:
-        WeightsError: it is something else.
+        WeightsError: It is something else.
     """
     values = _averaged(file.tree)
     if isinstance(values, list | tuple) and values and all(isinstance(v, Tensor) for v in values):

@@ -26,10 +26,10 @@ class Layer:
     """One node of a graph.
 
     Attributes:
-        kind: of operation, such as "Const", "Add" or "Convolution".
-        name: as the file has it; that of a weight is often what its author called it.
-        inputs: numbers of the layers whose results it takes, in order.
-        value: of a constant of floats.
+        kind: Kind of operation, such as "Const", "Add" or "Convolution".
+        name: The name in the file; that of a weight is often what its author called it.
+        inputs: Numbers of the layers whose results it takes, in order.
+        value: The numbers of a constant of floats.
     """
 
     kind: str
@@ -42,8 +42,8 @@ class Graph:
     """The layers of a network.
 
     Attributes:
-        where: path of the XML file, for messages.
-        layers: by number, in the order of the file.
+        where: Path of the XML file, for messages.
+        layers: Layers by number, in the order of the file.
     """
 
     def __init__(self, where: Path, layers: dict[str, Layer]) -> None:
@@ -69,7 +69,7 @@ def read(path: Path) -> Graph:
     """Read `path`, an .xml file, and the .bin beside it.
 
     Raises:
-        WeightsError: missing, too large, damaged, or not such a file; constants that lie outside the numbers' file.
+        WeightsError: Missing, too large, damaged, or not such a file; constants that lie outside the numbers' file.
     """
     text, numbers = _bytes(path, _MAX_XML), _bytes(path.with_suffix(".bin"), _MAX_BIN)
     try:

@@ -84,11 +84,11 @@ class OfficialFile:
     """What a file holds: dicts, lists, numbers, tensors and `Inert`s.
 
     Attributes:
-        where: its path, for messages; "tensors" for values that never were in a file.
-        tree: the content.
-        sha256: of the whole file, in hex.
-        size: bytes of the file.
-        notes: what was changed to read its tensors, by kind; sentences for the card.
+        where: Its path, for messages; "tensors" for values that never were in a file.
+        tree: The content.
+        sha256: Hash of the whole file, in hex.
+        size: Bytes of the file.
+        notes: What was changed to read its tensors, by kind; sentences for the card.
     """
 
     where: str
@@ -102,7 +102,7 @@ def read(path: str | Path) -> OfficialFile:
     """Read a file of `torch.save`, tensors on the CPU.
 
     Raises:
-        WeightsError: missing, too big, damaged, not such a file, or it names code that published weights do not need.
+        WeightsError: Missing, too big, damaged, not such a file, or it names code that published weights do not need.
     """
     path = place(path)
     if not path.is_file():
@@ -137,7 +137,7 @@ def place(given: str | Path) -> Path:
     """A path that the system can have, whether or not something lies there.
 
     Raises:
-        WeightsError: too long, with a zero byte, below a file, of a home or a folder that is out of reach.
+        WeightsError: Too long, with a zero byte, below a file, of a home or a folder that is out of reach.
     """
     try:
         path = Path(given).expanduser()

@@ -117,7 +117,7 @@ def curves(title: str, lines: Sequence[Curve]) -> str:
     Doubling is the same step everywhere, so that a straight line is a power law.
 
     Raises:
-        ValueError: there is no curve.
+        ValueError: There is no curve.
     """
     xs = sorted({x for line in lines for x, _ in line.points})
     if not xs:

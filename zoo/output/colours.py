@@ -27,9 +27,9 @@ def show_depth(depth: Tensor, mask: Tensor, span: tuple[float, float] | None = N
     """Depth (B,1,H,W) as colours (B,3,H,W) in [0,1]: light where near, dark where far.
 
     Args:
-        depth: depth along the optical axis, in world units.
+        depth: Depth along the optical axis, in world units.
         mask: (B,1,H,W) bool; pixels outside it are mid grey.
-        span: depths (near, far) of the lightest and darkest colours; by default the range inside the mask.
+        span: Depths (near, far) of the lightest and darkest colours; by default the range inside the mask.
     """
     if not mask.any():
         return torch.full_like(depth, 0.5).expand(-1, 3, -1, -1)

@@ -27,16 +27,16 @@ def canonical_views(
     """Draw one row for each object: a view from a random pose, its normals, the method's own maps, and turned views.
 
     Args:
-        generator: any generator with cameras; a mesh GAN adds its texture and background.
+        generator: Any generator with cameras; a mesh GAN adds its texture and background.
         latents: B objects.
-        size: side of each picture in pixels.
-        reach: how far the outermost views are turned to each side, in radians (pi / 2 turns from profile to profile).
-        views: number of turned views.
-        seed: makes the random poses, which are drawn from the poses of the training data.
-        advance: called after every object.
+        size: Side of each picture in pixels.
+        reach: How far the outermost views are turned to each side, in radians (pi / 2 turns from profile to profile).
+        views: Number of turned views.
+        seed: Makes the random poses, which are drawn from the poses of the training data.
+        advance: Called after every object.
 
     Raises:
-        ConfigError: the generator has no cameras.
+        ConfigError: The generator has no cameras.
     """
     generator.need_camera("turned views")
     cameras = generator.cameras(len(latents), seed, size)
@@ -72,15 +72,15 @@ def interpolation(
     There is one row for each pair of objects and each yaw. Its columns lead from the first object to the second.
 
     Args:
-        generator: any generator that has cameras and draws its objects from z.
+        generator: Any generator that has cameras and draws its objects from z.
         start, end: B objects each.
-        steps: number of columns, both ends included.
-        yaws: yaws of the rows of a pair, in radians.
-        size: side of each picture in pixels.
-        advance: called after every column of every pair.
+        steps: Number of columns, both ends included.
+        yaws: Yaws of the rows of a pair, in radians.
+        size: Side of each picture in pixels.
+        advance: Called after every column of every pair.
 
     Raises:
-        ConfigError: the generator has no cameras.
+        ConfigError: The generator has no cameras.
     """
     generator.need_camera("turned views")
     rows = []

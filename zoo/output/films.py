@@ -37,28 +37,28 @@ def turntable(
     """Film objects side by side while the camera swings from side to side and back, in a seamless loop.
 
     Args:
-        generator: any generator with cameras.
+        generator: Any generator with cameras.
         latents: B objects.
-        path: a `.mp4`; a `.webp` or `.gif` for pages that can only show pictures (a GIF has 256 colours per frame,
+        path: A `.mp4`; a `.webp` or `.gif` for pages that can only show pictures (a GIF has 256 colours per frame,
             dithered); or a new folder for numbered PNGs.
-        frames: number of frames in one swing.
-        size: side of each picture in pixels; films are padded to even sides, which the codec needs.
-        fps: frames per second.
-        yaw: how far the camera swings to each side, in radians. By default it is twice the standard deviation of the
+        frames: Number of frames in one swing.
+        size: Side of each picture in pixels; films are padded to even sides, which the codec needs.
+        fps: Frames per second.
+        yaw: How far the camera swings to each side, in radians. By default it is twice the standard deviation of the
             training data, beyond which a model has hardly seen anything.
-        pitch: pitch of the camera in radians, the same throughout.
-        light: the light, which stays with the object; by default the one that the method uses by itself.
-        maps: the rows, see `grid`.
-        notes: model, seed, command; they are stored in the file.
-        advance: called after every frame.
+        pitch: Pitch of the camera in radians, the same throughout.
+        light: The light, which stays with the object; by default the one that the method uses by itself.
+        maps: The rows, see `grid`.
+        notes: Model, seed, command; they are stored in the file.
+        advance: Called after every frame.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: the generator has no cameras, there are fewer than 2 frames, the suffix is unknown, or the pictures
+        ConfigError: The generator has no cameras, there are fewer than 2 frames, the suffix is unknown, or the pictures
             are larger than this kind of film allows.
-        ZooError: the folder already exists, or the encoder failed.
+        ZooError: The folder already exists, or the encoder failed.
     """
     generator.need_camera("turntable")
     if frames < 2:
@@ -93,13 +93,13 @@ def film(
     """Write pictures as a film, or as numbered PNGs in a folder. What was at `path` stays until the whole film exists.
 
     Args:
-        frames: the pictures, each of which is drawn only when its turn comes.
-        path, fps, notes, advance: see `turntable`.
-        size: width and height of every picture in pixels. A film that is too large is refused before any is drawn.
+        frames: The pictures, each of which is drawn only when its turn comes.
+        path, fps, notes, advance: See `turntable`.
+        size: Width and height of every picture in pixels. A film that is too large is refused before any is drawn.
 
     Raises:
-        ConfigError: the suffix is unknown, or the pictures are larger than this kind of film allows.
-        ZooError: the folder already exists, or the encoder failed.
+        ConfigError: The suffix is unknown, or the pictures are larger than this kind of film allows.
+        ZooError: The folder already exists, or the encoder failed.
     """
     import tempfile
 

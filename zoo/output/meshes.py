@@ -27,16 +27,16 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere).
 
     Args:
-        meshes: a batch of one, as `Generator.mesh` makes it, with colours in [0, 1] at the vertices, a texture, or
+        meshes: A batch of one, as `Generator.mesh` makes it, with colours in [0, 1] at the vertices, a texture, or
             neither. A .glb gets the whole texture; .obj and .ply get its colours at the vertices.
-        path: where to write; the suffix chooses the format.
+        path: Where to write; the suffix chooses the format.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: the suffix is unknown, or there is not exactly one mesh.
-        ZooError: the mesh is empty, a coordinate is not finite, or the textures are of another kind.
+        ConfigError: The suffix is unknown, or there is not exactly one mesh.
+        ZooError: The mesh is empty, a coordinate is not finite, or the textures are of another kind.
     """
     import numpy as np
     import trimesh
@@ -136,7 +136,8 @@ def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None") -> bytes:
             tree["meshes"][0]["primitives"][0]["material"] = 0
         tree["materials"][0]["doubleSided"] = not mesh.is_watertight
 
-    return trimesh.Scene(mesh).export(file_type="glb", include_normals=True, tree_postprocessor=finish)
+    out: bytes = trimesh.Scene(mesh).export(file_type="glb", include_normals=True, tree_postprocessor=finish)
+    return out
 
 
 def _bytes(colours: "Tensor") -> "np.ndarray":

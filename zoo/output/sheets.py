@@ -28,12 +28,12 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
     Normals and depth are grey where there is no surface.
 
     Args:
-        renders: one render or several of one size; their objects stand side by side.
-        maps: the rows, out of `MAPS`.
-        labels: texts above the columns.
+        renders: One render or several of one size; their objects stand side by side.
+        maps: The rows, out of `MAPS`.
+        labels: Texts above the columns.
 
     Raises:
-        ConfigError: a map is unknown, the renders have none of the maps, or there is not one label for each object.
+        ConfigError: A map is unknown, the renders have none of the maps, or there is not one label for each object.
     """
     from PIL import Image, ImageDraw
 
@@ -63,7 +63,7 @@ def pictures(name: str, render: "Render") -> "list[Image]":
     """One map of a render as pictures, one for each object, coloured as in `grid`.
 
     Raises:
-        ConfigError: the map is unknown, or the render does not have it.
+        ConfigError: The map is unknown, or the render does not have it.
     """
     import torch
     from PIL import Image
@@ -122,7 +122,7 @@ def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, A
     """Write a PNG that says where it comes from: each of `notes` (model, seed, command) becomes a text chunk.
 
     Raises:
-        ConfigError: the suffix is not .png.
+        ConfigError: The suffix is not .png.
     """
     if Path(path).suffix.lower() != ".png":
         raise ConfigError(f"{path}: pictures are written as .png; change the suffix")

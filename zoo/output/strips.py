@@ -23,9 +23,9 @@ class Sheet:
     """A titled block of picture strips.
 
     Attributes:
-        title: a few words.
-        caption: a sentence or two that say what to look at.
-        rows: labels with images (N,3,S,S) in [0,1], from top to bottom; the same objects stand below each other.
+        title: A few words.
+        caption: A sentence or two that say what to look at.
+        rows: Labels with images (N,3,S,S) in [0,1], from top to bottom; the same objects stand below each other.
     """
 
     title: str

@@ -29,7 +29,7 @@ class Pairs:
         mask: (N,1,S,S) bool, true where the depth means something.
 
     Raises:
-        ValueError: the shapes do not fit together, or the mask is not bool.
+        ValueError: The shapes do not fit together, or the mask is not bool.
     """
 
     image: Tensor
@@ -72,18 +72,18 @@ def render_pairs(
     """Render `n` pairs with latents, cameras and lights from the generator's priors (psi = 1, as published).
 
     Args:
-        generator: the frozen generator, which stays on its own device.
-        n: number of pairs.
-        size: image side in pixels.
-        seed: makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
-        batch_size: number of images rendered at once.
-        advance: called with the number of pairs just rendered.
+        generator: The frozen generator, which stays on its own device.
+        n: Number of pairs.
+        size: Image side in pixels.
+        seed: Makes latents, cameras and lights; the same seed gives the same pairs for any `batch_size`.
+        batch_size: Number of images rendered at once.
+        advance: Called with the number of pairs just rendered.
 
     Returns:
         Pairs on the CPU, whose mask is opacity > 0.5.
 
     Raises:
-        ValueError: the generator renders no depth, or its opacity exceeds 0.5 nowhere.
+        ValueError: The generator renders no depth, or its opacity exceeds 0.5 nowhere.
     """
     latents = generator.latents(n, seed=seed)
     cameras = generator.cameras(n, seed=seed + 1, size=size)
@@ -121,9 +121,9 @@ class DepthProbe(nn.Module):
 
     Args:
         average: (1,1,S,S) depth in world units for which the network's output 0 stands.
-        near, far: range of the training depth. An output of 1 adds half of it; outputs may leave the range.
-        nf: width of the network, see `EDDeconv`.
-        zdim: width of the bottleneck, see `EDDeconv`.
+        near, far: Range of the training depth. An output of 1 adds half of it; outputs may leave the range.
+        nf: Width of the network, see `EDDeconv`.
+        zdim: Width of the bottleneck, see `EDDeconv`.
 
     Raises:
         ValueError: 0 < near < far does not hold.
@@ -143,13 +143,15 @@ class DepthProbe(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth (B,1,S,S) along the optical axis, in world units, of images (B,3,S,S) in [-1,1]."""
-        return self.average + self.network(image) * (self.far - self.near) / 2
+        out: Tensor = self.average + self.network(image) * (self.far - self.near) / 2
+        return out
 
     def error(self, pairs: Pairs) -> Tensor:
         """Masked L1 on the normalised depth of pairs, as a scalar."""
         depth = torch.where(pairs.mask, pairs.depth, self.far)  # 0 times NaN, outside, would be NaN
         error = (self(pairs.image) - depth).abs() * (2 / (self.far - self.near))
-        return (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
+        out: Tensor = (error * pairs.mask).sum() / pairs.mask.sum().clamp_min(1)
+        return out
 
     @torch.no_grad()
     def predict(self, images: Tensor, batch_size: int = 100) -> Tensor:

@@ -31,7 +31,8 @@ class PoseProbe(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         images = resize(images, SIZE)
         there, mirrored = self.network(torch.cat([images, images.flip(-1)])).chunk(2)
-        return _RANGE * (there + mirrored * mirrored.new_tensor([1.0, -1.0])) / 2
+        out: Tensor = _RANGE * (there + mirrored * mirrored.new_tensor([1.0, -1.0])) / 2
+        return out
 
 
 def train_pose_probe(
@@ -40,11 +41,11 @@ def train_pose_probe(
     """Train a probe on `n` images of the train split; it is returned frozen and on the CPU.
 
     Args:
-        n: number of images.
-        steps: number of steps of Adam, whose learning rate falls to 0.
-        batch: number of images in each step.
-        seed: makes weights and order.
-        advance: called with 1 after each step.
+        n: Number of images.
+        steps: Number of steps of Adam, whose learning rate falls to 0.
+        batch: Number of images in each step.
+        seed: Makes weights and order.
+        advance: Called with 1 after each step.
     """
     heads = HeadDataset("train", size=SIZE, length=n).batch(list(range(n)))
     with torch.random.fork_rng(devices=[]):

@@ -93,22 +93,22 @@ def train_probe(
     """Train a fresh probe on pairs, rendered or true.
 
     Args:
-        pairs: training data; [near, far] is the range of its depth inside the masks.
-        held_back: pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
+        pairs: Training data; [near, far] is the range of its depth inside the masks.
+        held_back: Pairs to judge the probe by; the best one counts, and training ends when it gets no better. None
             takes the last one.
-        steps: number of optimiser steps, or with `held_back` the most of them.
-        batch_size: pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
-        nf, zdim: see `DepthProbe`.
-        lr: peak learning rate.
-        seed: makes weights, order and augmentation; the caller's random state is left alone.
-        accelerator: the device, by Lightning's name.
-        advance: called with 1 after every step.
+        steps: Number of optimiser steps, or with `held_back` the most of them.
+        batch_size: Pairs in each step, drawn in random order; no pair is used twice before every pair is used once.
+        nf, zdim: See `DepthProbe`.
+        lr: Peak learning rate.
+        seed: Makes weights, order and augmentation; the caller's random state is left alone.
+        accelerator: The device, by Lightning's name.
+        advance: Called with 1 after every step.
 
     Returns:
         The trained probe, on the CPU and in eval mode.
 
     Raises:
-        ValueError: there are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
+        ValueError: There are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
             or the pairs held back show nothing, or the probe diverges on them.
     """
     if not len(pairs) or not pairs.mask.any():

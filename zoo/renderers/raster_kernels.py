@@ -25,9 +25,9 @@ def draw(verts, faces, first_vertex, first_face, near, cull, pix_to_face, zbuf, 
     Args:
         verts: (V, 3) x and y in PyTorch3D's NDC, and view-space z.
         faces: (F, 3) int64, the mesh's rows of the packed faces, whose vertices count from `first_vertex`.
-        first_vertex, first_face: where the mesh begins among the packed vertices and faces.
-        near: depth from which surface is drawn.
-        cull: skip faces that are seen from behind.
+        first_vertex, first_face: Where the mesh begins among the packed vertices and faces.
+        near: Depth from which surface is drawn.
+        cull: Skip faces that are seen from behind.
         pix_to_face: (H, W, K) int64, filled with `first_face` + row of `faces`, or -1.
         zbuf, dists: (H, W, K) depth, and distance to the boundary.
         bary: (H, W, K, 3) weights.

@@ -40,10 +40,10 @@ def rasterize(
         meshes: N meshes of any sizes. Their vertices are as PyTorch3D's `rasterize_meshes` takes them: x, y in NDC (+x
             left, +y up, [-1, 1] over the shorter side of the image) and z in view space. They are float32 or float64;
             half precision is raised to float32.
-        image_size: pixels per side of a square image, or (height, width).
+        image_size: Pixels per side of a square image, or (height, width).
         faces_per_pixel: K, the number of faces to keep, nearest first; of equally near ones, the lower index first.
-        cull_backfaces: whether to leave out faces whose corners run clockwise in the image.
-        z_near: view-space z from which surface is drawn, above 0. Faces that reach nearer, or behind the camera, are
+        cull_backfaces: Whether to leave out faces whose corners run clockwise in the image.
+        z_near: View-space z from which surface is drawn, above 0. Faces that reach nearer, or behind the camera, are
             cut there.
 
     Returns:
@@ -56,9 +56,9 @@ def rasterize(
             reaches behind the camera, because the x and y of such corners do not bound its picture.
 
     Raises:
-        ValueError: there are no meshes, a vertex is not finite, a face points outside its mesh's vertices, an argument
+        ValueError: There are no meshes, a vertex is not finite, a face points outside its mesh's vertices, an argument
             is out of range, or the device is neither a CPU nor a CUDA GPU.
-        ZooError: the meshes are on a GPU and PyTorch3D's native part does not load.
+        ZooError: The meshes are on a GPU and PyTorch3D's native part does not load.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
     if len(meshes) == 0:
@@ -74,7 +74,7 @@ def rasterize(
         verts = verts.float()
     settings = (size, faces_per_pixel, bool(cull_backfaces), float(z_near))
     if verts.device.type == "cpu":
-        out = _Draw.apply(verts, faces, _parts(meshes), *settings)
+        out = _Draw.apply(verts, faces, _parts(meshes), *settings)  # type: ignore[no-untyped-call]
     elif verts.is_cuda:
         _check(meshes)
         with torch.autocast("cuda", enabled=False):
@@ -189,11 +189,12 @@ def _visible(meshes: "Meshes", size: tuple[int, int], layers: int, cull: bool, n
     if bool((meshes.verts_packed()[:, 2] < near).any()):
         # PyTorch3D would first cut the faces into new ones, and fails on some batches; such faces are rare.
         there = meshes.cpu()
-        out = _Draw.apply(there.verts_packed().float(), there.faces_packed(), _parts(there), size, layers, cull, near)
-        return out[0].to(meshes.device)
+        args = (there.verts_packed().float(), there.faces_packed(), _parts(there), size, layers, cull, near)
+        seen: Tensor = _Draw.apply(*args)[0]  # type: ignore[no-untyped-call]
+        return seen.to(meshes.device)
     if meshes.verts_packed().dtype != torch.float32:
         meshes = meshes.update_padded(meshes.verts_padded().float())
-    return pytorch3d().renderer.mesh.rasterize_meshes(
+    theirs: Tensor = pytorch3d().renderer.mesh.rasterize_meshes(
         meshes,
         image_size=size,
         blur_radius=_HAIR,
@@ -203,6 +204,7 @@ def _visible(meshes: "Meshes", size: tuple[int, int], layers: int, cull: bool, n
         perspective_correct=True,
         cull_backfaces=cull,
     )[0]
+    return theirs
 
 
 def _interpolate(verts: Tensor, faces: Tensor, pix_to_face: Tensor) -> tuple[Tensor, Tensor, Tensor]:

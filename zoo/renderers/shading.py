@@ -11,7 +11,8 @@ def unit_normals(gradient: Tensor) -> Tensor:
 
     The sum is normalised once, so steep samples weigh more.
     """
-    return -gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)
+    out: Tensor = -gradient / (gradient.norm(dim=-1, keepdim=True) + 1e-7)
+    return out
 
 
 def lambert(normal: Tensor, light: Light, ratio: float = 1.0) -> Tensor:

@@ -41,15 +41,15 @@ def pixel_slopes(size: int, fov: float, centres: str = "corner", supersample: in
     """Slopes x / -z of the pixel centres of a square camera: (size * supersample,) float64, ascending.
 
     Args:
-        size: pixels per side.
-        fov: full angle of view in degrees.
+        size: Pixels per side.
+        fov: Full angle of view in degrees.
         centres: "corner" puts the first and last pixel centre on the edge of the frustum, "half" puts them half a pixel
             inside.
-        supersample: number of equal parts into which each pixel is split. Under either rule, the mean over the parts of
+        supersample: Number of equal parts into which each pixel is split. Under either rule, the mean over the parts of
             a pixel is that pixel's box-filtered value.
 
     Raises:
-        ValueError: the rule is unknown, or the size is below 2.
+        ValueError: The rule is unknown, or the size is below 2.
     """
     if centres not in ("corner", "half"):
         raise ValueError(f"pixel_slopes: centres={centres!r} is not a pixel rule; use 'corner' or 'half'")
@@ -78,11 +78,11 @@ def rasterize_batch(
         faces: (F, 3) integers below V, counter-clockwise seen from outside.
         slopes_x, slopes_y: (W,) and (H,) evenly spaced, ascending slopes x / -z and y / -z of the pixel centres, see
             `pixel_slopes`.
-        near: surface closer than this along the optical axis is not drawn.
-        cull_backfaces: skip faces that are seen from behind.
+        near: Surface closer than this along the optical axis is not drawn.
+        cull_backfaces: Skip faces that are seen from behind.
 
     Raises:
-        ValueError: an array has another shape, or a face points outside the vertices.
+        ValueError: An array has another shape, or a face points outside the vertices.
     """
     if verts.ndim != 3 or verts.shape[-1] != 3:
         raise ValueError(f"rasterize_batch: verts has shape {verts.shape}; give (B, V, 3)")
@@ -116,9 +116,9 @@ def in_threads(work: Callable[[int], None], count: int, threads: int | None = No
     A single call or a single thread runs in the calling thread. The first exception is raised again here.
 
     Args:
-        work: called with each index.
-        count: number of calls.
-        threads: number of threads; None takes one for each processor.
+        work: Called with each index.
+        count: Number of calls.
+        threads: Number of threads; None takes one for each processor.
     """
     threads = min(count, threads or os.cpu_count() or 1)
     if threads <= 1:

@@ -16,14 +16,14 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
     The temporary file must share the folder: a rename across file systems is a copy, and a copy can be cut short.
 
     Args:
-        path: where to write. Missing parent folders are made, and an existing file is replaced.
-        data: the content. Text is written as UTF-8; characters that UTF-8 cannot encode are written as escapes.
+        path: Where to write. Missing parent folders are made, and an existing file is replaced.
+        data: The content. Text is written as UTF-8; characters that UTF-8 cannot encode are written as escapes.
 
     Returns:
         The path.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; an existing file at `path` is then unchanged.
+        OSError: The folder cannot be written, or the disk is full; an existing file at `path` is then unchanged.
     """
     path = Path(path)
     with naming(path):

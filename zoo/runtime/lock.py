@@ -30,8 +30,8 @@ def locked(folder: Path) -> Iterator[None]:
     other's kernel locks (some network file systems), the file's time counts: its holder renews it every few seconds.
 
     Raises:
-        ZooError: another process holds it; the message names it.
-        OSError: the folder cannot be written.
+        ZooError: Another process holds it; the message names it.
+        OSError: The folder cannot be written.
     """
     place = folder.resolve()
     if place in _held:

@@ -46,8 +46,8 @@ class LogLines:
     A field `detail` of the task is part of the line.
 
     Args:
-        bar: what is counted.
-        enabled: whether to say anything; by default, if the bar is shown.
+        bar: What is counted.
+        enabled: Whether to say anything; by default, if the bar is shown.
     """
 
     def __init__(self, bar: Progress, enabled: bool | None = None) -> None:
@@ -91,7 +91,7 @@ class Steps:
     """Progress of one method through its stages, on the error stream, so that tables and JSON stay clean.
 
     Args:
-        label: written before every stage, for example the name of the method.
+        label: Written before every stage, for example the name of the method.
         enabled: False shows nothing.
     """
 

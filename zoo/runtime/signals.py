@@ -28,8 +28,8 @@ class Signals:
     finished and saved; a second Ctrl-C raises `Stopped`. If neither happens in time, the process ends at once.
 
     Attributes:
-        received: the first signal; None so far.
-        left: what the last line says if the process ends at once: what is kept, and how to go on.
+        received: The first signal; None so far.
+        left: What the last line says if the process ends at once: what is kept, and how to go on.
     """
 
     def __init__(self, left: Callable[[], str]) -> None:

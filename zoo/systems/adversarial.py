@@ -242,4 +242,5 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.topk_kimg <= 0:
             return 1.0
         kimg = self.cfg.clock(self.images) / 1000
-        return max(0.99 ** (kimg / self.cfg.topk_kimg), self.cfg.topk_min)
+        out: float = max(0.99 ** (kimg / self.cfg.topk_kimg), self.cfg.topk_min)
+        return out

@@ -115,7 +115,7 @@ class TrainingSystem(L.LightningModule):
         """Take over the count of images.
 
         Raises:
-            WeightsError: the checkpoint is of another architecture.
+            WeightsError: The checkpoint is of another architecture.
         """
         self._need_same(checkpoint)
         self.images = int(checkpoint["state_dict"]["images_seen"])
@@ -188,7 +188,7 @@ class TrainingSystem(L.LightningModule):
         """One optimiser step with clipped gradients.
 
         Raises:
-            ZooError: the gradient is not finite; weights that are not numbers must never reach a checkpoint. On a
+            ZooError: The gradient is not finite; weights that are not numbers must never reach a checkpoint. On a
                 device that runs ahead this is said when the next record is written; checkpoints look for themselves.
         """
         for group in optimizer.param_groups:

@@ -39,9 +39,9 @@ class RunLogger(Logger):
     is not used: it repeats the last value of quantities that are not there at every step.
 
     Args:
-        folder: of the run.
-        every: steps between two records.
-        others: loggers to pass the records on to.
+        folder: The folder of the run.
+        every: Steps between two records.
+        others: Loggers to pass the records on to.
     """
 
     def __init__(self, folder: Path, every: int, others: Sequence[Logger] = ()) -> None:

@@ -36,8 +36,8 @@ class AtomicCheckpointIO(CheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            ZooError: a weight, an average or a moment of an optimiser is not finite; nothing is written.
-            OSError: the disk is full or cannot be written.
+            ZooError: A weight, an average or a moment of an optimiser is not finite; nothing is written.
+            OSError: The disk is full or cannot be written.
         """
         path = Path(path)
         if bad := not_finite(checkpoint):
@@ -56,7 +56,7 @@ class AtomicCheckpointIO(CheckpointIO):
         """Read a checkpoint to go on from; `weights_only` changes nothing: nothing else is ever read.
 
         Raises:
-            WeightsError: damaged, not finite, or not a whole training.
+            WeightsError: Damaged, not finite, or not a whole training.
         """
         content = read_checkpoint(Path(path), map_location)
         if missing := [key for key in _NEEDED if key not in content]:

@@ -15,8 +15,8 @@ class GeneratorEMA(nn.Module):
     """Holds the average as a module of its own, `average`, in evaluation mode and without gradients.
 
     Args:
-        generator: the network to follow; copied.
-        half_life_kimg: thousands of images after which an old weight counts half. Early on the half-life is kept at 5 %
+        generator: The network to follow; copied.
+        half_life_kimg: Thousands of images after which an old weight counts half. Early on the half-life is kept at 5 %
             of the images seen, so that the random start is forgotten quickly.
     """
 

@@ -69,7 +69,7 @@ def starting_point(run: RunConfig, folder: Path) -> Path | None:
     """The checkpoint to go on from; None: start at 0.
 
     Raises:
-        ConfigError: the folder holds a run already and `resume` does not say to go on with it.
+        ConfigError: The folder holds a run already and `resume` does not say to go on with it.
         WeightsError: `resume` is the path of nothing that can be resumed.
     """
     if run.resume == "auto":

@@ -56,4 +56,4 @@ def _between(start: _Mark, end: _Mark) -> float:
         assert isinstance(end, float)
         return end - start
     end.synchronize()
-    return start.elapsed_time(end) / 1000
+    return float(start.elapsed_time(end)) / 1000

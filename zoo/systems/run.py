@@ -46,17 +46,17 @@ def train(
     checkpoints/*.ckpt.
 
     Args:
-        run: the configuration.
-        initial: generator whose weights to start from (fine-tuning, growing).
-        initial_discriminator: state of a discriminator to start from; a smaller one is grown.
-        command: what command.txt calls the way to repeat it; by default this process's command line.
+        run: The configuration.
+        initial: Generator whose weights to start from (fine-tuning, growing).
+        initial_discriminator: State of a discriminator to start from; a smaller one is grown.
+        command: What command.txt calls the way to repeat it; by default this process's command line.
 
     Raises:
-        ConfigError: the folder holds a run already and `resume` does not say to go on with it.
+        ConfigError: The folder holds a run already and `resume` does not say to go on with it.
         WeightsError: `resume` names a checkpoint that this run cannot go on from.
-        Interrupted: a signal ended it.
-        ZooError: another process is training in this folder; a gradient or a weight is not finite.
-        OSError: the disk is full; the message says what is left on it.
+        Interrupted: A signal ended it.
+        ZooError: Another process is training in this folder; a gradient or a weight is not finite.
+        OSError: The disk is full; the message says what is left on it.
     """
     system_class = regime(run.system.name).load()
     if not issubclass(system_class, TrainingSystem):
@@ -109,7 +109,7 @@ def make_system(
     fresh: bool = True,
 ) -> TrainingSystem:
     """The networks of a run before its first step, compiled if the run asks for it; arguments as in `train`."""
-    system = regime(run.system.name).load()(run, initial, fresh=fresh)
+    system: TrainingSystem = regime(run.system.name).load()(run, initial, fresh=fresh)
     if initial_discriminator is not None and isinstance(system, AdversarialSystem):
         system.start_discriminator(initial_discriminator)
     twice = getattr(run.system, "path_length", 0) > 0  # compiled code has no second derivatives

@@ -44,7 +44,7 @@ def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None
     """What a run starts from, as `pair` gives it; nothing without `init`, or if it goes on from its own checkpoint.
 
     Raises:
-        WeightsError: the run's generator is not of the architecture of the weights.
+        WeightsError: The run's generator is not of the architecture of the weights.
     """
     goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
     return (None, None) if run.init is None or goes_on else matching(run)
@@ -54,7 +54,7 @@ def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
     """What `init` names, as `pair` gives it. Parts that only the run's generator has are new, with a line that says so.
 
     Raises:
-        WeightsError: the run's generator is not of the architecture of the weights.
+        WeightsError: The run's generator is not of the architecture of the weights.
     """
     import torch
 
@@ -79,8 +79,8 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that trains weights further: their recipe and architecture, its last stage, a third of its rates.
 
     Raises:
-        ConfigError: unknown names or keys.
-        WeightsError: the card does not say which recipe trained the weights.
+        ConfigError: Unknown names or keys.
+        WeightsError: The card does not say which recipe trained the weights.
     """
     stored = read_weights(locate(name))
     known = stored.card or Card()

@@ -21,12 +21,12 @@ def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrid
     """A new network with random weights, in training mode on the CPU. The same seed gives the same weights.
 
     Args:
-        name_or_config: method, recipe, path of a recipe's YAML file, or a mapping with `name` and fields of its Config.
-        seed: of the weights; the global random state is left as it was.
-        overrides: fields of the method's Config, e.g. `hidden_dim=64`; mappings are merged.
+        name_or_config: Method, recipe, path of a recipe's YAML file, or a mapping with `name` and fields of its Config.
+        seed: Seed of the weights; the global random state is left as it was.
+        overrides: Fields of the method's Config, e.g. `hidden_dim=64`; mappings are merged.
 
     Raises:
-        ConfigError: unknown name or field, or a wrong type.
+        ConfigError: Unknown name or field, or a wrong type.
     """
     import torch
 
@@ -51,8 +51,8 @@ def construct_for(stored: "Stored", overrides: "Mapping[str, Any]", where: str) 
     Those that are shipped are trusted, as torch takes seconds to get ready for the comparison.
 
     Raises:
-        ConfigError: unknown name or field, or a wrong type.
-        WeightsError: weights that do not fit, or are not finite.
+        ConfigError: Unknown name or field, or a wrong type.
+        WeightsError: Weights that do not fit, or are not finite.
     """
     import torch
 

@@ -20,7 +20,7 @@ def read(path: Path) -> Card:
     """The card in the front matter of a README.md.
 
     Raises:
-        WeightsError: no front matter, not YAML, unknown fields or wrong types; the message names the file.
+        WeightsError: No front matter, not YAML, unknown fields or wrong types; the message names the file.
     """
     import yaml
 

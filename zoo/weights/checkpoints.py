@@ -27,13 +27,13 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     """A checkpoint as plain tensors and values; never runs code from the file.
 
     Raises:
-        WeightsError: missing, damaged, or not written by zoo.
+        WeightsError: Missing, damaged, or not written by zoo.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint")
     if not is_intact(path):
         raise WeightsError(f"{path}: damaged or incomplete checkpoint ({_why_damaged(path)}); use an earlier one")
-    content = read_plain(path, map_location)
+    content: dict[str, Any] = read_plain(path, map_location)
     for key in ("state_dict", "zoo"):
         if not isinstance(content, dict) or not isinstance(content.get(key), dict):
             raise WeightsError(f"{path}: not a checkpoint of zoo train: it has no {key}")
@@ -44,7 +44,7 @@ def read_plain(path: Path, map_location: Any | None = "cpu") -> Any:
     """What `torch.save` wrote, if it is tensors and plain values; never runs code from the file.
 
     Raises:
-        WeightsError: it cannot be read, or holds anything else.
+        WeightsError: It cannot be read, or holds anything else.
     """
     try:
         return pickles.read_plain(path, map_location)
@@ -96,7 +96,7 @@ def images_of(path: Path) -> int:
     """Images seen when a checkpoint was written, from its name `images<number>.ckpt`; else from the file.
 
     Raises:
-        WeightsError: another name, and a file that cannot be read or does not say.
+        WeightsError: Another name, and a file that cannot be read or does not say.
     """
     if match := re.fullmatch(r"images(\d+)\.ckpt", path.name):
         return int(match[1])

@@ -43,7 +43,7 @@ def read_weights(place: Path) -> Stored:
     """Weights from a folder, a .safetensors file, a training run or one of its checkpoints.
 
     Raises:
-        WeightsError: missing, too big, damaged, not what the card says, or not a format that is safe to read.
+        WeightsError: Missing, too big, damaged, not what the card says, or not a format that is safe to read.
     """
     place = newest(place)
     if place.suffix == ".ckpt":
@@ -153,7 +153,7 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     """The discriminator that was trained beside a generator; None for weights that come without one.
 
     Raises:
-        WeightsError: damaged, or not what the card says.
+        WeightsError: Damaged, or not what the card says.
     """
     place = newest(place)
     if place.suffix == ".ckpt":
@@ -198,7 +198,7 @@ def fit(model: Generator, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors into a model whose keys and shapes must be exactly theirs.
 
     Raises:
-        WeightsError: as `check_fit`.
+        WeightsError: The weights do not fit, see `check_fit`.
     """
     check_fit(model, tensors, where)
     model.load_state_dict(dict(tensors))
@@ -208,7 +208,7 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> No
     """Compare tensors with a model, which may be on the meta device.
 
     Raises:
-        WeightsError: missing, unexpected or wrongly shaped keys, at most ten of each; values that are not finite.
+        WeightsError: Missing, unexpected or wrongly shaped keys, at most ten of each; values that are not finite.
     """
     own = model.state_dict()
     shapes = [
@@ -252,7 +252,7 @@ def to_safetensors(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> 
     """A safetensors file whose bytes depend on its content alone: the library orders a header's fields at random.
 
     Raises:
-        RuntimeError: two tensors share memory.
+        RuntimeError: Two tensors share memory.
     """
     data = serialize(dict(tensors), dict(header) or None)
     size = int.from_bytes(data[:8], "little")
@@ -272,7 +272,7 @@ def write_weights(
     """Write weights, config and card, each whole or not at all; the card last: its hash tells a half-written folder.
 
     Raises:
-        WeightsError: two tensors of the model share memory.
+        WeightsError: Two tensors of the model share memory.
     """
     tensors = {bare_key(k): v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     header = {"zoo.format": FORMAT, "zoo.version": __version__, "zoo.config": json.dumps(config, sort_keys=True)}

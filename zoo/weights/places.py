@@ -55,7 +55,7 @@ def newest(place: Path) -> Path:
     """The newest intact checkpoint of a run that may still go on; any other place as it is.
 
     Raises:
-        WeightsError: the run has none yet.
+        WeightsError: The run has none yet.
     """
     if not place.is_dir() or (place / WEIGHTS).exists() or not (place / "checkpoints").is_dir():
         return place
@@ -74,7 +74,7 @@ def download(spec: str) -> Path:
 
     Raises:
         ZooError: huggingface_hub is not installed.
-        WeightsError: a malformed name, or the download failed.
+        WeightsError: A malformed name, or the download failed.
     """
     match = re.fullmatch(r"([\w][\w.-]*)/([\w][\w.-]*)(?:@([\w][\w./-]*))?", spec)
     if match is None or ".." in spec:

@@ -21,12 +21,12 @@ def render_faces(model: FaceModel, indices: np.ndarray, seed: int, split: str, s
     sphere and looks at the origin.
 
     Args:
-        model: the face model.
-        indices: numbers of the images.
-        seed: makes faces, poses and lights.
+        model: The face model.
+        indices: Numbers of the images.
+        seed: Makes faces, poses and lights.
         split: "train", "val" or "test", which share no face.
-        size: pixels per side.
-        fov: full angle of view in degrees, by the pixel rule "corner".
+        size: Pixels per side.
+        fov: Full angle of view in degrees, by the pixel rule "corner".
     """
     batch = len(indices)
     shapes = {"image": 3, "depth": 1, "normal": 3, "albedo": 3, "mask": 1, "coverage": 1}
@@ -97,7 +97,8 @@ def _draw(
 
 def _turned(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Coordinates (N, 3) along three axes, without BLAS, whose order of sums differs between machines."""
-    return points[:, :1] * axes[:, 0] + points[:, 1:2] * axes[:, 1] + points[:, 2:] * axes[:, 2]
+    out: np.ndarray = points[:, :1] * axes[:, 0] + points[:, 1:2] * axes[:, 1] + points[:, 2:] * axes[:, 2]
+    return out
 
 
 def _on_surface(values: np.ndarray, faces: np.ndarray, found: Fragments) -> np.ndarray:
@@ -105,15 +106,18 @@ def _on_surface(values: np.ndarray, faces: np.ndarray, found: Fragments) -> np.n
     inside = found.face[0] >= 0
     corners, bary = faces[found.face[0][inside]], found.bary[0][inside].astype(np.float64)
     first, second, third = (bary[:, k, None] * values[corners[:, k]] for k in range(3))
-    return first + second + third
+    out: np.ndarray = first + second + third
+    return out
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
-    return vectors / np.maximum(np.sqrt(x * x + y * y + z * z), 1e-30)[:, None]
+    out: np.ndarray = vectors / np.maximum(np.sqrt(x * x + y * y + z * z), 1e-30)[:, None]
+    return out
 
 
 def _boxes(samples: np.ndarray) -> np.ndarray:
     """Means over the 2 x 2 samples of each pixel, (C, 2 S, 2 S) to (C, S, S)."""
     rows = samples[:, ::2] + samples[:, 1::2]
-    return (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
+    out: np.ndarray = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
+    return out

@@ -61,11 +61,11 @@ class FaceModel:
     """A morphable face in world units.
 
     Attributes:
-        kind: what the file is, for people.
-        sha256: of the file.
-        shape: vertices in world units, with Y up, the face towards +Z and the origin within the head.
-        colour: albedo in [0, 1] for each vertex; instances may leave that range.
-        expression: what is added to vertices, in world units; None if it was not asked for.
+        kind: What the file is, for people.
+        sha256: Hash of the file, in hex.
+        shape: Vertices in world units, with Y up, the face towards +Z and the origin within the head.
+        colour: Albedo in [0, 1] for each vertex; instances may leave that range.
+        expression: What is added to vertices, in world units; None if it was not asked for.
         faces: (F, 3) int32, counter-clockwise from outside.
     """
 
@@ -89,12 +89,12 @@ def read_model(path: str | Path, *, expressions: bool = False) -> FaceModel:
     """Read a model file of any of the three kinds, which its content tells apart.
 
     Args:
-        path: the file.
-        expressions: whether to read the expressions of 2017 and 2019, too.
+        path: The file.
+        expressions: Whether to read the expressions of 2017 and 2019, too.
 
     Raises:
-        DataError: the file is missing, damaged or another one, or has no expressions.
-        ZooError: the package that reads it is not installed.
+        DataError: The file is missing, damaged or another one, or has no expressions.
+        ZooError: The package that reads it is not installed.
     """
     path = Path(path).expanduser()
     shown = printable(path)

@@ -58,15 +58,15 @@ def write_bfm(
     write the same pixels.
 
     Args:
-        out: folder that does not exist yet or is empty.
-        model: file of the Basel Face Model, see `read_model`.
-        n: number of images in the train split. Each other split gets an eighth of it, at least one, as in the published
+        out: Folder that does not exist yet or is empty.
+        model: File of the Basel Face Model, see `read_model`.
+        n: Number of images in the train split. Each other split gets an eighth of it, at least one, as in the published
             set.
-        size: pixels per side, of which the benchmark cuts out 170 / 256.
-        seed: makes faces, poses, lights and backgrounds; 0 or more.
+        size: Pixels per side, of which the benchmark cuts out 170 / 256.
+        seed: Makes faces, poses, lights and backgrounds; 0 or more.
         background: "random" for procedural pictures, "black", or a folder or zip of pictures to stand behind the faces.
-        expressions: whether faces of the models of 2017 and 2019 have random expressions.
-        progress: show a bar with the time left.
+        expressions: Whether faces of the models of 2017 and 2019 have random expressions.
+        progress: Show a bar with the time left.
 
     Returns:
         What `bfm.json` says: model, arguments, and the number of images in each split.
@@ -75,7 +75,7 @@ def write_bfm(
         DataError: `out` holds files or an unfinished set of other arguments, an argument is out of range, or a file
             cannot be used.
         Interrupted: Ctrl-C; what is finished is kept.
-        ZooError: another process writes to this folder, or a package is missing.
+        ZooError: Another process writes to this folder, or a package is missing.
     """
     out = Path(out).absolute()
     if n < 1 or not 48 <= size <= 1024 or seed < 0:

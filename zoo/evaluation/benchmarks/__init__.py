@@ -56,7 +56,8 @@ def settings(name: str) -> dict[str, str]:
     """
     for node in _source(_file(name)).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["SETTINGS"]:
-            return ast.literal_eval(node.value)
+            settings: dict[str, str] = ast.literal_eval(node.value)
+            return settings
     return {}
 
 

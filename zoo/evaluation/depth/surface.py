@@ -70,7 +70,8 @@ def weighted_variance(
         points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
         parts = points.flatten(1, 2).split(2**15, 1)
         sigma = torch.cat([generator.raw_density(part, code) for part in parts], 1).view(*distances.shape, 1)
-        return sigma * directions.norm(dim=-1)[..., None, None]  # density counts along directions of any length
+        out: Tensor = sigma * directions.norm(dim=-1)[..., None, None]  # density counts along directions of any length
+        return out
 
     sigma = raw(z)
     if clear > 0:

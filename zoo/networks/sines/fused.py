@@ -54,7 +54,7 @@ def evaluate(
     """
     flat = [None if v is None else v.contiguous() for v in (points, directions, *_flat(network))]
     recorded = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in flat)
-    sigma, logits, gradient = _Evaluate.apply(with_colour, with_gradient, recorded, film, counts, *flat)
+    sigma, logits, gradient = _Evaluate.apply(with_colour, with_gradient, recorded, film, counts, *flat)  # type: ignore[no-untyped-call]
     return SineOut(sigma, logits if with_colour else None, gradient if with_gradient else None)
 
 

@@ -57,10 +57,10 @@ class SineNetwork(NamedTuple):
     """The field of one object, or those of B; float32, on the CPU.
 
     Attributes:
-        density: w, (1, H).
+        density: W, (1, H).
         colour: K, (3, H).
         weights: V, of each object.
-        angles: c of the trunk's layers and the colour layer, n + 1 times (H,) or (B, H); only their gradients are used.
+        angles: C of the trunk's layers and the colour layer, n + 1 times (H,) or (B, H); only their gradients are used.
     """
 
     density: Tensor

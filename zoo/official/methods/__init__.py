@@ -20,7 +20,7 @@ def method(name: str) -> Method:
     """What is known of a method's published files; a plug-in says it in the entry-point group `zoo.official`.
 
     Raises:
-        ConfigError: nothing is known; the message offers the nearest name.
+        ConfigError: Nothing is known; the message offers the nearest name.
     """
     others = plugins()["zoo.official"]
     if name not in METHODS and name in others:

@@ -35,17 +35,17 @@ class Method:
     """A published method.
 
     Attributes:
-        settings: by data set, fields of the generator's Config that shapes do not tell; `scene` goes over `SCENES`,
-            which has the scenes of data sets that several methods share.
-        sizes: fields of the Config that shapes do tell.
-        tensors: the named tensors of a file.
-        averaged: an average of the weights lies beside them in a file of its own.
-        discriminators: short names of those that its papers train it against.
-        beside: the key under which one lies in the file of the generator.
-        code_licence: of the authors' repository.
-        citation: the paper.
-        mirrored_light: the light that a network of its own finds has x the other way round than zoo's.
-        takes_view: a prior of viewpoints was published beside it.
+        settings: For each data set, fields of the generator's Config that shapes do not tell; `scene` goes over
+            `SCENES`, which has the scenes of data sets that several methods share.
+        sizes: Fields of the Config that shapes do tell.
+        tensors: The named tensors of a file.
+        averaged: An average of the weights lies beside them in a file of its own.
+        discriminators: Short names of those that its papers train it against.
+        beside: The key under which one lies in the file of the generator.
+        code_licence: Licence of the authors' repository.
+        citation: The paper.
+        mirrored_light: The light that a network of its own finds has x the other way round than zoo's.
+        takes_view: A prior of viewpoints was published beside it.
     """
 
     settings: Mapping[str, Mapping[str, Any]]
@@ -64,7 +64,7 @@ def shape(tensors: Tensors, key: str, where: str, dims: int = 2) -> tuple[int, .
     """The shape of a tensor that must be there, with that many dimensions and none of them 0.
 
     Raises:
-        WeightsError: it is not so.
+        WeightsError: It is not so.
     """
     found = tuple(tensors[key].shape) if key in tensors else None
     if found is None or len(found) != dims or 0 in found:

@@ -31,7 +31,7 @@ def window(dataset: str, view: bool, delta: float | None, step: int | None) -> f
     """Width of the interval that ShadeGAN's weights were sampled in when they were saved; 0: the whole ray.
 
     Raises:
-        ConfigError: it is not known, or was given twice.
+        ConfigError: It is not known, or was given twice.
     """
     if delta is not None and step is not None:
         raise ConfigError(f"delta={delta} and step={step} say the same thing; give one of them")

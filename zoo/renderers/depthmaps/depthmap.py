@@ -31,10 +31,10 @@ class MapCamera:
     """The camera of a square depth map; the first and last pixel centre lie on the edge of the frustum ("corner").
 
     Attributes:
-        size: image side S in pixels.
-        fov: full angle of view in degrees, the same across and down.
-        centre: distance along the optical axis of the point about which viewpoints turn.
-        aligned: whether a rendered pixel is sampled around its own centre. The published renderer samples half a pixel
+        size: Image side S in pixels.
+        fov: Full angle of view in degrees, the same across and down.
+        centre: Distance along the optical axis of the point about which viewpoints turn.
+        aligned: Whether a rendered pixel is sampled around its own centre. The published renderer samples half a pixel
             further right and down, so that the identity view misses the last row and column; published weights expect
             that.
     """
@@ -64,7 +64,7 @@ class MapCamera:
         """Lift a depth map (B,1,S,S) to points (B,S,S,3).
 
         Raises:
-            ValueError: the map has another shape.
+            ValueError: The map has another shape.
         """
         if depth.shape[1:] != (1, self.size, self.size):
             raise ValueError(f"depth must be (B,1,{self.size},{self.size}) for this camera, got {tuple(depth.shape)}")
@@ -113,7 +113,7 @@ def view_transform(view: Tensor) -> tuple[Tensor, Tensor]:
         view: (B,3|5|6) angles about x, y and z in radians, then translation in x, y and z; missing values are 0.
 
     Raises:
-        ValueError: a viewpoint has another number of values.
+        ValueError: A viewpoint has another number of values.
     """
     if view.ndim != 2 or view.shape[1] not in (3, 5, 6):
         raise ValueError(f"a viewpoint has 3, 5 or 6 numbers, got a tensor {tuple(view.shape)}")
@@ -139,8 +139,8 @@ def warp_depth(depth: Tensor, view: Tensor, camera: MapCamera, near: float, far:
     Args:
         depth: (B,1,S,S) canonical depth.
         view: (B,3|5|6) viewpoints.
-        camera: the camera of both views.
-        near, far: range to which the result is clamped.
+        camera: The camera of both views.
+        near, far: Range to which the result is clamped.
 
     Returns:
         Depth (B,1,S,S), the mean of 2x2 samples, and a map (B,1,S,S) bool that is true where it is valid: there, every
@@ -148,7 +148,7 @@ def warp_depth(depth: Tensor, view: Tensor, camera: MapCamera, near: float, far:
         gradient.
 
     Raises:
-        ValueError: a shape is wrong, or a value is not finite.
+        ValueError: A shape is wrong, or a value is not finite.
     """
     visible = see(camera.to_view(camera.lift(depth), view), camera)
     hit = (visible.face >= 0)[:, None]
@@ -164,7 +164,7 @@ def lookup_grid(warped: Tensor, view: Tensor, camera: MapCamera) -> Tensor:
     Args:
         warped: (B,1,S,S) depth in the other view, from `warp_depth`.
         view: (B,3|5|6) viewpoints of the other view.
-        camera: the camera of both views.
+        camera: The camera of both views.
     """
     return camera.pixels(camera.to_canonical(camera.lift(warped), view)) / camera.middle - 1
 

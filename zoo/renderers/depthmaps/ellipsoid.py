@@ -15,9 +15,9 @@ class Prior:
     """How a category's box around the foreground is adjusted, in fractions of its own height and width.
 
     Attributes:
-        top, bottom: how far the box grows upwards and downwards; "edge" extends it to the last row.
-        sides: how far the box shrinks on the left and on the right.
-        far: depth around the ellipsoid and at its rim.
+        top, bottom: How far the box grows upwards and downwards; "edge" extends it to the last row.
+        sides: How far the box shrinks on the left and on the right.
+        far: Depth around the ellipsoid and at its rim.
     """
 
     top: float = 0.0
@@ -43,13 +43,13 @@ def ellipsoid_depth(mask: Tensor, category: str = "face", *, near: float = 0.91,
 
     Args:
         mask: (S,S) opacity of the foreground in [0,1]; pixels of 0.7 or more count.
-        category: a name in `PRIORS`.
-        near: depth of the point nearest to the camera.
-        radius: radius of the sphere, in units of depth.
+        category: A name in `PRIORS`.
+        near: Depth of the point nearest to the camera.
+        radius: Radius of the sphere, in units of depth.
 
     Raises:
-        ConfigError: the category is unknown.
-        ValueError: the mask is not square, or its foreground is less than two pixels wide or high.
+        ConfigError: The category is unknown.
+        ValueError: The mask is not square, or its foreground is less than two pixels wide or high.
     """
     if category not in PRIORS:
         raise ConfigError(unknown("category", category, PRIORS))

@@ -46,11 +46,11 @@ def rasterize_grid(pixels: Tensor, depth: Tensor, image_size: int, samples: int 
     Args:
         pixels: (B,S,S,2) positions of the grid's vertices in the image, 0 at the centre of its first pixel.
         depth: (B,S,S) distance of the vertices along the optical axis.
-        image_size: side of the image in pixels.
-        samples: samples per pixel and direction; the result has `samples * image_size` rows and columns.
+        image_size: Side of the image in pixels.
+        samples: Samples per pixel and direction; the result has `samples * image_size` rows and columns.
 
     Raises:
-        ValueError: a vertex is not finite, for example because the depth is not.
+        ValueError: A vertex is not finite, for example because the depth is not.
     """
     batch, size = depth.shape[:2]
     ndc = 1 - (2 * pixels + 1) / image_size  # PyTorch3D's screen: +1 on the left and at the top
@@ -68,7 +68,7 @@ def interpolate_vertices(values: Tensor, visible: Visible, faces: Tensor) -> Ten
 
     Args:
         values: (B,V,C), one vector for each vertex.
-        visible: what is seen.
+        visible: What is seen.
         faces: (F,3) vertices of each triangle.
     """
     batch, height, width = visible.face.shape

@@ -17,8 +17,8 @@ def obj_text(depth: Tensor, camera: MapCamera, material: str) -> str:
 
     Args:
         depth: (1,1,S,S) along the optical axis.
-        camera: the camera of the map.
-        material: name of the .mtl file, see `MATERIAL`.
+        camera: The camera of the map.
+        material: Name of the .mtl file, see `MATERIAL`.
     """
     size = camera.size
     points = _with_centres(camera.to_world(camera.lift(depth))[0]) * SCALE

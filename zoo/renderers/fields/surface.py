@@ -33,9 +33,9 @@ def find_surface(
     Args:
         logits: (B, N, K, 1) field values at the coarse samples; the surface is where they are 0.
         z: (B, N, K) distances of the samples, ascending.
-        evaluate: gives field values (B, N, 1) at distances (B, N, 1).
-        steps: number of refinements, by the secant rule.
-        otherwise: distance returned where nothing is found.
+        evaluate: Gives field values (B, N, 1) at distances (B, N, 1).
+        steps: Number of refinements, by the secant rule.
+        otherwise: Distance returned where nothing is found.
     """
     a = logits[..., 0]
     changes = a[..., :-1] * a[..., 1:] < 0

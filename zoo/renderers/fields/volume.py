@@ -38,17 +38,17 @@ class Sampling:
     """How rays are sampled and composited. A method that needs more settings has a subclass in its own file.
 
     Attributes:
-        steps: samples over the whole ray, or over the window around a tracked surface.
-        fine_steps: importance samples added where the first ones found density; 0 adds none.
-        random: whether the samples are jittered, as in training; otherwise everything is deterministic.
-        noise_std: standard deviation of Gaussian noise on the raw density.
-        last_back: whether the last sample takes the weight that is left over.
-        window: full width of the interval around the tracked surface in world units; 0 means the whole ray.
-        surface_steps: samples around the surface that root finding meets; 0 turns this off. If it is on, the first
+        steps: Samples over the whole ray, or over the window around a tracked surface.
+        fine_steps: Importance samples added where the first ones found density; 0 adds none.
+        random: Whether the samples are jittered, as in training; otherwise everything is deterministic.
+        noise_std: Standard deviation of Gaussian noise on the raw density.
+        last_back: Whether the last sample takes the weight that is left over.
+        window: Full width of the interval around the tracked surface in world units; 0 means the whole ray.
+        surface_steps: Samples around the surface that root finding meets; 0 turns this off. If it is on, the first
             samples only find the surface, and only these and the fine ones are composited.
-        interval: half width of the interval that `surface_steps` cover, in world units.
-        refine: steps of root finding.
-        least_weight: density decides first, and samples that weigh less get neither colour nor gradient. A ray's
+        interval: Half width of the interval that `surface_steps` cover, in world units.
+        refine: Steps of root finding.
+        least_weight: Density decides first, and samples that weigh less get neither colour nor gradient. A ray's
             colour, in [0, 1], is off by less than the number of its samples times this; its depth is not. Where
             gradients are recorded, samples are left out that have none: those whose density is clamped to 0, and those
             that less light than this reaches. 0 computes everything at every sample.
@@ -128,8 +128,8 @@ def composite_weights(
     Args:
         sigma: (B, N, K, 1) raw density.
         z: (B, N, K) sorted distances.
-        density_scale: factor on the activated density.
-        clamp: the activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma)
+        density_scale: Factor on the activated density.
+        clamp: The activation: "relu", "softplus", or "occupancy" for logits with alpha = sigmoid(density_scale * sigma)
             and no interval (Xu et al. 2021).
         noise: (B, N, K, 1) added to the raw density.
 
@@ -213,18 +213,18 @@ def render_rays(
     """March B x N rays through a field and composite.
 
     Args:
-        field: the field to query. It is called once for the first samples and once for the fine ones, or, with
+        field: The field to query. It is called once for the first samples and once for the fine ones, or, with
             `surface_steps`, once for all.
         origins, directions: (B, N, 3) origins and unit directions in the world frame.
-        near, far: range of distances.
-        sampling: how the rays are sampled.
-        density_scale: factor on the activated density.
-        clamp: the activation, see `composite_weights`.
+        near, far: Range of distances.
+        sampling: How the rays are sampled.
+        density_scale: Factor on the activated density.
+        clamp: The activation, see `composite_weights`.
         centre: (B, N, 1) distance of a tracked surface, used if `sampling.window` > 0.
-        density: the field's raw density alone, which `sampling.surface_steps` and `sampling.least_weight` need.
+        density: The field's raw density alone, which `sampling.surface_steps` and `sampling.least_weight` need.
         u_jitter, u_fine: (B, N, steps or surface_steps) and (B, N, fine_steps) numbers in [0, 1] that replace fresh
             random ones, for tests.
-        width: numbers that the field holds in memory for a point, such as the width of its layers. Without gradients
+        width: Numbers that the field holds in memory for a point, such as the width of its layers. Without gradients
             the rays are rendered in chunks for which these fit a CPU's cache or fill a GPU.
 
     Raises:

@@ -21,7 +21,7 @@ def half_plane(scene: Scene, crisp_depth: Tensor, second_depth: Tensor, push: Te
     whose colour is continued: the mesh's if the centre is outside, that of whatever is behind the mesh if it is inside.
 
     Args:
-        scene: the projected meshes.
+        scene: The projected meshes.
         crisp_depth, second_depth: (scene.pixels,) depth of the first and second surface that each pixel centre sees,
             infinite where there is none.
         push: (B,) depth in world units by which surfaces of one object may differ, as in `margin`.
@@ -74,7 +74,7 @@ def antialias(scene: Scene, face: Tensor, depth: Tensor, image: Tensor) -> Tenso
     outlines of faces smaller than a pixel.
 
     Args:
-        scene: the projected meshes.
+        scene: The projected meshes.
         face, depth: (scene.pixels,) face that each pixel centre sees, -1 for none, and its depth, infinite for none.
         image: (B, C, S, S) pictures over their backgrounds.
     """
@@ -125,10 +125,10 @@ def soft_raster(scene: Scene, texture: Tensor, background: Tensor, sigma: float,
     pinholes at their edges (opacity 1 - 1/2 * 1/2), and only the 16 nearest faces count. It runs in float32.
 
     Args:
-        scene: the projected meshes.
+        scene: The projected meshes.
         texture: (B, 3, T, T) textures.
         background: (B, 4, S, S) colour and opacity behind the meshes.
-        sigma: width of an edge in pixels.
+        sigma: Width of an edge in pixels.
         gamma: (B,) depth in world units over which surfaces mix.
 
     Raises:
@@ -162,4 +162,5 @@ def soft_raster(scene: Scene, texture: Tensor, background: Tensor, sigma: float,
     share = share / share.sum(-1, keepdim=True).clamp_min(1e-12)
     opacity = 1 - (1 - cover).prod(-1)[:, None]
     front = F.pad((colour * share[:, None]).sum(-1), (0, 0, 0, 0, 0, 1), value=1.0)
-    return (opacity * front).to(background.dtype) + (1 - opacity).to(background.dtype) * background
+    out: Tensor = (opacity * front).to(background.dtype) + (1 - opacity).to(background.dtype) * background
+    return out

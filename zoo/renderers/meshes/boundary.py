@@ -31,9 +31,9 @@ class Scene:
     Attributes:
         corners: (B * V, 3) x and y in pixels and depth along the optical axis in world units.
         facing: (B, F) bool, faces that are seen from the front.
-        topology: the connectivity of the meshes.
-        size: image side in pixels.
-        near: depth in world units from which surface is drawn.
+        topology: The connectivity of the meshes.
+        size: Image side in pixels.
+        near: Depth in world units from which surface is drawn.
     """
 
     corners: Tensor
@@ -107,9 +107,9 @@ def margin(scene: Scene, crisp_depth: Tensor, width: float, push: Tensor) -> Con
     total opacity A + width P / 2 + pi width^2 / 3.
 
     Args:
-        scene: the projected meshes.
+        scene: The projected meshes.
         crisp_depth: (scene.pixels,) depth that each pixel centre sees, infinite where it sees nothing.
-        width: width of the strip in pixels.
+        width: Width of the strip in pixels.
         push: (B,) depth in world units by which the strip recedes at its outer end.
     """
     image, ends, pixel = pairs(scene, width)

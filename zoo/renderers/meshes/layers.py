@@ -37,7 +37,8 @@ class Layer(NamedTuple):
 def object_unit(camera: Camera) -> Tensor:
     """(B,) length of an object unit in world units, without gradient."""
     distance = camera.cam2world[:, :3, 3].detach().norm(dim=-1)
-    return distance * math.tan(math.radians(camera.fov) / 2)
+    out: Tensor = distance * math.tan(math.radians(camera.fov) / 2)
+    return out
 
 
 def project(verts: Tensor, topology: Topology, camera: Camera, supersample: int) -> Scene:

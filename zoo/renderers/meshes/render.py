@@ -36,12 +36,12 @@ class MeshRenderConfig:
     """What happens at outlines.
 
     Attributes:
-        mode: one of `MODES`; the docstring of the module explains them.
-        margin_px: width of the soft strip in rendered pixels; for "sigmoid", twice the standard width of the edge.
-        push: object units by which the strip recedes towards its outer end; for "sigmoid", the depth over which
+        mode: One of `MODES`; the docstring of the module explains them.
+        margin_px: Width of the soft strip in rendered pixels; for "sigmoid", twice the standard width of the edge.
+        push: Object units by which the strip recedes towards its outer end; for "sigmoid", the depth over which
             surfaces mix. It must exceed the unevenness of an outline in depth, and stay below the distances between
             surfaces whose outlines are to be soft.
-        supersample: pictures are rendered this many times larger and averaged, for figures and gradient tests.
+        supersample: Pictures are rendered this many times larger and averaged, for figures and gradient tests.
     """
 
     mode: str = "soft"
@@ -87,16 +87,16 @@ def render_mesh(
 
     Args:
         verts: (B, V, 3) vertices in the world frame.
-        topology: the connectivity and UV that the meshes share.
+        topology: The connectivity and UV that the meshes share.
         texture: (B, 3, T, T) in [-1, 1]; UV -1 and 1 are the centres of the outermost texels.
         background: (B, 3, S, S) in [-1, 1]; None stands for 0, so that `rgb` is premultiplied by `mask`.
         camera: B cameras, or one for all; S is its size.
-        config: what happens at outlines.
-        normals: whether to compute `normal`; False leaves it 0 and saves the time.
+        config: What happens at outlines.
+        normals: Whether to compute `normal`; False leaves it 0 and saves the time.
 
     Raises:
-        ValueError: a tensor has the wrong shape, a vertex is not finite, or a camera stands at the origin.
-        ZooError: the mode is "sigmoid" and PyTorch3D's native part does not load.
+        ValueError: A tensor has the wrong shape, a vertex is not finite, or a camera stands at the origin.
+        ZooError: The mode is "sigmoid" and PyTorch3D's native part does not load.
     """
     config = config or MeshRenderConfig()
     _check(verts, topology, texture, background, camera)

@@ -62,7 +62,7 @@ class Topology:
             weld: (V,) int64; without it, every vertex is its own point.
 
         Raises:
-            ValueError: see `edges_of`.
+            ValueError: See `edges_of`.
         """
         weld = torch.arange(len(uv)) if weld is None else weld
         return cls(uv, positions, faces, weld, *edges_of(faces, weld))
@@ -125,7 +125,7 @@ def octa_sphere(n: int) -> Topology:
     projection are those of the `sphere` mesh in Szabo's pTFrenderer (2020), on which Szabo et al. 2019 build.
 
     Args:
-        n: number of grid cells across, 2 or more. An odd number counts as the even number below it. There are 2 n^2
+        n: Number of grid cells across, 2 or more. An odd number counts as the even number below it. There are 2 n^2
             faces.
 
     Raises:
@@ -170,7 +170,8 @@ def signed_volume(verts: Tensor, faces: Tensor) -> Tensor:
     mask, which back-face culling cannot tell from its convex counterpart.
     """
     p0, p1, p2 = (verts[:, faces[:, k]] for k in range(3))
-    return (p0 * torch.linalg.cross(p1, p2)).sum((1, 2)) / 6
+    out: Tensor = (p0 * torch.linalg.cross(p1, p2)).sum((1, 2)) / 6
+    return out
 
 
 def rms_radius(verts: Tensor) -> Tensor:

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import Camera, Light
-from .reference import Picture, Reference
+from ...geometry import Camera, Light
+from .generator import Picture, Reference
 
 
 class ReferenceStep:
     """The networks of an adversarial system, copied, with Adam for each.
 
     Args:
-        system: an `AdversarialSystem` for a pigan or shadegan recipe; its priors and settings are used.
+        system: An `AdversarialSystem` for a pigan or shadegan recipe; its priors and settings are used.
     """
 
     def __init__(self, system: Any) -> None:
@@ -63,7 +63,8 @@ class ReferenceStep:
         return shown, pose.to(device)
 
     def _pose_loss(self, out: Any, pose: Tensor) -> Tensor:
-        return self.cfg.pose_weight * F.mse_loss(out.pose, pose)
+        loss: Tensor = self.cfg.pose_weight * F.mse_loss(out.pose, pose)
+        return loss
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:
         optimizer.zero_grad()

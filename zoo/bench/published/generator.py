@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..geometry import Camera, Light
+from ...geometry import Camera, Light
 
 PART = 50_000  # points that published code evaluates at once when it records no gradients
 _EPS = 1e-5
@@ -87,7 +87,7 @@ class Reference(nn.Module):
     """The generator of pi-GAN, or of ShadeGAN with its light, with the weights and the scene of one of ours.
 
     Args:
-        generator: a `PiGAN`, or a `ShadeGAN` without surface tracking; its weights are copied.
+        generator: A `PiGAN`, or a `ShadeGAN` without surface tracking; its weights are copied.
     """
 
     def __init__(self, generator: Any) -> None:
@@ -107,13 +107,13 @@ class Reference(nn.Module):
 
         Args:
             z: (B, z_dim) latents.
-            camera: one for each object.
-            light: one for each object; pi-GAN takes None.
-            steps: samples that are spread over the ray.
-            fine_steps: samples that are added where the first ones found density.
-            random: whether samples are drawn, as in training.
-            noise: standard deviation of noise on the density.
-            light_ratio: how much of the shading is on, 0 to 1.
+            camera: One for each object.
+            light: One for each object; pi-GAN takes None.
+            steps: Samples that are spread over the ray.
+            fine_steps: Samples that are added where the first ones found density.
+            random: Whether samples are drawn, as in training.
+            noise: Standard deviation of noise on the density.
+            light_ratio: How much of the shading is on, 0 to 1.
         """
         origins, directions, _ = camera.rays()
         film, extra = self.siren.film(z), light.params if light is not None and self.lit else None
