@@ -11,6 +11,7 @@ from tests.tiny import TINY, overrides
 from tests.unit.test_faces import image
 from zoo.api import train
 from zoo.config import recipes
+from zoo.config.schemas import AdversarialConfig
 from zoo.errors import ConfigError
 from zoo.heads.dataset import HeadDataset
 from zoo.systems.adversarial import AdversarialSystem
@@ -95,3 +96,18 @@ def test_a_discriminator_of_another_kind_or_width_is_left_out(kind: str, caplog:
     system.start_discriminator(given)
     assert "init=w: its discriminator is of another kind or width" in caplog.text
     assert all(torch.equal(before[key], value) for key, value in system.discriminator.state_dict().items())
+
+
+@pytest.mark.parametrize("recipe", [name for name in recipes.names() if "_photos" in name])
+def test_recipes_start_from_what_is_shipped(recipe: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = recipes.load_run(recipe, ["data.root=x"])
+    assert run.init is not None or run.system.name == "instance"
+    if run.init is None:
+        return
+    model, beside = initial(run)
+    assert model is not None
+    if isinstance(run.system, AdversarialConfig):
+        assert beside is not None
+        AdversarialSystem(run, model).start_discriminator(beside)
+    assert "left out" not in caplog.text
+    assert ("no background" in caplog.text) == (run.generator.get("background") == "map")

@@ -32,6 +32,16 @@ def test_the_share_of_changed_images_follows_p(images: Tensor) -> None:
         assert abs(same.double().mean().item() - idle) < 3 * math.sqrt(idle * (1 - idle) / len(many))
 
 
+def test_poses_survive_moves_without_turns() -> None:
+    torch.manual_seed(0)
+    upright = module._moves(N, 64, 1.0, turns=False)
+    off = upright[:, [0, 1], [1, 0]].abs().max(), (upright[:, 0, 0] - upright[:, 1, 1]).abs().max()
+    assert max(off) == 0  # neither rotated nor stretched
+    assert upright[:, 0, 0].min() > 0  # nor mirrored
+    assert upright[:, 0, 0].log2().std() == pytest.approx(0.2, abs=0.005)
+    assert upright[:, :2, 2].std() > 0.2  # but shifted
+
+
 def test_gradients_reach_the_images(images: Tensor) -> None:
     few = images[:2, :, :4, :4].double().requires_grad_(True)
 

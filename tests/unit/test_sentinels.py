@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import zoo
+from tests.tiny import TINY
 from zoo.metrics.curvature import depth_curvature, depth_variety
 from zoo.systems.base import TrainingSystem
 from zoo.systems.callbacks import ALIKE, Samples
@@ -56,15 +57,15 @@ class Recorder:
         self.records.append(record)
 
 
-def readings(tmp_path: Path, values: list[tuple[float, float]], cfg: Any, caplog: pytest.LogCaptureFixture) -> Any:
-    """Show a run's sentinels these curvatures and varieties; records and warnings come back."""
+def readings(tmp_path: Path, values: list[tuple[float, ...]], cfg: Any, caplog: pytest.LogCaptureFixture) -> Any:
+    """Show a run's sentinels these curvatures, varieties and perhaps covers; records and warnings come back."""
     recorder, samples = Recorder(), Samples(tmp_path, 1.0, patience=2)
     model = SimpleNamespace(hollow_advice=None)
     advice = getattr(cfg, "advice", TrainingSystem.alike_advice)
     system = SimpleNamespace(shown=lambda n: object(), kimg=1.0, generator=model, cfg=cfg, alike_advice=advice)
     with caplog.at_level(logging.WARNING, "zoo.systems.callbacks"):
         for value in values:
-            samples.draw = lambda *_, value=value: value  # type: ignore[method-assign]
+            samples.draw = lambda *_, value=value: (*value, math.nan)[:3]  # type: ignore[method-assign]
             samples._look(cast(Any, SimpleNamespace(loggers=[recorder])), cast(Any, system))
             again = Samples(tmp_path, 1.0, patience=2)  # as a run that was stopped here and goes on
             again.load_state_dict(samples.state_dict())
@@ -90,6 +91,34 @@ def test_hollow_shapes_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "variety" not in records[1]
     assert len(told) == 1
     assert "hollow in 2 samples running" in told[0]
+
+
+def test_walls_and_lost_objects_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wall, lost, sound = ((0.1, 0.2, cover) for cover in (0.99, 0.01, 0.5))
+    records, told = readings(tmp_path, [wall, sound, wall, wall, wall], SimpleNamespace(), caplog)
+    assert [r["cover"] for r in records if "cover" in r] == [0.99, 0.5, 0.99, 0.99, 0.99]
+    assert len(told) == 1
+    assert "objects have been walls in 2 samples running (cover 0.99 at 1.0 kimg): restart with init=" in told[0]
+    caplog.clear()
+    assert (
+        "backgrounds have hidden objects in 2 samples"
+        in readings(tmp_path, [lost] * 2, SimpleNamespace(), caplog)[1][0]
+    )
+    caplog.clear()
+    assert readings(tmp_path, [(0.1, 0.2)] * 3, SimpleNamespace(), caplog)[1] == []  # no background, nothing to cover
+
+
+def test_cover_is_the_share_that_objects_fill(tmp_path: Path) -> None:
+    for background in ("none", "map"):
+        model = zoo.build("pigan", **TINY, density_scale=30, background=background).eval()
+        system = SimpleNamespace(
+            averaged=lambda model=model: model, stage=lambda: (SimpleNamespace(size=16),), images=0
+        )
+        latents = model.latents(2)
+        cover = Samples(tmp_path, 1.0, patience=1).draw(cast(Any, system), latents)[2]
+        mask = model(latents, model.camera(size=16)).mask
+        assert 0 < (mask > 0.5).float().mean() < 1
+        assert math.isnan(cover) if background == "none" else cover == (mask > 0.5).float().mean().item()
 
 
 def test_a_dead_depth_network_shows(tmp_path: Path) -> None:

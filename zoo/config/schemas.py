@@ -218,9 +218,6 @@ class AdversarialConfig(SystemConfig):
         need(one, f"{at}latent_weight", self.latent_weight, "a mixed image has no one z; use 0")
         fix = "use 0 (off) or a number below 1, e.g. 0.6"
         need(0 <= self.ada_target < 1, f"{at}ada_target", self.ada_target, fix)
-        still = self.ada_target == 0 or self.pose_weight == 0
-        fix = "augmentation turns images, so no pose can be read off them; use 0"
-        need(still, f"{at}pose_weight", self.pose_weight, fix)
         used = self.real_pose == "none" or self.pose_weight > 0
         need(used, f"{at}real_pose", self.real_pose, f"with {at}pose_weight=0 D reads no poses; use more")
 

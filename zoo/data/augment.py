@@ -14,13 +14,14 @@ from torch import Tensor
 MOST = 0.8
 
 
-def augment(images: Tensor, p: float) -> Tensor:
+def augment(images: Tensor, p: float, *, turns: bool = True) -> Tensor:
     """Apply the paper's pixel, geometric and colour changes to images (B, 3, S, S), in about [-1, 1].
 
     Each change meets each image with probability `p`. The result is differentiable in the images. Sampling is bilinear,
-    and the outside is mirrored; the paper's wavelet filter against aliasing is left out.
+    and the outside is mirrored; the paper's wavelet filter against aliasing is left out. Without `turns` images are
+    shifted and scaled, but neither mirrored, rotated nor stretched, so that poses can still be read off them.
     """
-    theta = _moves(len(images), images.shape[-1], p)[:, :2].to(images)
+    theta = _moves(len(images), images.shape[-1], p, turns)[:, :2].to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     colour = _colours(len(images), p).to(images)
@@ -53,7 +54,7 @@ class _Chain:
         self.product = self.product @ torch.where(left_out, torch.eye(n), matrix)
 
 
-def _moves(batch: int, size: int, p: float) -> Tensor:
+def _moves(batch: int, size: int, p: float, turns: bool = True) -> Tensor:
     """Matrices (B, 3, 3) from output to input coordinates, where the image spans [-1, 1]."""
     chain = _Chain(3, batch, p)
 
@@ -66,17 +67,19 @@ def _moves(batch: int, size: int, p: float) -> Tensor:
     def shift(by: Tensor) -> None:
         chain.then([[1.0, 0.0, by[:, 0]], [0.0, 1.0, by[:, 1]]])
 
-    stretch(1.0 - 2 * torch.randint(2, (batch,)), torch.ones(batch))  # mirror
-    rotate(torch.randint(4, (batch,)) * (math.pi / 2))
+    if turns:
+        stretch(1.0 - 2 * torch.randint(2, (batch,)), torch.ones(batch))  # mirror
+        rotate(torch.randint(4, (batch,)) * (math.pi / 2))
     shift(((torch.rand(batch, 2) * 2 - 1) * size / 8).round() * 2 / size)  # whole pixels
     scale = torch.exp2(0.2 * torch.randn(batch))
     stretch(scale, scale)
-    # Two rotations about a stretch give one in any direction; together they act with probability p.
-    half = 1 - math.sqrt(1 - p)
-    rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
-    ratio = torch.exp2(0.2 * torch.randn(batch))
-    stretch(ratio, 1 / ratio)
-    rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
+    if turns:
+        # Two rotations about a stretch give one in any direction; together they act with probability p.
+        half = 1 - math.sqrt(1 - p)
+        rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
+        ratio = torch.exp2(0.2 * torch.randn(batch))
+        stretch(ratio, 1 / ratio)
+        rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
     shift(0.25 * torch.randn(batch, 2))  # an eighth of the side
     return chain.product
 

@@ -229,8 +229,10 @@ class AdversarialSystem(TrainingSystem):
         return total, logs
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """What D is shown of images."""
-        return augment(images, self.augment_p.item()) if self.cfg.ada_target > 0 else images
+        """What D is shown of images. Where it reads poses, they are not turned."""
+        if self.cfg.ada_target == 0:
+            return images
+        return augment(images, self.augment_p.item(), turns=self.cfg.pose_weight == 0)
 
     def _adapt(self, on_real: Tensor) -> None:
         """More augmentation while D is surer of real images than the target, less otherwise."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..generators.base import Latents
 from ..geometry import Render
+from ..images import resize
 from ..metrics.curvature import depth_curvature, depth_variety
 from ..output.colours import show_depth, show_image, show_normal, tile
 from ..runtime.files import atomic_write, naming
@@ -29,6 +30,7 @@ from .parts import shown
 log = logging.getLogger(__name__)
 
 ALIKE = 1e-3  # variety below this is one shape for all objects; the shipped ones have 0.04 to 0.26
+LEAST, MOST = 0.05, 0.95  # a cover outside of these is no object before a background
 
 
 class RunLogger(Logger):
@@ -182,14 +184,16 @@ class Samples(L.Callback):
 
     Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinels
     log `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
-    pressed in; and `variety`, 0 if all objects have one shape. A method that makes pictures only has one row and no
-    sentinel.
+    pressed in; and `variety`, 0 if all objects have one shape. Methods with a background of their own also log `cover`,
+    the share of the picture that objects fill, and show the backgrounds: near 1 the object is a wall on which the
+    background is painted, near 0 the background has taken its place. A method that makes pictures only has one row and
+    no sentinel.
     """
 
     def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
         self.folder, self.patience, self.n = folder, patience, n
         self.due = Every(kimg)
-        self.hollow = self.alike = 0
+        self.bad = dict.fromkeys(("hollow", "alike", "flat", "lost"), 0)  # bad readings in a row
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
@@ -201,36 +205,40 @@ class Samples(L.Callback):
             self._look(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"hollow": self.hollow, "alike": self.alike}
+        return dict(self.bad)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.hollow, self.alike = int(state_dict["hollow"]), int(state_dict.get("alike", 0))  # older runs have none
+        self.bad = {name: int(state_dict.get(name, 0)) for name in self.bad}  # older runs lack some
 
     def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
         latents = system.shown(self.n)
         if latents is None:
             return
-        curvature, variety = self.draw(system, latents)
-        if not math.isfinite(curvature):
-            return  # nothing to see yet
-        trainer.loggers[0].log_metrics({"curvature": curvature} | ({"variety": variety} if variety == variety else {}))
-        self.hollow = self.hollow + 1 if curvature < 0 else 0
-        if self.hollow == self.patience:
-            log.warning(
-                "the shapes have been hollow in %d samples running (curvature %.3f at %.1f kimg): restart with "
-                "%s or another seed",
-                self.hollow, curvature, system.kimg, system.generator.hollow_advice or "lower learning rates",
-            )  # fmt: skip
-        self.alike = self.alike + 1 if variety < ALIKE else 0
-        if self.alike == self.patience:
-            log.warning(
-                "all objects have had one shape in %d samples running (variety %.4f at %.1f kimg): restart with %s",
-                self.alike, variety, system.kimg, system.alike_advice,
-            )  # fmt: skip
+        curvature, variety, cover = self.draw(system, latents)
+        readings = {"curvature": curvature, "variety": variety, "cover": cover}
+        if seen := {name: value for name, value in readings.items() if math.isfinite(value)}:
+            trainer.loggers[0].log_metrics(seen)
+        if math.isfinite(cover):
+            fix = "restart with init=WEIGHTS of sound objects, or lower learning rates"
+            self._count("flat", cover > MOST, system, "objects have been walls", f"cover {cover:.2f}", fix)
+            self._count("lost", cover < LEAST, system, "backgrounds have hidden objects", f"cover {cover:.2f}", fix)
+        if math.isfinite(curvature):
+            fix = f"restart with {system.generator.hollow_advice or 'lower learning rates'} or another seed"
+            reading = f"curvature {curvature:.3f}"
+            self._count("hollow", curvature < 0, system, "the shapes have been hollow", reading, fix)
+            reading, fix = f"variety {variety:.4f}", f"restart with {system.alike_advice}"
+            self._count("alike", variety < ALIKE, system, "all objects have had one shape", reading, fix)
+
+    def _count(self, name: str, bad: bool, system: TrainingSystem, what: str, reading: str, fix: str) -> None:
+        """Count bad readings in a row, and say so when there are too many."""
+        self.bad[name] = self.bad[name] + 1 if bad else 0
+        if self.bad[name] == self.patience:
+            many = f"in {self.patience} samples running"
+            log.warning("%s %s (%s at %.1f kimg): %s", what, many, reading, system.kimg, fix)
 
     @torch.no_grad()
-    def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float]:
-        """Write `<kimg>.png` and return mean curvature and variety, NaN without depth."""
+    def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float, float]:
+        """Write `<kimg>.png` and return mean curvature, variety and cover; NaN without depth, without a background."""
         g = system.averaged()
         size = system.stage()[0].size
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
@@ -243,11 +251,15 @@ class Samples(L.Callback):
             rows.append(show_normal(front.normal, inside))
         if front.albedo is not None:
             rows.append(show_image(front.albedo))
+        behind = g.own_maps(latents).get("background")
+        if behind is not None:
+            rows.append(show_image(resize(behind, size)))
         rows += [show_image(view.rgb) for view in views[1:]]
         picture = io.BytesIO()
         tile(rows, scale=max(1, 96 // size)).save(picture, "PNG")
         atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
         if front.depth is None or front.mask is None:
-            return math.nan, math.nan
+            return math.nan, math.nan, math.nan
+        cover = math.nan if behind is None else inside.float().mean().item()
         curvature = depth_curvature(front.depth, front.mask).nanmean().item()
-        return curvature, depth_variety(front.depth, front.mask).item()
+        return curvature, depth_variety(front.depth, front.mask).item(), cover
