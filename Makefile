@@ -18,6 +18,7 @@ export ZOO_CACHE ?= $(CURDIR)/.cache
 .PHONY: demo test lint house figures results performance gpu format clean
 
 demo: $(VENV)/.installed
+	$(BIN)/zoo sample shadegan --out out/samples.png
 	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
 
 test: $(VENV)/.dev

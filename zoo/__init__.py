@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .hub import save as save
     from .official.importing import import_official as import_official
     from .output.meshes import export as export
+    from .resources import example_photo as example_photo
     from .weights.build import build as build
 
 list = list_models  # not `import ... as list`, which type checkers take for a name of our own
@@ -37,6 +38,7 @@ _LATER = {
     "hub": ("card", "load", "load_reconstruction", "save"),
     "official.importing": ("import_official",),
     "output.meshes": ("export",),
+    "resources": ("example_photo",),
     "weights.build": ("build",),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}

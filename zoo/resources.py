@@ -33,6 +33,21 @@ def checkpoints() -> Path:
     return _folder("checkpoints")
 
 
+def example_photo() -> Path:
+    """The photograph that documents and tests use: the astronaut Eileen Collins, of NASA, in the public domain.
+
+    It is part of scikit-image, 512 x 512 pixels. Commands that take photographs also take the word `example`.
+    """
+    import skimage
+
+    return Path(skimage.__file__).parent / "data" / "astronaut.png"
+
+
+def photograph(path: Path) -> Path:
+    """The file that a user means: `example` is `example_photo` unless there is a file of that name."""
+    return example_photo() if str(path) == "example" and not path.exists() else path
+
+
 def config_files(kind: str = "") -> dict[str, Path]:
     """YAML files by name. If a plug-in uses a name that zoo has, zoo's own file counts.
 

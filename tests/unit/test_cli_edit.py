@@ -17,6 +17,7 @@ from zoo.cli import main as cli
 from zoo.cli.invert import _folders
 from zoo.config.schemas import Card
 from zoo.editing import inversion
+from zoo.resources import photograph
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +160,12 @@ def test_films_and_sheets_of_a_photograph(done: Path, tmp_path: Path) -> None:
     assert Image.open("c.png").width == 4 * 16  # 0 to 3 layers
     assert zoo_("turntable", "shadegan", "--from", file, "--out", "d.mp4", "--frames", "2", *small) == 0
     assert Path("d.mp4").stat().st_size > 0
+
+
+def test_the_word_example_is_a_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert zoo_("invert", "shadegan", "example", "--steps", "1", "--size", "16", "--json", "--out", "out") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["photo"] == str(zoo.example_photo())
+    Path("example").write_bytes(b"a file of that name")
+    assert photograph(Path("example")) == Path("example")

@@ -16,8 +16,8 @@ from zoo.errors import ConfigError
 from zoo.evaluation.benchmarks.heads import Heads
 
 PUBLIC = (
-    "Camera Light Render __version__ build card compare evaluate export finetune import_official invert list load "
-    "load_reconstruction sample save train"
+    "Camera Light Render __version__ build card compare evaluate example_photo export finetune import_official invert "
+    "list load load_reconstruction sample save train"
 )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigError, Interrupted, ZooError
+from ..resources import photograph
 from ..runtime.files import printable
 from .options import Device, Name
 
@@ -20,7 +21,7 @@ _INTERRUPTED = 2  # SIGINT
 
 def invert(
     name: Name,
-    photos: Annotated[list[Path], typer.Argument(help="One or several pictures.")],
+    photos: Annotated[list[Path], typer.Argument(help="Pictures; example is a portrait that is here.")],
     out: Annotated[Path, typer.Option(help="Folder; with several pictures, it has a folder for each.")] = Path("out"),
     align: Annotated[bool, typer.Option(help="Find the face; else the largest square in the middle is used.")] = True,
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
@@ -37,6 +38,7 @@ def invert(
 
     \b
     Examples:
+      zoo invert shadegan example --out out
       zoo invert shadegan photo.jpg --out out
       zoo invert shadegan head.png --no-align --mask mask.png --out out
     """
@@ -55,7 +57,7 @@ def invert(
 
         perceptual = LPIPS.from_files(vgg, lpips).to(generator.device)
     rows: list[dict[str, Any]] = []
-    for photo, folder in _folders(photos, out):
+    for photo, folder in _folders([photograph(photo) for photo in photos], out):
         row: dict[str, Any] = {"photo": printable(photo)}
         rows.append(row)
         try:
