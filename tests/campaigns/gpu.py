@@ -28,7 +28,7 @@ BENCHES = ("fields", "train", "fit", "memory", "scaling")
 RECIPES = ("meshgan_heads64", "shadegan_heads64", "stylegan2_heads64")
 PIECE = 15 * 2**20  # bytes; larger archives are cut
 GRACE = 60.0  # seconds that a training gets to finish its step and save
-START = 300.0  # seconds until a training draws its first pictures
+START = 300.0  # seconds until a training has written its first record
 
 
 @dataclass
@@ -120,7 +120,8 @@ def training(session: Session, work: Path, recipe: str, seconds: float) -> dict[
     method = recipe.partition("_")[0]
     accelerator = "gpu" if session.device == "cuda" else "cpu"
     overrides = [f"out={work}", f"name={method}", "resume=auto", f"trainer.accelerator={accelerator}",
-                 "trainer.max_kimg=1000000", "trainer.checkpoint_kimg=1000", "trainer.compile=never"]  # fmt: skip
+                 "trainer.max_kimg=1000000", "trainer.log_every=5", "trainer.checkpoint_kimg=1000",
+                 "trainer.compile=never"]  # fmt: skip
     overrides += ["data=folder", f"data.root={session.data}", "data.size=64"] if session.data else [
         f"data.length={session.heads}"
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def training(session: Session, work: Path, recipe: str, seconds: float) -> dict[
         ["zoo", "train", recipe, *overrides],
         seconds,
         signal.SIGTERM,
-        lambda: any(work.glob(f"{method}-*/samples/*.png")),
+        lambda: any(work.glob(f"{method}-*/metrics.jsonl")),
     )
     runs = sorted(work.glob(f"{method}-*"))
     if not runs or not list(runs[-1].glob("checkpoints/*.ckpt")):
