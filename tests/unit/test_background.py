@@ -6,6 +6,7 @@ import torch
 import zoo
 from tests.tiny import TINY
 from zoo.errors import ConfigError
+from zoo.generators.base import Generator
 from zoo.networks.background import SIDE
 from zoo.registry import weights
 
@@ -13,7 +14,7 @@ METHODS = ["pigan", "shadegan", "gof"]
 GOF = {"gof": {"surface_steps": 4, "refine_steps": 2, "fine_steps": 2, "steps": 6, "density_scale": 100}}
 
 
-def pair(method: str) -> tuple[zoo.generators.base.Generator, zoo.generators.base.Generator]:
+def pair(method: str) -> tuple[Generator, Generator]:
     """One field with and without a background, the same elsewhere."""
     options = {**TINY, "density_scale": 30, **GOF.get(method, {})}
     plain = zoo.build(method, **options).eval()
