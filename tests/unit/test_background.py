@@ -59,7 +59,7 @@ def test_it_starts_grey_and_learns() -> None:
     assert (fresh.background(code, 8) == 0.5).all()  # type: ignore[union-attr, operator]
     with torch.enable_grad():
         fresh.background(code, 8)[0, 0].mean().backward()  # type: ignore[union-attr, operator]
-    assert fresh.background.to_map.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+    assert fresh.background.to_map.conv.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
 
 
 def test_shipped_weights_are_without_unless_their_recipe_says_so() -> None:

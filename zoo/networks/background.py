@@ -1,12 +1,10 @@
 """A picture behind an object: the second half of a scene, which no camera turns (Szabo et al. 2019)."""
 
-import itertools
-
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from ..images import resize
-from .stylegan2 import PixelNorm
+from .stylegan2 import EqualLinear, PixelNorm, StyledConv, ToMap
 
 SIDE = 32  # pixels of the map
 _STYLE, _WIDTHS = 32, (32, 32, 16, 16)  # numbers of its style, and of channels at 4, 8, 16 and 32 px
@@ -15,8 +13,7 @@ _STYLE, _WIDTHS = 32, (32, 32, 16, 16)  # numbers of its style, and of channels 
 class Background(nn.Module):
     """A map of 32 x 32 pixels from the code of an object. It starts evenly grey.
 
-    Backgrounds of portraits are out of focus, so that few pixels are enough. The layers are plain ones, which learn as
-    fast as a field does: what a slower background leaves out, the field learns to show, on a wall.
+    Backgrounds of portraits are out of focus, so that few pixels are enough, and cannot draw a face.
 
     Args:
         code_dim: length of the codes.
@@ -24,19 +21,17 @@ class Background(nn.Module):
 
     def __init__(self, code_dim: int) -> None:
         super().__init__()
-        self.style = nn.Sequential(
-            PixelNorm(), nn.Linear(code_dim, _STYLE), nn.LeakyReLU(0.2), nn.Linear(_STYLE, 16 * _WIDTHS[0])
-        )
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(_WIDTHS))
-        self.to_map = nn.Conv2d(_WIDTHS[-1], 3, 1)
-        for layer in (self.style[1], self.style[3], *self.layers):
-            nn.init.kaiming_normal_(layer.weight, a=0.2)
-        nn.init.zeros_(self.to_map.weight)
-        nn.init.zeros_(self.to_map.bias)  # type: ignore[arg-type]
+        self.style = nn.Sequential(PixelNorm(), EqualLinear(code_dim, _STYLE, activation=True))
+        self.constant = nn.Parameter(torch.randn(1, _WIDTHS[0], 4, 4))
+        pairs = zip((_WIDTHS[0], *_WIDTHS), _WIDTHS, strict=False)
+        self.layers = nn.ModuleList(StyledConv(a, b, _STYLE, up=i > 0) for i, (a, b) in enumerate(pairs))
+        self.to_map = ToMap(_WIDTHS[-1], 3, _STYLE, upsample=False)
+        nn.init.zeros_(self.to_map.conv.weight)
 
     def forward(self, code: Tensor, size: int) -> Tensor:
         """The pictures (B, 3, size, size) in [0, 1] of codes (B, code_dim)."""
-        x = self.style(code).view(-1, _WIDTHS[0], 4, 4)
+        w = self.style(code)
+        x = self.constant.expand(len(w), -1, -1, -1)
         for layer in self.layers:
-            x = F.leaky_relu(layer(resize(x, 2 * x.shape[-1])), 0.2)
-        return resize(self.to_map(x).sigmoid(), size)
+            x = layer(x, w)
+        return resize(self.to_map(x, w).sigmoid(), size)
