@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.bench.steps import fit
 from zoo.config import recipes
 from zoo.errors import ZooError
+from zoo.renderers.fields import volume
 from zoo.systems.base import TrainingSystem
 from zoo.systems.callbacks import RunLogger
 from zoo.systems.parts import Parts, shown
@@ -40,6 +41,7 @@ def test_no_step_reads_a_number(
     method: str, tiny: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingSystem, "runs_ahead", True)
+    monkeypatch.setattr(volume, "counts_freely", lambda device: False)
     # Adam reads its count of steps, which lies on the CPU wherever the weights are.
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: closure and closure())
     found: list[str] = []
@@ -66,6 +68,7 @@ def test_a_gradient_that_is_no_number_is_told_later_where_the_device_runs_ahead(
     tiny: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingSystem, "runs_ahead", True)
+    monkeypatch.setattr(volume, "counts_freely", lambda device: False)
     run = recipes.load_run("pigan_heads32", [*tiny(), "trainer.log_every=2"])
     steps: list[int] = []
 

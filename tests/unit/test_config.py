@@ -37,7 +37,8 @@ HEADS = SceneConfig()  # that of the embedded heads is the default
 def test_every_recipe_loads(recipe: str) -> None:
     run = recipes.load_run(recipe)
     assert run.recipe == recipe
-    assert recipes.load_run(recipe, ["data=folder", f"data.size={run.data.size}"]).data.name == "folder"
+    other = ["data=folder", f"data.size={run.data.size}", f"data.align={run.data.align}"]
+    assert recipes.load_run(recipe, other).data.name == "folder"
 
 
 @pytest.mark.parametrize("data", recipes.group("data"))

@@ -200,7 +200,7 @@ def test_d_learns_from_augmented_images_and_so_does_g(monkeypatch: pytest.Monkey
     shown: list[Tensor] = []
     made: list[Render] = []
 
-    def augment(images: Tensor, p: float) -> Tensor:
+    def augment(images: Tensor, p: float, turns: bool = True) -> Tensor:
         assert p == pytest.approx(0.5, abs=0.01)
         given.append(images)
         return images / 2 + len(given)
@@ -209,7 +209,7 @@ def test_d_learns_from_augmented_images_and_so_does_g(monkeypatch: pytest.Monkey
     s.generator.register_forward_hook(lambda _, __, render: made.append(render))
     s.discriminator.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0]))
     real = torch.rand(4, 3, 16, 16)
-    s.step(real, s.cfg.stages[0])
+    s.step({"image": real}, s.cfg.stages[0])
     for_d, for_g = (render.rgb for render in made)
     for images, expected in zip(given, (real, for_d, for_g), strict=True):
         assert torch.equal(images, expected)
@@ -224,7 +224,7 @@ def test_d_alone_needs_no_graph_of_its_fakes(monkeypatch: pytest.MonkeyPatch) ->
     made: list[Tensor] = []
     s.generator.register_forward_hook(lambda _, __, render: made.append(render.rgb))
     torch.manual_seed(0)
-    s.step(torch.rand(4, 3, 16, 16), s.cfg.stages[0])
+    s.step({"image": torch.rand(4, 3, 16, 16)}, s.cfg.stages[0])
     assert [images.requires_grad for images in made] == [False, True]
     torch.manual_seed(0)
     torch.rand(4, 3, 16, 16)
@@ -233,7 +233,7 @@ def test_d_alone_needs_no_graph_of_its_fakes(monkeypatch: pytest.MonkeyPatch) ->
         assert again.requires_grad
         assert torch.equal(images, again)
     s.cfg.share_fakes = True
-    s.step(torch.rand(4, 3, 16, 16), s.cfg.stages[0])
+    s.step({"image": torch.rand(4, 3, 16, 16)}, s.cfg.stages[0])
     assert made[-1].requires_grad
 
 

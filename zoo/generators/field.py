@@ -279,8 +279,9 @@ class FieldGenerator(VolumeGenerator):
     def schedule(self, kimg: float) -> Sampling:
         c = self.config
         noise = max(0.0, 1 - kimg / c.noise_kimg) if c.noise_kimg > 0 else 0.0
-        least = _LEAST_WEIGHT if self.siren.fuses else 0.0  # on a GPU, counting what is seen would hold the step up
-        return Sampling(c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back, least_weight=least)
+        return Sampling(
+            c.steps, c.fine_steps, random=True, noise_std=noise, last_back=c.last_back, least_weight=_LEAST_WEIGHT
+        )
 
     def depth_image(self, maps: RayMaps, camera: Camera) -> Tensor:
         """Depth along the optical axis (B, 1, H, W); the far end of the scene where half a ray or more passes."""

@@ -102,6 +102,11 @@ class RayMaps(NamedTuple):
     samples: Tensor | None = None  # (B, N, K, 4) colours and raw densities composited, with surface sampling
 
 
+def counts_freely(device: torch.device) -> bool:
+    """Whether a training step may count samples. On a GPU, which runs behind Python, it would have to wait for it."""
+    return device.type == "cpu"
+
+
 def ray_distances(
     near: float, far: float, steps: int, centre: Tensor | None = None, window: float = 0.0, *, like: Tensor
 ) -> Tensor:
@@ -270,7 +275,9 @@ def _march(
     if sampling.surface_steps > 0 and density is None:
         raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
     recorded = torch.is_grad_enabled()
-    density_first = sampling.least_weight > 0 and density is not None and (clamp == "relu" or not recorded)
+    density_first = sampling.least_weight > 0 and density is not None
+    if recorded:
+        density_first = density_first and clamp == "relu" and counts_freely(origins.device)
 
     def at(z: Tensor) -> Tensor:
         return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
