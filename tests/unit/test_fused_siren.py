@@ -4,11 +4,13 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from zoo.networks.sines import fused, kernels, tiles
 from zoo.networks.sines.fused import evaluate
@@ -125,12 +127,155 @@ def test_nothing_is_kept_that_grows_with_layers_beyond_the_budget(monkeypatch: p
     assert max(kept) == points.numel()
 
 
-def test_a_second_derivative_is_refused() -> None:
-    siren = FiLMSiren(8, 16, 2, 8, use_direction=False)
-    points = torch.rand(1, 4, 3, requires_grad=True)
-    sigma = siren.sigma(points, torch.randn(1, 2 * siren.width))
-    with pytest.raises(RuntimeError, match=r"use FiLMSiren\.plain"):
-        torch.autograd.grad(sigma.sum(), points, create_graph=True)
+@pytest.mark.parametrize("counts", [None, [M, 20]])
+def test_second_derivatives_are_those_of_the_definition(counts: list[int] | None) -> None:
+    torch.manual_seed(0)
+    siren = FiLMSiren(8, 16, 3, 8)
+    points, directions, film = torch.rand(2, M, 3) * 0.1, torch.rand(2, M, 3), torch.randn(2, 2 * siren.width) * 0.3
+    inside = torch.arange(M) < torch.tensor(counts or [M, M])[:, None]
+    weights = [torch.randn(2, M, n) * inside[..., None] for n in (3, 1, 3)]
+
+    def second(siren: FiLMSiren, plain: bool) -> list[Tensor]:
+        dtype = next(siren.parameters()).dtype
+        code, at = film.to(dtype).requires_grad_(), points.to(dtype).requires_grad_()
+        args = at, code, directions.to(dtype), None, True
+        out = siren.plain(*args) if plain else siren(*args, counts)
+        loss = torch.stack([(v * w.to(dtype)).sum() for v, w in zip(out, weights, strict=True) if v is not None]).sum()
+        slopes = torch.autograd.grad(loss, [code, at], create_graph=True)
+        length = torch.stack([slope.square().sum().sqrt() for slope in slopes]).sum()
+        own = [p for name, p in siren.named_parameters() if "mapping" not in name and name.endswith("weight")]
+        return list(torch.autograd.grad(length, [code, at, *own]))
+
+    found = second(siren, plain=False)
+    for some, truth in zip(found, second(deepcopy(siren).double(), plain=True), strict=True):
+        assert truth.any()
+        assert apart(some, truth) < 1e-4
+
+
+def test_many_gradients_at_once_and_checkpoints() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(2, M, 3) * 0.1, torch.randn(2, 2 * siren.width, requires_grad=True)
+
+    def field(code: Tensor) -> Tensor:
+        out: Tensor = siren(points, code, points, None).rgb
+        return out
+
+    sums = field(film).sum((1, 2))
+    (both,) = torch.autograd.grad(sums, film, torch.eye(2), is_grads_batched=True, retain_graph=True)
+    (first,) = torch.autograd.grad(sums[0], film)
+    assert apart(both[0], first) < 1e-5
+    again = checkpoint(field, film, use_reentrant=False)
+    assert isinstance(again, Tensor)
+    assert torch.equal(torch.autograd.grad(again[0].sum(), film)[0], first)
+
+
+@pytest.mark.parametrize("kept", [0, 2**28])
+def test_what_changes_before_the_backward_pass_is_refused_or_does_not_matter(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "_KEPT_ELEMENTS", kept)
+    siren = FiLMSiren(8, 16, 3, 8)
+    points, film = torch.rand(1, M, 3) * 0.1, torch.randn(1, 2 * siren.width, requires_grad=True)
+    total = siren(points, film, points, None).rgb.sum()
+    (before,) = torch.autograd.grad(total, film, retain_graph=True)
+    with torch.no_grad():
+        film += 1
+    assert torch.equal(torch.autograd.grad(total, film, retain_graph=True)[0], before)
+    fixed = siren(points.requires_grad_(), film.detach(), points, None).rgb.sum()
+    with torch.no_grad():
+        next(iter(siren.network[1].parameters())).add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(fixed, points)
+
+
+@pytest.mark.parametrize(("b", "codes"), [(3, 1), (1, 3), (0, 0)])
+def test_one_code_serves_all_points_and_the_other_way_round(b: int, codes: int) -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(b, M, 3) * 0.1, torch.randn(codes, 2 * siren.width, requires_grad=True)
+    directions = torch.rand(max(b, codes), M, 3)
+    out, expected = siren(points, film, directions, None), siren.plain(points, film, directions, None, False)
+    assert out.rgb.shape == expected.rgb.shape
+    assert torch.allclose(out.rgb, expected.rgb, atol=1e-5)
+    assert siren.sigma(points, film).shape == expected.sigma.shape
+    out.rgb.sum().backward()
+    assert film.grad is not None
+    assert film.grad.shape == film.shape
+
+
+def test_missing_values_of_colour_are_refused() -> None:
+    siren = FiLMSiren(8, 16, 2, 8, extra=4)
+    points = torch.rand(1, M, 3)
+    with pytest.raises(ValueError, match="4 more values: give `extra`"):
+        siren(points, torch.randn(1, 2 * siren.width), points, None)
+
+
+def test_directions_in_half_precision_are_taken() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(1, M, 3) * 0.1, torch.randn(1, 2 * siren.width)
+    towards = torch.rand(1, M, 3).bfloat16()  # as autocast makes them
+    assert torch.equal(siren(points, film, towards, None).rgb, siren(points, film, towards.float(), None).rgb)
+
+
+def test_the_default_type_and_device_change_nothing() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(1, M, 3), torch.randn(1, 2 * siren.width)
+
+    def fresh() -> None:
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.device("meta"):
+                siren(points, film, points, None, True).rgb.sum().backward()
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    with ThreadPoolExecutor(1) as pool:  # with memory of its own
+        pool.submit(fresh).result()
+
+
+def test_changed_layers_are_computed_as_they_are() -> None:
+    class Adapted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 1.5
+
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(1, M, 3) * 0.1, torch.randn(1, 2 * siren.width)
+    assert siren.fuses
+    seen: list[int] = []
+    hook = siren.network[1].layer.register_forward_hook(lambda *_: seen.append(1))
+    siren(points, film, points, None)
+    siren.sigma(points, film)
+    hook.remove()
+    assert seen == [1, 1]
+    assert siren.fuses
+    quantised = torch.ao.quantization.quantize_dynamic(deepcopy(siren), {nn.Linear})
+    assert quantised(points, film, points, None).rgb.isfinite().all()
+    siren.color_layer_sine.layer.__class__ = Adapted
+    expected = siren.plain(points, film, points, None, False).rgb
+    assert torch.equal(siren(points, film, points, None).rgb, expected)
+
+
+def test_function_transforms_and_traces_look_into_the_field() -> None:
+    siren = FiLMSiren(8, 16, 2, 8)
+    points, film = torch.rand(2, M, 3) * 0.1, torch.randn(2, 2 * siren.width, requires_grad=True)
+
+    def total(code: Tensor) -> Tensor:
+        out: Tensor = siren(points, code, points, None).rgb.sum()
+        return out
+
+    total(film).backward()
+    assert film.grad is not None
+    assert apart(torch.func.grad(total)(film.detach()), film.grad) < 1e-5
+    siren.requires_grad_(False)
+    traced = torch.jit.trace(total, (film.detach(),), check_trace=False)
+    assert torch.allclose(traced(film + 1), total(film + 1))
+
+
+def test_points_that_vary_in_number_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    siren = FiLMSiren(8, 16, 2, 8).double()  # as on a GPU, where no kernel is for it
+    points, film = torch.rand(2, M, 3).double(), torch.randn(2, 2 * siren.width).double()
+    expected = siren(points, film, points, None).rgb
+    monkeypatch.setattr(siren, "plain", None)
+    assert torch.equal(siren(points, film, points, None, counts=[M, M]).rgb, expected)
 
 
 def test_no_points_give_nothing_and_zero_gradients() -> None:
@@ -190,6 +335,13 @@ def test_what_is_not_finite_stays_visible() -> None:
     kernels.sine(x, np.ones(4, np.float32), np.zeros(4, np.float32), out)
     assert np.isnan(out[0, :3]).all()
     assert out[0, 3] == 0
+
+
+def test_sines_of_huge_angles_are_bounded() -> None:
+    x = np.array([[1e7, 3e7, 1e8, 1e12, 1e30, -3e38]], np.float32)
+    sines, cosines, one = np.empty_like(x), np.empty_like(x), np.ones(6, np.float32)
+    kernels.sine_cosine(x, one, np.zeros(6, np.float32), one, sines, cosines)
+    assert np.abs([sines, cosines]).max() <= 1
 
 
 # ---------------------------------------------------------------- threads

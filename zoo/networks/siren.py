@@ -5,6 +5,7 @@ Key names and shapes are those of the published weights, so they load without re
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -73,7 +74,7 @@ class FiLMSiren(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = 2.0 / box if box > 0 else 1.0
-        self.use_direction = use_direction
+        self.use_direction, self.extra = use_direction, extra
         self.width = (layers + 1) * hidden_dim
         bound = math.sqrt(6.0 / hidden_dim) / 25.0
         colour_in = (3 if use_direction else 0) + hidden_dim + extra
@@ -111,15 +112,22 @@ class FiLMSiren(nn.Module):
                 arbitrary. None looks at all.
 
         Raises:
-            ValueError: The colour depends on the ray direction, and `directions` is None.
+            ValueError: The colour depends on the ray direction or on `extra`, which is None.
         """
         if self.use_direction and directions is None:
             raise ValueError("this field's colour depends on the ray direction: give `directions`")
+        if extra is None and self.extra > 0:
+            raise ValueError(f"this field's colour depends on {self.extra} more values: give `extra`")
         directions = directions if self.use_direction else None
         if not self.fuses:
-            return self.plain(points, film, directions, extra, with_gradient)
+            # With counts, hardly ever as many points come twice, and a compiled `plain` would be compiled each time.
+            plain = self.plain if counts is None else partial(FiLMSiren.plain, self)
+            return plain(points, film, directions, extra, with_gradient)
+        x, film = _paired(points, film)
+        towards = None if directions is None else directions.float().expand_as(x)
+        network = self.fused(film, extra)
         sigma, logits, gradient = evaluate(
-            *self.fused(film, extra), points * self.scale, directions, with_gradient=with_gradient, counts=counts
+            *network, x * self.scale, towards, with_gradient=with_gradient, counts=counts
         )
         assert logits is not None
         return FieldOut(torch.sigmoid(logits + self._colour.bias), sigma + self.final_layer.bias, gradient)
@@ -156,9 +164,10 @@ class FiLMSiren(nn.Module):
 
     def sigma(self, points: Tensor, film: Tensor) -> Tensor:
         """The raw density (B, M, 1) alone, at half the work of `forward`."""
-        x = points * self.scale
         if self.fuses:
-            return evaluate(*self.fused(film, None), x, with_colour=False).sigma + self.final_layer.bias
+            x, film = _paired(points, film)
+            return evaluate(*self.fused(film, None), x * self.scale, with_colour=False).sigma + self.final_layer.bias
+        x = points * self.scale
         for layer, frequency, phase in zip(self.network, *self._film(film), strict=False):
             x = layer(x, frequency, phase)
         out: Tensor = self.final_layer(x)
@@ -166,9 +175,19 @@ class FiLMSiren(nn.Module):
 
     @property
     def fuses(self) -> bool:
-        """Whether `sines.fused` computes this field: on a CPU, in float32, outside torch.compile."""
+        """Whether `sines.fused` computes this field: on a CPU, in float32.
+
+        It reads the layers' weights and does not call the layers, so `plain` computes what hooks, pruning, adapters or
+        quantisation have changed, and what torch.compile, torch.jit.trace or torch.func look into.
+        """
+        looked_into = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if looked_into or torch._C._are_functorch_transforms_active():
+            return False
+        parts = (self.network, self.final_layer, self.color_layer_sine, self.color_layer_linear)
+        if not all(_is_as_built(module) for part in parts for module in part.modules()):
+            return False
         weight = self.final_layer.weight
-        return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.compiler.is_compiling()
+        return weight.device.type == "cpu" and weight.dtype == torch.float32
 
     def fused(self, film: Tensor, extra: Tensor | None) -> tuple[SineNetwork, Film]:
         """The fields of B codes (B, 2 * width), with `extra` (B, E), as `evaluate` takes them."""
@@ -191,7 +210,10 @@ class FiLMSiren(nn.Module):
         )
         angles = [f * b + p for f, b, p in zip(frequencies, biases, phases, strict=True)]
         network = SineNetwork(self.final_layer.weight, self._colour.weight, scaled, angles)
-        values = ([v.detach().contiguous() for v in vectors] for vectors in (biases, frequencies, phases))
+        values = (
+            [v.detach().clone(memory_format=torch.contiguous_format) for v in vectors]  # apart from codes and biases
+            for vectors in (biases, frequencies, phases)
+        )
         return network, Film(_detached(plain), *values)
 
     @property
@@ -203,6 +225,19 @@ class FiLMSiren(nn.Module):
         raw_frequency, phase = film[:, None].chunk(2, dim=-1)
         n = len(self.network) + 1
         return (raw_frequency * 15 + 30).chunk(n, dim=-1), phase.chunk(n, dim=-1)
+
+
+def _is_as_built(module: nn.Module) -> bool:
+    hooks = (
+        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+    )  # fmt: skip
+    return type(module) in (nn.ModuleList, nn.Sequential, FiLMLayer, nn.Linear) and not any(hooks)
+
+
+def _paired(points: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and codes in single precision, of B objects each where one of them is of one for all."""
+    (b,) = torch.broadcast_shapes(points.shape[:1], film.shape[:1])
+    return points.float().expand(b, -1, -1), film.float().expand(b, -1)
 
 
 def _detached(weights: Weights) -> Weights:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...runtime.workers import spread
-from .tiles import Film, Moves, Rows, SineNetwork, Values, Weights, backward, cut, forward, tiles
+from .tiles import Film, Moves, Rows, SineNetwork, Values, Weights, backward, cut, forward, layer_by_layer, tiles
 
-_KEPT_ELEMENTS = 2**28  # products of this many elements, 1 GiB, are kept for a backward pass; beyond it computes anew
+_KEPT_ELEMENTS = 2**28  # a call keeps products of this many elements, 1 GiB, for its backward pass, or none of them
 _PARTS = 8  # gradients of weights are summed in at least so many parts, however many threads there are
 
 
@@ -37,8 +37,8 @@ def evaluate(
 ) -> SineOut:
     """Density, colour and gradient of density at points.
 
-    Results can be differentiated once, by all of `network`, `points` and `directions`, and have the same bits for every
-    number of threads.
+    Results can be differentiated by all of `network`, `points` and `directions`, and have the same bits for every
+    number of threads. Where their gradients are differentiated, too, these are computed layer by layer.
 
     Args:
         network: Holds the fields of B objects.
@@ -48,9 +48,6 @@ def evaluate(
         with_colour: Says whether to compute logits.
         with_gradient: Says whether to compute d sigma / d point.
         counts: Are numbers of points, one per object; at those after them everything is 0. None means all.
-
-    Raises:
-        RuntimeError: Derivatives of the results' gradients were asked for.
     """
     flat = [None if v is None else v.contiguous() for v in (points, directions, *_flat(network))]
     recorded = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in flat)
@@ -79,15 +76,21 @@ class _Evaluate(torch.autograd.Function):
             ]
         )
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*rows, *flat)
+        ctx.save_for_backward(
+            *rows, *flat, *_listed(film.weights)
+        )  # torch refuses what changes until the backward pass
         ctx.film, ctx.counts = film, counts or [m] * b
         return sigma, logits, gradient
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        if torch.is_grad_enabled():  # a graph is asked for, and terms of it would be missing without a word
-            raise RuntimeError("a field's gradients cannot be differentiated again here: use FiLMSiren.plain for that")
-        points, directions, products, *flat = ctx.saved_tensors
+        n = len(_listed(ctx.film.weights))
+        points, directions, products, *flat = ctx.saved_tensors  # may be asked for once only, under a checkpoint
+        flat, film = flat[:-n], ctx.film._replace(weights=_weights(flat[-n:]))
+        graph = torch.is_grad_enabled()
+        batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in grads)
+        if graph or batched or len(points) == 0:
+            return None, None, None, None, None, *_layer_by_layer([points, directions, *flat], ctx.counts, grads)
         network = _network(flat)
         rows, values = (
             Rows(points, directions, products),
@@ -106,9 +109,29 @@ class _Evaluate(torch.autograd.Function):
             own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
             sums[at[0]].append(own)
             given = cut(rows, at), cut(values, at), cut(moves, at)
-            tasks.append(partial(backward, one, _film(ctx.film, at[0]), *given, own))
+            tasks.append(partial(backward, one, _film(film, at[0]), *given, own))
         spread(tasks)
         return None, None, None, None, None, *moves, *_added(sums)
+
+
+def _layer_by_layer(
+    inputs: Sequence[Tensor | None], counts: Sequence[int], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients of `inputs`, which are points, directions and what `_flat` lists, with a graph if it is wanted."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own = [None if v is None else v.view_as(v) for v in inputs]  # apart, should one have been computed from another
+        points, directions, *flat = own
+        assert points is not None
+        out = layer_by_layer(_network(flat), Rows(points, directions, None))
+    inside = torch.arange(points.shape[1], device=points.device) < torch.tensor(counts, device=points.device)[:, None]
+    asked = [(value, g * inside[..., None]) for value, g in zip(out, grads, strict=True) if g is not None]
+    moved = [v for v in own if v is not None and v.requires_grad]
+    if not asked:
+        return [None] * len(own)
+    values, given = zip(*asked, strict=True)
+    found = iter(torch.autograd.grad(values, moved, given, create_graph=graph, allow_unused=True))
+    return [next(found) if v is not None and v.requires_grad else None for v in own]
 
 
 def _parts(counts: Sequence[int], width: int) -> Iterator[tuple[int, slice]]:
@@ -121,14 +144,22 @@ def _parts(counts: Sequence[int], width: int) -> Iterator[tuple[int, slice]]:
 
 
 def _flat(network: SineNetwork) -> list[Tensor | None]:
-    density, colour, (points, directions, layers), angles = network
-    return [density, colour, points, directions, *layers, *angles]
+    return [network.density, network.colour, *_listed(network.weights), *network.angles]
 
 
 def _network(flat: Sequence[Any]) -> SineNetwork:
-    density, colour, points, directions, *rest = flat
-    n = len(rest) // 2
-    return SineNetwork(density, colour, Weights(points, directions, rest[:n]), rest[n:])
+    density, colour, *rest = flat
+    n = len(rest) // 2 + 1
+    return SineNetwork(density, colour, _weights(rest[:n]), rest[n:])
+
+
+def _listed(weights: Weights) -> list[Tensor | None]:
+    return [weights.points, weights.directions, *weights.layers]
+
+
+def _weights(listed: Sequence[Any]) -> Weights:
+    points, directions, *layers = listed
+    return Weights(points, directions, layers)
 
 
 def _one(network: SineNetwork, i: int) -> SineNetwork:

@@ -11,10 +11,11 @@ import numpy as np
 from numba import njit
 
 _f, _i = np.float32, np.int32
-_QUARTER = _f(np.pi / 2)  # of a turn; in single precision its multiples are exact as far as they are needed
+_QUARTER = _f(np.pi / 2)  # of a turn; fused multiply-adds take its multiples off without rounding them
 _QUARTER_LOW = _f(np.pi / 2 - float(_QUARTER))
 _PER_QUARTER = _f(2 / np.pi)
-_ONE, _HALF = _f(1), _f(0.5)
+_ZERO, _ONE, _HALF = _f(0), _f(1), _f(0.5)
+_TOO_LARGE = _f(2**24)
 _FIRST, _SECOND = _i(1), _i(2)  # bits of the number of quarter turns
 # Polynomials in r^2, fitted at Chebyshev nodes to (sin(r) - r) / r^3 and (cos(r) - 1 + r^2 / 2) / r^4.
 _S0, _S1 = _f(-0.16666666663857949), _f(0.008333331875503999)
@@ -24,7 +25,11 @@ _C0, _C1, _C2 = _f(0.04166666466179694), _f(-0.0013888303336467356), _f(2.454799
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _sin_cos(x):  # pragma: no cover
-    """Sine and cosine of an angle; NaN for what is not finite."""
+    """Sine and cosine of an angle; NaN for what is not finite.
+
+    Beyond 2^24, where neighbouring numbers are 2 apart, those of 0: a failed reduction would leave [-1, 1] far behind.
+    """
+    x = x if abs(x) < _TOO_LARGE else _ZERO * x
     turns = np.rint(x * _PER_QUARTER)
     high = x - turns * _QUARTER
     r = high - turns * _QUARTER_LOW

@@ -149,7 +149,7 @@ def backward(net: SineNetwork, film: Film, rows: Rows, values: Values, moves: Mo
         sums: Gets the gradients of the network added.
     """
     n, width = len(net.angles) - 1, net.density.shape[1]
-    weights, ones = net.weights, [torch.ones(width)] * (n + 1)
+    weights, ones = net.weights, [torch.ones_like(net.density[0])] * (n + 1)
     for part in tiles(len(rows.points), width):
         tile, given, into, m = cut(rows, part), cut(values, part), cut(moves, part), part.stop - part.start
         total, g, spare, cosine, *buffers = _buffers(4 + 3 * n, m, width)
@@ -190,6 +190,24 @@ def backward(net: SineNetwork, film: Film, rows: Rows, values: Values, moves: Mo
         sums.weights.points.addmm_(tile.points.t(), g)
         if into.points is not None:
             torch.mm(g, weights.points.t(), out=into.points)
+
+
+def layer_by_layer(net: SineNetwork, rows: Rows) -> Values:
+    """The same of B objects, each with M points, by torch's operations alone, for derivatives of derivatives."""
+    weights, angles = net.weights, [angle[:, None] for angle in net.angles]
+    angle = rows.points @ weights.points + angles[0]
+    cosines = [torch.cos(angle)]
+    for weight, shift in zip(weights.layers[:-1], angles[1:-1], strict=True):
+        angle = torch.sin(angle) @ weight.mT + shift
+        cosines.append(torch.cos(angle))
+    features = torch.sin(angle)
+    back = net.density * cosines[-1]
+    for weight, cosine in zip(weights.layers[-2::-1], cosines[-2::-1], strict=True):
+        back = back @ weight * cosine
+    angle = features @ weights.layers[-1].mT + angles[-1]
+    if rows.directions is not None and weights.directions is not None:
+        angle = angle + rows.directions @ weights.directions
+    return Values(features @ net.density.mT, torch.sin(angle) @ net.colour.mT, back @ weights.points.mT)
 
 
 def _products(tile: Rows, spare: Tensor, n: int) -> Sequence[Tensor]:
@@ -256,5 +274,5 @@ def _buffers(n: int, rows: int, width: int) -> list[Tensor]:
     stride = -(-rows * width // 16) * 16  # whole cache lines
     memory = getattr(_scratch, "memory", None)
     if memory is None or len(memory) < n * stride:
-        memory = _scratch.memory = torch.empty(n * stride)
+        memory = _scratch.memory = torch.empty(n * stride, dtype=torch.float32, device="cpu")
     return [memory[k * stride : k * stride + rows * width].view(rows, width) for k in range(n)]
