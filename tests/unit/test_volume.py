@@ -1,5 +1,7 @@
 """Ray marching: how few samples it works with."""
 
+import pickle
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -138,3 +140,19 @@ def test_training_looks_where_light_comes_and_something_is() -> None:
     maps = render_rays(field, origins, directions, 0.8, 1.2, Sampling(96, least_weight=1e-4), density=density)
     maps.rgb.sum().backward()
     assert 0 < sum(asked) < 30  # of 192
+
+
+def test_a_field_without_counts_is_asked_for_everything() -> None:
+    origins, directions = torch.zeros(1, 4, 3), torch.tensor([0.0, 0, 1]).expand(1, 4, 3)
+    maps = [
+        render_rays(haze, origins, directions, 0.9, 1.1, Sampling(6, least_weight=least), density=lambda p: p[..., :1])
+        for least in (0.0, 0.5)
+    ]
+    assert torch.equal(maps[0].rgb, maps[1].rgb)
+
+
+def test_copies_of_a_compiled_field_have_weights_of_their_own() -> None:
+    generator = resolve("pigan")(resolve("pigan").tiny())
+    generator.compile_field()
+    assert deepcopy(generator).siren.plain.__self__ is not generator.siren
+    pickle.dumps(generator)

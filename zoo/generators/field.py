@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -242,7 +243,9 @@ class FieldGenerator(VolumeGenerator):
     def compile_field(self) -> None:
         """Compute the field through `torch.compile` where no kernel of ours does. Each new shape compiles once."""
         torch._dynamo.config.recompile_limit = 64
-        self.siren.plain = torch.compile(self.siren.plain, dynamic=False)  # type: ignore[method-assign]
+        # A method, not a function, so that copies of the generator are compiled with weights of their own.
+        plain = MethodType(torch.compile(FiLMSiren.plain, dynamic=False), self.siren)
+        self.siren.plain = plain  # type: ignore[method-assign]
 
     def point_width(self) -> int:
         return 8 if self.siren.fuses else super().point_width()

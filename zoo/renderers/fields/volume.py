@@ -6,6 +6,7 @@ weights are cumulative products, for which half precision is too coarse.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import NamedTuple, Self
 
 import torch
@@ -23,8 +24,8 @@ class FieldOut(NamedTuple):
 
 
 Field = Callable[..., FieldOut]
-"""(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut. With `Sampling.least_weight` a third argument gives the
-number of points of each object, after which nothing is looked at."""
+"""(points (B, M, 3), unit directions (B, M, 3)) -> FieldOut. Where it takes a third argument,
+`Sampling.least_weight` works, and gives the number of points of each object, after which nothing is looked at."""
 Density = Callable[[Tensor], Tensor]
 """points (B, M, 3) -> raw density or occupancy logit (B, M, 1)."""
 
@@ -271,6 +272,7 @@ def _march(
         raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
     recorded = torch.is_grad_enabled()
     density_first = sampling.least_weight > 0 and density is not None and (clamp == "relu" or not recorded)
+    density_first = density_first and _takes_counts(field)
 
     def at(z: Tensor) -> Tensor:
         return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
@@ -363,6 +365,15 @@ def _coloured(samples: _Samples, seen: Tensor, field: Field, points: Tensor, dir
     nothing = out.rgb.new_zeros(*flat.shape, 3)
     gradient = None if out.gradient is None else spread(out.gradient, nothing)
     return _Samples(spread(out.sigma, samples.sigma.reshape(*flat.shape, 1)), spread(out.rgb, nothing), gradient)
+
+
+def _takes_counts(field: Field) -> bool:
+    """Whether a field that may not be ours takes the numbers of points."""
+    try:
+        signature(field).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _merge(first: Tensor | None, second: Tensor | None, order: Tensor) -> Tensor | None:
