@@ -1,10 +1,13 @@
 """`FiLMSiren` computed tile by tile against its plain definition, and the threads that share out the tiles."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -388,3 +391,56 @@ def test_a_forked_process_makes_its_own_threads(threads: None) -> None:
     process.start()
     assert answer.get(timeout=60) == 2
     process.join(60)
+
+
+def test_a_process_that_is_forked_while_threads_are_made_does_not_wait_for_them(threads: None) -> None:
+    torch.set_num_threads(2)
+    context = multiprocessing.get_context("fork")
+    done = context.Event()
+
+    def child() -> None:
+        workers.spread([lambda: None] * 2)
+        done.set()
+
+    process = context.Process(target=child, daemon=True)
+    with workers._lock:  # as another thread would hold it
+        process.start()
+    assert done.wait(60)
+    process.join(60)
+
+
+@pytest.mark.parametrize("before", ["workers.spread([lambda: None] * 2)", ""])
+def test_a_thread_that_outlives_the_main_one_still_works(before: str) -> None:
+    code = f"""
+import threading
+import torch
+from zoo.runtime import workers
+torch.set_num_threads(2)
+{before}
+def late():
+    threading.main_thread().join()
+    workers.spread([lambda: print("done")] * 2)
+threading.Thread(target=late).start()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.split() == ["done", "done"], result.stderr
+
+
+def test_threads_that_cannot_all_be_made_are_let_go(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(3)
+    monkeypatch.setattr(workers, "_pool", None)
+    submit = ThreadPoolExecutor.submit
+    made: list[Any] = []
+
+    def one_only(self: ThreadPoolExecutor, *args: Any) -> Any:
+        if made:
+            raise RuntimeError("can't start new thread")
+        made.append(submit(self, *args))
+        return made[0]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", one_only)
+    done: list[int] = []
+    workers.spread([lambda: done.append(1)] * 4)
+    assert len(done) == 4
+    assert made[0].exception(timeout=60) is not None
+    assert torch.get_num_threads() == 3

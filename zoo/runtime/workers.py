@@ -3,13 +3,13 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
 _NAME = "zoo-worker"
 _lock = threading.Lock()
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, number of threads, the threads
+_pool: tuple[int, ThreadPoolExecutor] | None = None  # number of threads, the threads
 
 
 def spread(tasks: Sequence[Callable[[], None]]) -> None:
@@ -26,25 +26,46 @@ def spread(tasks: Sequence[Callable[[], None]]) -> None:
         for task in tasks:
             task()
         return
-    for future in [_threads(threads).submit(task) for task in tasks]:
+    futures: list[Future[None]] = []
+    try:
+        pool = _threads(threads)
+        for task in tasks:
+            futures.append(pool.submit(task))
+    except RuntimeError:  # no thread may start: Python is shutting down, or there are too many
+        for task in tasks[len(futures) :]:
+            task()
+    for future in futures:
         future.result()
 
 
+def _forget() -> None:
+    """Have a forked child, which has none of its parent's threads, make its own."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()  # another thread of the parent may have held the lock
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _threads(n: int) -> ThreadPoolExecutor:
-    """The pool of this process: a forked child has none of its parent's threads, and makes its own."""
+    """The pool of this process."""
     global _pool
     with _lock:
-        if _pool is None or _pool[:2] != (os.getpid(), n):
+        if _pool is None or _pool[0] != n:
             # A thread's number of threads is its own, but setting it also tells torch what new threads and the caller
             # shall have, so the caller sets that again when all are there.
             pool = ThreadPoolExecutor(n, _NAME, initializer=_use_one_core)
             all_there = threading.Barrier(n + 1)
-            for _ in range(n):
-                pool.submit(all_there.wait)
-            all_there.wait()
-            torch.set_num_threads(n)
-            _pool = os.getpid(), n, pool
-        return _pool[2]
+            try:
+                for _ in range(n):
+                    pool.submit(all_there.wait)
+                all_there.wait()
+            finally:
+                all_there.abort()  # those that wait for more than there will be
+                torch.set_num_threads(n)
+            _pool = n, pool
+        return _pool[1]
 
 
 def _use_one_core() -> None:
