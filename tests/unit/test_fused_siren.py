@@ -244,7 +244,7 @@ def test_changed_layers_are_computed_as_they_are() -> None:
     points, film = torch.rand(1, M, 3) * 0.1, torch.randn(1, 2 * siren.width)
     assert siren.fuses
     seen: list[int] = []
-    hook = siren.network[1].layer.register_forward_hook(lambda *_: seen.append(1))
+    hook = siren.get_submodule("network.1.layer").register_forward_hook(lambda *_: seen.append(1))
     siren(points, film, points, None)
     siren.sigma(points, film)
     hook.remove()
