@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 _f, _i = np.float32, np.int32
-_QUARTER = _f(np.pi / 2)  # of a turn; in single precision its multiples are exact as far as they are needed
+_QUARTER = _f(np.pi / 2)  # of a turn; fused multiply-adds take its multiples off without rounding them
 _QUARTER_LOW = _f(np.pi / 2 - float(_QUARTER))
 _PER_QUARTER = _f(2 / np.pi)
 _ZERO, _ONE, _HALF = _f(0), _f(1), _f(0.5)
