@@ -236,7 +236,7 @@ def _is_as_built(module: nn.Module) -> bool:
 
 def _paired(points: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
     """Points and codes in single precision, of B objects each where one of them is of one for all."""
-    (b,) = torch.broadcast_shapes(points.shape[:1], film.shape[:1])
+    b = len(film) if len(points) == 1 else len(points)  # torch.broadcast_shapes would import sympy for a second
     return points.float().expand(b, -1, -1), film.float().expand(b, -1)
 
 
