@@ -1,6 +1,7 @@
 """`make gpu`, rehearsed on a CPU: it ends, trains all three methods, and leaves small files that say what happened."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from tests.campaigns import gpu
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("ZOO_REHEARSE" not in os.environ, reason="takes five minutes and an idle machine: ZOO_REHEARSE=1")
 def test_the_rehearsal_leaves_a_report_and_weights(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tests.campaigns.gpu", "--minutes", "0.5", "--device", "cpu", "--heads", "64"]
