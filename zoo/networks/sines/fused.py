@@ -68,18 +68,13 @@ class _Evaluate(torch.autograd.Function):
         new = points.new_empty if counts is None else points.new_zeros
         sigma, logits, gradient = new(b, m, 1), new(b, m * with_colour, 3), new(b, m * with_gradient, 3)
         values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
+        counts = counts or [m] * b
         objects = [(_one(network, i), _film(film, i)) for i in range(b)]
-        spread(
-            [
-                partial(forward, *objects[at[0]], cut(rows, at), cut(values, at))
-                for at in _parts(counts or [m] * b, width)
-            ]
-        )
+        spread([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in _parts(counts, width)])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(
-            *rows, *flat, *_listed(film.weights)
-        )  # torch refuses what changes until the backward pass
-        ctx.film, ctx.counts = film, counts or [m] * b
+        # Torch refuses what is saved here and changes until the backward pass.
+        ctx.save_for_backward(*rows, *flat, *_listed(film.weights))
+        ctx.film, ctx.counts = film, counts
         return sigma, logits, gradient
 
     @staticmethod
