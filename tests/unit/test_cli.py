@@ -275,19 +275,19 @@ def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
     small = DepthProtocol("heads-small", fov=12.0, n_test=2, n_pairs=2, steps=1, batch_size=2, n_surface=1)
     monkeypatch.setattr(Heads, "standard", small)
-    assert zoo_("compare", "shadegan", "--json", "--out", "report.html") == 0
+    assert zoo_("compare", "shadegan", "--benchmark", "heads", "--json", "--out", "report.html") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["constant", "average", "supervised", "mean shape", "shadegan"]
     assert {"SIDE", "MAD", "n", "protocol"} <= rows[0].keys()
     assert "<html" in Path("report.html").read_text(encoding="utf-8")
-    assert zoo_("eval", "constant", "--json") == 0
+    assert zoo_("eval", "constant", "--benchmark", "heads", "--json") == 0
     one = json.loads(capsys.readouterr().out)
 
     def interrupted(*_: object, **__: object) -> list[object]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("zoo.evaluation.depth.benchmark.model_sheets", interrupted)
-    assert zoo_("compare", "shadegan", "--json", "--fresh") == 130
+    assert zoo_("compare", "shadegan", "--benchmark", "heads", "--json", "--fresh") == 130
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(Heads.baselines)
     # A flat map is wrong by about 2 % of the distance: SIDE in units of 1e-2.
     assert one["SIDE"] == rows[0]["SIDE"]

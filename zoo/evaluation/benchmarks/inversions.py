@@ -81,6 +81,7 @@ class Inversions(Benchmark):
     """
 
     title = "Shape by inversion"
+    weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN, "supervised")
     takes_runs = True
     bar = "R2"
