@@ -13,9 +13,10 @@ BIN := $(VENV)/bin
 COVERAGE ?= $(shell $(PYTHON) -c 'import sys; print("1" if sys.version_info >= (3, 12) else "")')
 COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
+export NO_MKDOCS_2_WARNING = 1 # news of the theme, not of these pages
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house figures results performance gpu format clean
+.PHONY: demo test lint docs house figures results performance gpu format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo sample shadegan --out out/samples.png
@@ -30,6 +31,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site of docs/ in out/site; any warning is an error. It reads zoo's text and needs neither torch nor, once installed,
+# a network.
+docs: .venv-docs/.installed
+	.venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -r docs/requirements.txt
+	touch $@
 
 house: $(VENV)/.dev
 	$(BIN)/python -m tests.house
@@ -83,4 +94,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 endif
 
 clean:
-	rm -rf .venv .venv-cpu .cache out build dist .pytest_cache .ruff_cache .mypy_cache .coverage
+	rm -rf .venv .venv-cpu .venv-docs .cache out build dist .pytest_cache .ruff_cache .mypy_cache .coverage

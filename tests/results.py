@@ -1,6 +1,6 @@
 """Writes what documents show of the rows that are shipped with zoo: `make results`; a test compares.
 
-That is docs/results.md, and README's tables between the markers `<!-- rows: PROTOCOL -->` and `<!-- end of rows -->`.
+`python -m tests.results` writes docs/results.md, and tables of docs/comparison.md between markers that name protocols.
 `python -m tests.results stamp` says of shipped rows that today's code measures what they have, after it has looked.
 """
 
@@ -19,8 +19,8 @@ from zoo.evaluation.shape.protocol import ShapeProtocol
 from zoo.runtime.files import atomic_write
 from zoo.runtime.progress import Steps
 
-README = Path(__file__).parents[1] / "README.md"
-PAGE = README.parent / "docs" / "results.md"
+COMPARISON = Path(__file__).parents[1] / "docs" / "comparison.md"
+PAGE = COMPARISON.with_name("results.md")
 HEAD = """# Results
 
 Written by `make results` from the rows in `zoo/evaluation/rows/`, which `zoo compare` reads, too. What the columns mean
@@ -68,8 +68,8 @@ def page() -> str:
     return "\n".join([HEAD, *(table(benchmark) for benchmark in BENCHMARKS if rows(benchmark))])
 
 
-def readme(text: str) -> str:
-    """README with today's rows between its markers."""
+def comparison(text: str) -> str:
+    """The page docs/comparison.md with today's rows between its markers."""
 
     def filled(block: re.Match[str]) -> str:
         (benchmark,) = (each for each in BENCHMARKS if each.protocol == block[2])
@@ -106,4 +106,4 @@ if __name__ == "__main__":
         for each in BENCHMARKS:
             stamp(each)
     PAGE.write_text(page(), encoding="utf-8")
-    README.write_text(readme(README.read_text("utf-8")), encoding="utf-8")
+    COMPARISON.write_text(comparison(COMPARISON.read_text("utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Exported .glb files in a real viewer (npm @google/model-viewer 4.4.0, Apache-2.0) look as our own renders do."""
+"""Exported .glb files in the viewer of our pages look as our own renders do, and turn."""
 
 import base64
 from pathlib import Path
@@ -10,8 +10,8 @@ import torch
 import zoo
 from tests.browser.chromium import needs_chromium, photographed
 from zoo.output.sheets import grid
+from zoo.output.viewer import script, write_mesh_page
 
-VIEWER = Path(__file__).with_name("model-viewer-4.4.0.umd.min.js")
 SIDE = 256
 GREY = 128
 
@@ -22,7 +22,7 @@ def seen(glb: Path) -> np.ndarray:
     style = f"width:{SIDE}px;height:{SIDE}px;background:rgb({GREY},{GREY},{GREY})"
     page = glb.with_suffix(".html")
     page.write_text(
-        f'<!doctype html><body style="margin:0"><script>{VIEWER.read_text("utf-8")}</script>'
+        f'<!doctype html><body style="margin:0"><script>{script()}</script>'
         f'<model-viewer src="data:model/gltf-binary;base64,{data}" style="{style}" camera-orbit="0deg 90deg 105%" '
         'interaction-prompt="none" shadow-intensity="0" environment-image="neutral" tone-mapping="none">'
         '<div slot="progress-bar"></div></model-viewer></body>',  # in place of the viewer's own bar
@@ -58,3 +58,18 @@ def test_viewers_show_the_colours_of_our_own_render(name: str, tmp_path: Path) -
     # The viewer lights the head by a grey room, so brightness may differ somewhat, and hue may not.
     assert theirs.mean() == pytest.approx(ours.mean(), rel=0.15)
     np.testing.assert_allclose(theirs / theirs.mean(), ours / ours.mean(), atol=0.08)
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_the_mesh_of_a_page_turns_and_its_picture_stays_without_scripts(tmp_path: Path) -> None:
+    generator = zoo.load("meshgan", device="cpu")
+    latents = generator.latents(1, seed=3, psi=0.7)
+    mesh, poster = generator.mesh(latents, resolution=32), torch.full((3, 8, 8), 0.5)
+    page = write_mesh_page(tmp_path / "face.html", mesh, poster, "A head")
+    text = page.read_text("utf-8")
+    early, late = (photographed(page, (500, 600), milliseconds).astype(int) for milliseconds in (1500, 3500))
+    assert (np.abs(early - late).max(-1) > 12).mean() > 0.02
+    page.write_text(text.replace(f"<script>{script()}</script>", ""), "utf-8")
+    still = photographed(page, (500, 600), 1500).astype(int)
+    assert (np.abs(still - [128, 128, 128]).max(-1) < 4).mean() > 0.3

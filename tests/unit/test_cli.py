@@ -194,7 +194,8 @@ def test_turntable_and_export(weights: Path, capsys: pytest.CaptureFixture[str])
     assert zoo_("turntable", "shadegan", "--size", "16", "--frames", "2", "--out", "film.mp4") == 0
     assert Path("film.mp4").stat().st_size > 0
     level = zoo.load("shadegan").density(zoo.load("shadegan").latents(1, psi=0.7), 16).max() / 2
-    assert zoo_("export", "shadegan", "--resolution", "16", "--level", f"{level:g}", "--out", "face.glb") == 0
+    assert zoo_("export", "shadegan", "--resolution", "16", "--level", f"{level:g}", "--out", "face.glb", "--html") == 0
+    assert Path("face.html").read_text("utf-8").count("data:model/gltf-binary;base64,") == 1
     assert trimesh.load("face.glb", force="mesh").is_watertight
     assert "vertices" in capsys.readouterr().out
 

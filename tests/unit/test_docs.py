@@ -153,6 +153,12 @@ def test_the_index_names_every_page() -> None:
     assert {page.resolve() for page in PAGES[1:]} - {(ROOT / "docs/README.md").resolve()} <= named
 
 
+def test_the_site_has_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = sorted(re.findall(r"[\w/]+\.md", nav))
+    assert listed == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES[1:])
+
+
 def test_every_benchmark_and_its_settings_are_documented() -> None:
     text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
     for name in benchmarks.names():

@@ -13,13 +13,20 @@ import torch
 from PIL import Image
 from test_report import made
 
+import zoo
+from tests.tiny import TINY
+from zoo.errors import ConfigError
 from zoo.evaluation.benchmark import Kind, Options, Row
 from zoo.evaluation.benchmarks.identity import Identity, IdentityProtocol
 from zoo.evaluation.comparison import Comparison
 from zoo.evaluation.report import write_report
+from zoo.evaluation.solids import meshes
 from zoo.fitting.gallery import write_index, write_object
+from zoo.output import viewer
 from zoo.output.strips import Sheet
+from zoo.output.viewer import script, write_mesh_page
 from zoo.probes.pose import PoseProbe
+from zoo.renderers.p3d import pytorch3d
 
 EMPTY = {"meta", "img", "br", "hr", "input", "source", "wbr"}
 NAME = 'a "quoted" & <i>name</i> #1 50%'
@@ -47,15 +54,24 @@ RECORDS = [
 ]
 
 
+MESH = b"glTF, or so"
+
+
 def gallery(path: Path) -> Path:
     return write_index(path, [{"name": NAME, "seconds": 3.0, "records": RECORDS}], f"zoo run {NAME}")
 
 
 def item(path: Path) -> Path:
-    return write_object(path, NAME, [sheet()], RECORDS)
+    return write_object(path, NAME, [sheet()], RECORDS, MESH, torch.rand(3, 8, 8))
 
 
-PAGES = {"report": report, "identity": identity, "gallery": gallery, "object": item}
+def solid(path: Path) -> Path:
+    verts, faces = torch.rand(4, 3), torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    return write_mesh_page(path, pytorch3d().structures.Meshes([verts], [faces]), torch.rand(3, 8, 8), NAME)
+
+
+PAGES = {"report": report, "identity": identity, "gallery": gallery, "object": item, "mesh": solid}
+SCRIPTS = {report: 1, identity: 1, gallery: 0, item: 1, solid: 1}  # the one that sorts, or the viewer
 
 
 class Checked(HTMLParser):
@@ -96,14 +112,20 @@ def test_pages_are_whole(make: Callable[[Path], Path], tmp_path: Path) -> None:
     assert text.startswith("<!doctype html><html lang=")
     for tag in ("html", "head", "title", "style", "body", "h1", "main"):
         assert page.seen.count(tag) == 1, tag
-    # Only reports have a script: the one that sorts, whose digest the policy names.
-    assert page.seen.count("script") == text.count("script-src 'sha256-") == (make in (report, identity))
+    assert page.seen.count("script") == text.count(" 'sha256-") == SCRIPTS[make]
     assert not set(page.seen) & {"link", "iframe", "object", "embed", "base", "form", "b"}
     assert page.images
     assert all(image["alt"] for image in page.images)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
-    assert policy[1].startswith("default-src 'none'; img-src ")
+    sources = {words[0]: set(words[1:]) for words in map(str.split, policy[1].split(";"))}
+    assert sources.pop("default-src") == {"'none'"}
+    assert {"data:"} <= sources.pop("img-src") <= {"data:", "blob:"} or make is gallery
+    assert sources.pop("style-src") == {"'unsafe-inline'"}
+    assert sources.pop("connect-src", set()) <= {"data:", "blob:"}
+    named = sources.pop("script-src", set()) - {"'wasm-unsafe-eval'"}
+    assert all(name.startswith("'sha256-") for name in named)
+    assert not sources
     css = text.partition("<style>")[2].partition("</style>")[0]
     assert css.count("{") == css.count("}")
     assert not re.search(r"url\(|@import", css)
@@ -117,7 +139,7 @@ def test_pages_are_whole(make: Callable[[Path], Path], tmp_path: Path) -> None:
 def test_pages_need_no_network(make: Callable[[Path], Path], tmp_path: Path) -> None:
     text = make(tmp_path / "page.html").read_text("utf-8")
     page = Checked(text)
-    assert "://" not in text
+    assert "://" not in text.replace(script(), "")  # the viewer names places that the policy keeps it from
     assert len(page.anchors) == len(set(page.anchors))
     for place in page.places:
         if place.startswith("#"):
@@ -125,7 +147,7 @@ def test_pages_need_no_network(make: Callable[[Path], Path], tmp_path: Path) -> 
         elif make is gallery:
             assert ":" not in place
         else:
-            assert re.match(r"data:image/(png|webp);base64,", place)
+            assert re.match(r"data:(image/(png|webp)|model/gltf-binary);base64,", place)
     for image in page.images:
         if make is not gallery:
             picture = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2], validate=True)))
@@ -136,6 +158,31 @@ def test_links_lead_to_the_folders(tmp_path: Path) -> None:
     places = [urlsplit(place) for place in Checked(gallery(tmp_path / "index.html").read_text("utf-8")).places]
     assert {unquote(place.path).rpartition("/")[0] for place in places} == {NAME}
     assert not any(place.fragment or place.query for place in places)
+
+
+def test_pages_hold_meshes_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    poster = torch.rand(3, 8, 8)
+    monkeypatch.setattr(viewer, "LIMIT", 2500)
+    text = viewer.gallery(
+        [("first", b"a" * 1500, poster), ("second", b"b" * 1500, poster), ("<3>", b"c" * 900, poster)]
+    )
+    page = Checked(text)
+    assert page.seen.count("model-viewer") == 2
+    assert page.seen.count("img") == 3
+    assert "second: its mesh of 0.0 MB is left out" in text
+    monkeypatch.setattr(viewer, "LIMIT", 100)
+    with pytest.raises(ConfigError, match="lower the resolution"):
+        solid(tmp_path / "page.html")
+
+
+def test_reports_show_a_mesh_of_each_method_that_makes_one() -> None:
+    flat = zoo.build("stylegan2", size=16, z_dim=8, mapping_layers=1, channel_max=8).eval()
+    empty = zoo.build("shadegan", **TINY, mesh_level=1e9).eval()
+    solids = {"<solid>": zoo.build("meshgan").eval(), "flat": flat, "empty": empty, "constant": "constant"}
+    (made,) = meshes(solids)
+    assert made[0] == "<solid>"
+    assert made[1].startswith(b"glTF")
+    assert made[2].shape == (3, 128, 128)
 
 
 def test_the_checks_find_what_they_look_for() -> None:

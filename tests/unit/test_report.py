@@ -11,6 +11,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -81,6 +82,7 @@ def made(benchmark: str = "heads") -> Comparison:
 class Toy(Benchmark):
     """A benchmark of which only the way of showing rows is used."""
 
+    subjects: ClassVar[dict[str, Subject]] = {}
     title = "Toy"
     bar = "R2"
     bar_caption = "Bars show R2."

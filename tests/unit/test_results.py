@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from tests.campaigns.claims import CLAIMS, command_of, value_of, verdict
-from tests.results import BENCHMARKS, PAGE, README, changed_cells, page, readme, rows
+from tests.results import BENCHMARKS, COMPARISON, PAGE, changed_cells, comparison, page, rows
 from zoo.evaluation import benchmarks, store
 from zoo.evaluation.benchmark import Benchmark, Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
@@ -15,8 +15,8 @@ from zoo.evaluation.shape.protocol import ShapeProtocol
 
 def test_the_documents_show_the_rows() -> None:
     assert PAGE.read_text("utf-8") == page(), "call make results"
-    shown = README.read_text("utf-8")
-    assert shown == readme(shown), "call make results"
+    shown = COMPARISON.read_text("utf-8")
+    assert shown == comparison(shown), "call make results"
     assert "<!-- rows: heads-v2 -->" in shown
 
 

@@ -51,7 +51,7 @@ def _zoo(debug: Annotated[bool, typer.Option("--debug", help="Show the trace of 
 def list_(
     pattern: Annotated[str, typer.Argument(help="Shell wildcards, e.g. 'shade*'.")] = "*",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Only trained weights.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The README's table of trained weights.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/weights.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """List methods and trained weights.

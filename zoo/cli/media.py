@@ -93,19 +93,31 @@ def export(
     resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
     psi: Psi = 0.7,
+    html: Annotated[bool, typer.Option("--html", help="Write a page beside it, in which the mesh turns.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Write a coloured mesh, upright, for Blender and other programs.
+    """Write a coloured mesh, upright, for Blender and other programs, and for a browser.
 
-    Example: zoo export shadegan --seed 3 --out face.glb
+    \b
+    Examples:
+      zoo export shadegan --seed 3 --out face.glb
+      zoo export shadegan --seed 3 --out face.glb --html
     """
     from ..hub import load
     from ..output.meshes import export as write
 
     generator = load(name, device=device)
-    mesh: Any = generator.mesh(generator.latents(1, seed=seed, psi=psi), resolution=resolution, level=level)
+    latents = generator.latents(1, seed=seed, psi=psi)
+    mesh: Any = generator.mesh(latents, resolution=resolution, level=level)
     path = write(mesh, out)
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
+    if html:
+        from ..output.viewer import front, write_mesh_page
+
+        page = write_mesh_page(
+            out.with_suffix(".html"), mesh, front(generator, latents), f"{generator.name}, seed {seed}"
+        )
+        typer.echo(str(page))
 
 
 def figure(

@@ -9,14 +9,16 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from ..output import viewer
 from ..output.charts import Dot, intervals
 from ..output.inline import side_by_side, strips, turntable
-from ..output.pages import Section, document, facts, words
+from ..output.pages import ONLY_DATA, Section, document, facts, words
 from ..output.strips import ROTATED, TEST, Sheet
 from ..output.tables import Cell, Heading, Line, published, results
 from ..runtime.files import atomic_write
 from .benchmark import Benchmark, Column, Row
 from .comparison import Comparison
+from .solids import SAID, meshes
 
 _WIDE = 7  # columns beyond which units and deviations stand in lines of their own in the terminal
 _NOTE = 36  # characters to a line of a note, or more where names are longer
@@ -81,8 +83,12 @@ def page(comparison: Comparison) -> str:
     if benchmark.published:
         sections.append(Section("published", "Published figures", published(benchmark.published)))
     sections += [Section("protocol", "Protocol", words(benchmark.words())), *pictures]
+    solid = meshes(benchmark.subjects)
+    if solid:
+        sections.append(Section("meshes", "Meshes", f"<p>{SAID}</p>{viewer.gallery(solid)}"))
     sections.append(Section("made", "How these figures were made", _made(rows, comparison.command)))
-    return document(benchmark.title, benchmark.protocol, benchmark.lead(rows), sections)
+    scripts, policy = ([viewer.script()], viewer.POLICY) if solid else ([], ONLY_DATA)
+    return document(benchmark.title, benchmark.protocol, benchmark.lead(rows), sections, scripts, policy)
 
 
 def best(column: Column, rows: Sequence[Row]) -> set[str]:

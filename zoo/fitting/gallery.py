@@ -6,17 +6,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from torch import Tensor
+
 from ..output.inline import strips
-from ..output.pages import POLICY, versions
+from ..output.pages import ONLY_DATA, shell, versions
 from ..output.strips import Sheet
-from ..output.style import CSS
+from ..output.viewer import POLICY, gallery, script
 from ..runtime.files import atomic_write
 
 
-def write_object(path: Path, name: str, sheets: Sequence[Sheet], records: Sequence[Mapping[str, Any]]) -> Path:
-    """The page of one object, self-contained: pictures, and what each step took and reached."""
+def write_object(
+    path: Path,
+    name: str,
+    sheets: Sequence[Sheet],
+    records: Sequence[Mapping[str, Any]],
+    mesh: bytes,
+    poster: Tensor,
+) -> Path:
+    """The page of one object, self-contained: its mesh (a .glb), pictures, and what each step took and reached.
+
+    `poster` is a picture (3,H,W) in [0,1] for those who cannot see the mesh.
+    """
     pictures = "".join(strips(sheet, name) for sheet in sheets)
-    return atomic_write(path, _page(name, f"{_steps(records)}{pictures}", POLICY))
+    body = f"{gallery([(name, mesh, poster)])}{_steps(records)}{pictures}"
+    return atomic_write(path, _page(name, body, POLICY, [script()]))
 
 
 def write_index(path: Path, results: Sequence[Mapping[str, Any]], command: str) -> Path:
@@ -34,7 +47,7 @@ def write_index(path: Path, results: Sequence[Mapping[str, Any]], command: str) 
             f'<img alt="parts of {name}" src="{folder}/overview.png"></figure>'
         )
     body = f"{''.join(lines)}<footer><p>Made by <code>{html.escape(command)}</code></p><p>{versions()}</p></footer>"
-    policy = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+    policy = ONLY_DATA.replace("data:", "'self'")
     return atomic_write(path, _page(f"{len(results)} object{'s' * (len(results) != 1)}", body, policy))
 
 
@@ -50,12 +63,6 @@ def _steps(records: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _page(title: str, body: str, policy: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>GAN2Shape: {html.escape(title)}</title><style>{CSS}</style></head><body>"
-        f"<header><h1>GAN2Shape: <span>{html.escape(title)}</span></h1></header><main>{body}</main></body></html>\n"
-    )
+def _page(title: str, body: str, policy: str = ONLY_DATA, scripts: Sequence[str] = ()) -> str:
+    head = f"<header><h1>GAN2Shape: <span>{html.escape(title)}</span></h1></header>"
+    return shell(f"GAN2Shape: {title}", f"{head}<main>{body}</main>", scripts, policy)

@@ -26,8 +26,8 @@ from ..errors import ConfigError, Interrupted
 from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
 from ..output.films import film
-from ..output.meshes import export
 from ..output.sheets import save_png
+from ..output.viewer import glb
 from ..renderers.depthmaps.obj import MATERIAL, obj_text
 from ..runtime.files import atomic_write, tidy
 from ..runtime.lock import locked
@@ -275,7 +275,6 @@ def _digest(image: Tensor) -> str:
 def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
     """The files of one object: page, overview, depth after each stage, meshes, films, weights."""
     shown = sheets(fitted, progress.depths, job.cfg.category)
-    write_object(folder / "index.html", fitted.subject.name, shown, progress.records)
     save_png(
         tile([shown[0].rows[0][1]], scale=max(1, 128 // fitted.image.shape[-1])), folder / "overview.png", job.notes
     )
@@ -286,7 +285,10 @@ def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
 
     model, g = fitted.model, fitted.geometry
     latents = Latents(fitted.image.flatten(1), code=torch.cat([g.depth, fitted.albedo], 1))
-    export(model.mesh(latents), folder / "mesh.glb")
+    mesh = glb(model.mesh(latents))
+    atomic_write(folder / "mesh.glb", mesh)
+    poster = show_image(fitted.albedo)[0].cpu()
+    write_object(folder / "index.html", fitted.subject.name, shown, progress.records, mesh, poster)
     save_png(to_pil(show_image(fitted.albedo)[0]), folder / "mesh.png", job.notes)
     atomic_write(folder / "mesh.mtl", MATERIAL.format(texture="mesh.png"))
     atomic_write(folder / "mesh.obj", obj_text(g.depth.cpu(), model.map_camera, "mesh.mtl"))

@@ -42,6 +42,11 @@ def side_by_side(sheets: Mapping[str, tuple[str, Sheet]]) -> str:
     return "".join(parts)
 
 
+def picture(image: Tensor) -> str:
+    """An image (3,H,W) in [0,1] as the data URL of a WebP."""
+    return _picture(_strip(image[None]))
+
+
 def turntable(sheet: Sheet, name: str) -> str:
     """A sheet whose rows are views from one side to the other, as a film that goes there and back for ever.
 

@@ -38,10 +38,15 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
         ConfigError: The suffix is unknown, or there is not exactly one mesh.
         ZooError: The mesh is empty, a coordinate is not finite, or the textures are of another kind.
     """
+    path = Path(path)
+    return atomic_write(path, encode(meshes, path))
+
+
+def encode(meshes: "Meshes", path: Path) -> str | bytes:
+    """What `export` writes to `path`, for those who put it elsewhere; it raises what `export` does."""
     import numpy as np
     import trimesh
 
-    path = Path(path)
     if path.suffix not in _MESH_FILES:
         raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
     if len(meshes) != 1:
@@ -62,16 +67,14 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
     mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path), process=False)
     mesh.metadata.update(notes)
     comments = [f"{key}: {value}" for key, value in notes.items()]
-    data: Any
     if path.suffix == ".glb":
-        data = _glb(mesh, _colours(meshes))
-    elif path.suffix == ".obj":
-        data = mesh.export(file_type="obj", header="\n# ".join(comments))
-    else:
-        data = mesh.export(file_type="ply", vertex_normal=True)
-        start, _, rest = data.partition(b"\nelement ")
-        data = start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest
-    return atomic_write(path, data)
+        return _glb(mesh, _colours(meshes))
+    if path.suffix == ".obj":
+        text: Any = mesh.export(file_type="obj", header="\n# ".join(comments))
+        return str(text)
+    data: Any = mesh.export(file_type="ply", vertex_normal=True)
+    start, _, rest = data.partition(b"\nelement ")
+    return bytes(start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest)
 
 
 def _visual(meshes: "Meshes", path: Path) -> Any:

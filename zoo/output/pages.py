@@ -13,7 +13,7 @@ from .style import CSS
 from .tables import SCRIPT
 
 # The browser itself then refuses anything that is not inside the file.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+ONLY_DATA = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,57 @@ class Section:
     parts: Sequence[tuple[str, str]] = ()
 
 
-def document(title: str, protocol: str, lead: str, sections: Sequence[Section]) -> str:
-    """A whole page with contents, and the script that sorts its tables. `lead` is HTML, `title` and `protocol` text."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    body = "".join(
-        f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2>{section.body}</section>'
-        for section in sections
-    )
+def shell(title: str, body: str, scripts: Sequence[str] = (), policy: str = ONLY_DATA, kind: str = "") -> str:
+    """A whole page around `body`, which is HTML; `title` is text.
+
+    Args:
+        title: Stands in the browser's tab.
+        body: What people see.
+        scripts: Run when the rest is there. The policy names their digests, so that the browser runs no other.
+        policy: What the page may read.
+        kind: Class of the body for the style sheet.
+    """
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    if named := "".join(f" 'sha256-{digest}'" for digest in digests):
+        before, _, more = policy.partition("; script-src")
+        policy = f"{before}; script-src{named}{more}"
+    classed = f' class="{kind}"' if kind else ""
+    run = "".join(f"<script>{script}</script>" for script in scripts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}; script-src \'sha256-{digest}\'">'
-        f"<title>{html.escape(title)}: {html.escape(protocol)}</title><style>{CSS}</style></head>"
-        f'<body class="report"><a class="skip" href="#{sections[0].anchor}">Skip the contents</a>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{html.escape(title)}</title><style>{CSS}</style></head>"
+        f"<body{classed}>{body}{run}</body></html>\n"
+    )
+
+
+def document(
+    title: str,
+    protocol: str,
+    lead: str,
+    sections: Sequence[Section],
+    scripts: Sequence[str] = (),
+    policy: str = ONLY_DATA,
+) -> str:
+    """A whole page with contents, and the script that sorts its tables, before other ones.
+
+    `lead` is HTML, `title` and `protocol` are text; see `shell` for the rest.
+    """
+    body = "".join(
+        f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2>{section.body}</section>'
+        for section in sections
+    )
+    return shell(
+        f"{title}: {protocol}",
+        f'<a class="skip" href="#{sections[0].anchor}">Skip the contents</a>'
         f"<header><h1>{html.escape(title)}: <span>{html.escape(protocol)}</span></h1><p>{lead}</p></header>"
         f'{_contents(sections)}<main>{body}</main><a class="up" href="#contents">Contents</a>'
-        f"<footer><p>Written by {html.escape(versions())}</p></footer><script>{SCRIPT}</script></body></html>\n"
+        f"<footer><p>Written by {html.escape(versions())}</p></footer>",
+        [SCRIPT, *scripts],
+        policy,
+        "report",
     )
 
 

@@ -63,6 +63,11 @@ img{display:block;width:100%;height:auto;border-radius:3px}
 .turntable{margin:-1rem 0 2rem}
 .turntable summary,nav summary{cursor:pointer;color:var(--soft);font-size:.92rem}
 .turntable img{width:min(100%,40rem);margin-top:.5rem}
+.turning summary{cursor:pointer;color:var(--soft);font-size:.92rem}
+.turning p{font-size:.85rem;color:var(--soft)}
+model-viewer{display:block;width:min(100%,26rem);height:auto;aspect-ratio:1;background:var(--wash);border-radius:3px}
+model-viewer:not(:defined)+p{display:none}
+.solids{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr));gap:0 2rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr));gap:1rem 2.5rem}
 .charts figure{margin:.8rem 0}
 svg{display:block;overflow:visible}
