@@ -15,7 +15,7 @@ COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house figures results performance gpu format clean
+.PHONY: demo test slow lint house figures results performance gpu format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo sample shadegan --out out/samples.png
@@ -23,6 +23,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
+	$(if $(COVER),$(BIN)/python -m coverage report)
+
+# The other part: whole trainings, wheels, environments. After `make test`, whose coverage it completes.
+slow: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
