@@ -137,6 +137,8 @@ app.command()(cli_train.train)
 app.command()(cli_train.finetune)
 app.command()(cli_train.save)
 app.command("import")(cli_import.import_)
+app.command()(cli_import.pull)
+app.command()(cli_import.push)
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_bench.app, name="bench")
 

@@ -66,6 +66,7 @@ def save(
     from dataclasses import replace
 
     from ..systems.start import pair
+    from ..weights.places import name_of
 
     model, discriminator = pair(f"file:{run}")
     assert model.card is not None
@@ -73,7 +74,8 @@ def save(
     lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
     card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
     hub.save(model, out, card=card, discriminator=discriminator, overwrite=overwrite)
-    typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
+    name = name_of(out)
+    typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")
 
 
 def _print(run: RunConfig) -> None:

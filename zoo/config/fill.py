@@ -27,7 +27,8 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
 
     refuse_hostile(values, where)
     try:
-        base = _empty(schema) if defaults is None else OmegaConf.structured(defaults)
+        kind: Any = schema  # for mypy, a class that is not known may have no hash
+        base = _empty(kind) if defaults is None else OmegaConf.structured(defaults)
         merged = OmegaConf.merge(base, OmegaConf.create(dict(values)))  # leaves both as they are
         filled: T = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
