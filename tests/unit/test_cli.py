@@ -138,11 +138,16 @@ def test_a_shell_completes_names_at_once(shell: str) -> None:
 def test_completion_is_offered_and_both_words_for_seeds_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert zoo_("--help") == 0
     assert "--install-completion" in capsys.readouterr().out
-    for command in ("sample", "figure", "turntable", "relight", "rotate", "interpolate", "mix"):
-        assert zoo_(command, "--help") == 0
-        text = capsys.readouterr().out
-        assert "--seed" in text.replace("--seeds", "")
-        assert "--seeds" in text
+    words: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        inner: Any = typer.main.get_command(cli.app)
+        for part in command:
+            inner = inner.commands[part]
+        options = {option for parameter in inner.params for option in parameter.opts}
+        words[" ".join(command)] = options & {"--seed", "--seeds"}
+    drawing = {name for name, found in words.items() if found}
+    assert {"sample", "figure", "turntable", "export", "invert", "compare", "train", "run", "data heads"} <= drawing
+    assert all(words[name] == {"--seed", "--seeds"} for name in drawing)
     assert zoo_("train", "shadegan_heads32", "seed=3", "--seed", "7", "--dry-run") == 0
     assert "\nseed: 7\n" in capsys.readouterr().out
 

@@ -88,7 +88,7 @@ def turntable(
 
 def export(
     name: Name,
-    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=MAX_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Which object.", min=0, max=MAX_SEED)] = 0,
     out: Annotated[Path, typer.Option(help=".glb, .obj, .ply or .stl.")] = Path("mesh.glb"),
     resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,

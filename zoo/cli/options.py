@@ -102,7 +102,9 @@ Overrides = Annotated[
 ]
 
 
-RunSeed = Annotated[int | None, typer.Option("--seed", help="The same as seed=N; default: the recipe's.", min=0)]
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", "--seeds", help="The same as seed=N; default: the recipe's.", min=0)
+]
 
 
 def seeded(overrides: list[str] | None, seed: int | None) -> list[str]:
