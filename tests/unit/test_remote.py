@@ -1,5 +1,6 @@
 """Weights that travel: to a hub and back, over a hub on this machine; the user's own folder; torch.hub."""
 
+import json
 import runpy
 import shutil
 import sys
@@ -217,6 +218,22 @@ def test_a_folder_of_own_weights_has_names(mine: Path, monkeypatch: pytest.Monke
     impostor = Path(shutil.copytree(mine, mine.parent / "shadegan.heads64"))
     assert zoo.load("shadegan.heads64", device="cpu").name == "shadegan.heads64"
     assert zoo.card("shadegan.heads64") != zoo.card(f"file:{impostor}")
+
+
+def test_a_broken_one_among_own_weights_leaves_the_list_whole(
+    mine: Path, zoo_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_WEIGHTS", str(mine.parent))
+    (Path(shutil.copytree(mine, mine.parent / "shadegan.broken")) / "README.md").write_text("no card", "utf-8")
+    code, out, _ = zoo_("list", "shadegan*")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert "cannot be used: " in lines["shadegan.broken"]
+    assert "CC0-1.0" in lines["shadegan.mine"]
+    rows = {row["name"]: row for row in json.loads(zoo_("list", "shadegan*", "--json")[1])}
+    assert "no card" in rows["shadegan.broken"]["error"]
+    with pytest.raises(WeightsError, match="no card"):
+        zoo.load("shadegan.broken", device="cpu")
 
 
 def test_a_cards_example_works_where_it_stands(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

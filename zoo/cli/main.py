@@ -10,7 +10,7 @@ import typer
 
 from .. import hub, registry
 from ..config.schemas import Card
-from ..errors import ConfigError, Interrupted, ZooError
+from ..errors import ConfigError, Interrupted, WeightsError, ZooError
 from ..runtime.files import printable
 from ..runtime.memory import keep_memory
 from ..runtime.packages import culprit, repair
@@ -90,7 +90,10 @@ def _row(name: str) -> dict[str, Any]:
     """What `zoo list --json` says of a name."""
     if "." not in name:
         return {"name": name, "kind": "method"}
-    card = hub.card(name)
+    try:
+        card = hub.card(name)
+    except WeightsError as error:  # of the user's own folder, whose other weights are listed all the same
+        return {"name": name, "kind": "weights", "error": str(error)}
     facts = {"summary": card.summary, "default": card.default, "bytes": card.bytes, "parameters": card.parameters}
     figures = [{"name": m.name, "value": m.value, "protocol": m.protocol, "n": m.n} for m in card.metrics]
     return {"name": name, "kind": "weights", **facts, "licence": card.licence, "figures": figures}
@@ -100,7 +103,10 @@ def _about(name: str) -> str:
     """The same for people, on one line."""
     if "." not in name:
         return "method; build or train it"
-    card = hub.card(name)
+    try:
+        card = hub.card(name)
+    except WeightsError as error:
+        return printable(f"cannot be used: {error}")
     parts = [
         f"{'* ' if card.default else ''}{card.summary}",
         f"{card.bytes / 1e6:.1f} MB",
