@@ -16,7 +16,7 @@ export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export NO_MKDOCS_2_WARNING = 1 # news of the theme, not of these pages
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint docs house figures results performance gpu format clean
+.PHONY: demo test slow lint docs house figures results performance gpu format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo sample shadegan --out out/samples.png
@@ -24,6 +24,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
+	$(if $(COVER),$(BIN)/python -m coverage report)
+
+# The other part: whole trainings, wheels, environments. After `make test`, whose coverage it completes.
+slow: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 

@@ -26,7 +26,9 @@ def device() -> str:
 
 @pytest.fixture(autouse=True)
 def rows_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test finds the rows that another one, or a user, has measured."""
+    """No test finds the rows that another one, or a user, has measured, or what else is a user's own."""
     place = tmp_path_factory.mktemp("results")
     monkeypatch.setenv("ZOO_RESULTS", str(place))
+    for setting in ("ZOO_WEIGHTS", "ZOO_OFFLINE"):
+        monkeypatch.delenv(setting, raising=False)
     return place

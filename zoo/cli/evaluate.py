@@ -22,7 +22,7 @@ def evaluate(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Seed of the probe: order and first weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.")] = 0,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +51,7 @@ def compare(
     ] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Seed of the probes: order and first weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.")] = 0,
     fresh: Fresh = False,
     out: Annotated[
         Path | None, typer.Option(help="HTML report. Default: compare-<benchmark>.html, or none with --json.")

@@ -27,7 +27,9 @@ def invert(
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the search, at most.", min=1, max=10_000)] = 150,
     prior: Annotated[float, typer.Option(help="Higher: objects are likelier, but less similar.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the candidates that the search starts from.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the candidates that the search starts from.", min=0)
+    ] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
     size: Annotated[int, typer.Option(help="Side of the written pictures in pixels.", min=16, max=1024)] = 128,

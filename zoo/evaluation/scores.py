@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import registry, resources
+from .. import registry
 from ..errors import ConfigError
 from ..hub import load
 from ..weights.cards import CONFIG
+from ..weights.places import locate
 
 if TYPE_CHECKING:
     from ..generators.base import Generator
@@ -84,6 +85,6 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
 
 
 def _method(weights: str) -> "type[Generator]":
-    """The class of shipped weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
-    config = json.loads((resources.checkpoints() / weights / CONFIG).read_text("utf-8"))
+    """The class of weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
+    config = json.loads((locate(weights) / CONFIG).read_text("utf-8"))
     return registry.resolve(config["name"])
