@@ -44,7 +44,7 @@ class Tab:
 
     def text(self) -> str:
         """All that is to be read on the page."""
-        return str(self.run("document.body.innerText"))
+        return str(self.run("document.body?.innerText ?? ''"))
 
     def click(self, label: str) -> None:
         """Press the button with this label."""
@@ -82,6 +82,7 @@ def browsing(url: str, folder: Path, size: tuple[int, int] = (1200, 760)) -> Ite
 
     assert BROWSER is not None
     profile = folder / "profile"
+    folder.mkdir(exist_ok=True)
     command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
     command += ["--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"]
     browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

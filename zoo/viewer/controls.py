@@ -43,9 +43,6 @@ class Controls:
         self._shown = self._input(gui.add_dropdown("Show", tuple(self._words)))
         with gui.add_folder("Object"):
             self._object(gui, first.thing)
-        if able.photos:
-            with gui.add_folder("Photograph") as self._photos:
-                self._photograph(gui)
         if able.camera:
             with gui.add_folder("View"):
                 self._angles(gui)
@@ -58,6 +55,9 @@ class Controls:
                 self._other = self._input(gui.add_number("To seed", first.thing.other, min=0, max=SEEDS, hint=hint))
                 hint = "0 is the object itself, 1 the other one."
                 self._share = self._input(gui.add_slider("Way", 0.0, 1.0, 0.01, 0.0, hint=hint))
+        if able.photos:
+            with gui.add_folder("Photograph") as self._photos:
+                self._photograph(gui)
         with gui.add_folder("Download"):
             self.files = {"picture": gui.add_button("Picture (.png)")}
             if able.mesh:
@@ -95,7 +95,7 @@ class Controls:
         self.example = gui.add_button("Try the example", color="gray")
         hint = "Off: the largest square in the middle is used as it is."
         self.align = gui.add_checkbox("Find the face", True, hint=hint)
-        self._use_photo = self._input(gui.add_checkbox("Show the photograph's object", False, visible=False))
+        self._use_photo = self._input(gui.add_checkbox("Show its object", False, visible=False))
         self._thumb: Any = None
 
     def _angles(self, gui: Any) -> None:
@@ -137,7 +137,6 @@ class Controls:
 
     def _input(self, handle: Any) -> Any:
         """An input whose every change changes the picture."""
-
         when(handle.on_update, lambda event: self._changed(False))
         return handle
 

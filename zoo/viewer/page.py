@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..resources import example_photo
 from . import files
@@ -16,6 +17,7 @@ from .view import View, fov_of
 from .worker import Breathe, Worker
 
 _QUALITY = 90  # of the JPEGs that the browser gets
+_SHARP = 512  # pixels to which small pictures are enlarged, since JPEG's blocks would show
 _STILL = 1e-3  # radians, and shares of the zoom, below which the camera has not moved
 _PLAIN = Lamp()  # shines on the meshes of methods whose light is part of their colours
 
@@ -195,7 +197,8 @@ def theme(gui: Any, dark: bool) -> None:
 
 
 def padded(picture: np.ndarray, aspect: float) -> np.ndarray:
-    """A square picture (S, S, 3) in the middle of a canvas of this shape; the rest has the mean colour of its rim."""
+    """A square picture (S, S, 3), enlarged, on a canvas of this shape; the rest has the mean colour of its rim."""
+    picture = np.asarray(Image.fromarray(picture).resize((_SHARP, _SHARP), Image.Resampling.BICUBIC))
     side = len(picture)
     wide, high = round(side * max(1.0, aspect)), round(side / min(1.0, max(aspect, 0.1)))
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).mean(0).round()

@@ -69,6 +69,7 @@ def serve(
         server.scene.configure_default_lights(False)
         server.scene.configure_environment_map(None)
         theme(server.gui, dark=False)
+        server.gui.main_panel.dock_right()
         camera = server.initial_camera
         camera.position, camera.look_at, camera.up = first.view.position(generator.scene), (0.0, 0.0, 0.0), (0, 1, 0)
         camera.fov = fov_of(generator.scene, 1.0)

@@ -29,9 +29,9 @@ class Lamp:
 
     @classmethod
     def of(cls, light: Light) -> Self:
-        """The sliders of the first light of a batch."""
+        """The sliders of the first light of a batch, to two decimals."""
         a, d, x, y = light.params[0].tolist()
-        return cls(a / 2 + 0.5, d / 2 + 0.5, x, y).bounded()
+        return cls(*(round(value, 2) for value in (a / 2 + 0.5, d / 2 + 0.5, x, y))).bounded()
 
     def bounded(self) -> Self:
         """The same lamp within the bounds of its sliders."""

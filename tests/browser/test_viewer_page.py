@@ -1,0 +1,94 @@
+"""`zoo view` in a real browser: sliders move, pictures change, a photograph goes in, files come out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from tests.browser.chromium import needs_chromium
+from tests.browser.driven import Tab, browsing, until
+from zoo.viewer.server import serve
+
+STAGE = (slice(20, 560), slice(150, 750))  # rows and columns of the picture, beside the panel
+
+
+def stage(tab: Tab) -> np.ndarray:
+    """What stands in the middle of the page."""
+    return np.asarray(Image.open(io.BytesIO(tab.picture())).convert("RGB"))[STAGE].astype(float)
+
+
+def settled(tab: Tab) -> np.ndarray:
+    """The picture when it no longer changes."""
+    seen = [stage(tab)]
+    until(lambda: seen.append(stage(tab)) or (len(seen) > 6 and not np.ptp(seen[-6:], axis=0).any()))
+    return seen[-1]
+
+
+def changed(tab: Tab, old: np.ndarray) -> np.ndarray:
+    until(lambda: np.abs(stage(tab) - old).mean() > 1)
+    return settled(tab)
+
+
+def focus(tab: Tab, label: str) -> None:
+    """Give the focus to the slider of this label."""
+    tab.run(
+        "(() => { let at = [...document.querySelectorAll('label')].find(l => l.innerText.trim() === "
+        f"'{label}'); while (!at.querySelector('[role=slider]')) at = at.parentElement; "
+        "at.querySelector('[role=slider]').focus(); })()"
+    )
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_the_page_does_what_its_controls_say(tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="pip install 'zoo3d[view]'")
+    with serve(zoo.load("unsup3d", device="cpu"), port=18080) as serving:
+        with browsing(serving.url, tmp_path) as tab:
+            until(lambda: "drawn in" in tab.text())
+            assert "unsup3d.heads64" in tab.text()
+            assert "Truncation" not in tab.text()  # photographs have no average
+            until(lambda: stage(tab).mean() < 200)  # no longer the empty, white page
+            first = settled(tab)
+            assert first.std() > 10
+
+            focus(tab, "From the right")
+            for _ in range(60):
+                tab.key("ArrowRight")
+            lit = changed(tab, first)
+            half = lit.shape[1] // 2
+            assert lit[:, half:].mean() - lit[:, :half].mean() > first[:, half:].mean() - first[:, :half].mean() + 1
+
+            tab.drag((400, 300), (460, 300))
+            turned = changed(tab, lit)
+            (page,) = serving.pages.values()
+            assert page.controls.view.yaw > 0.1  # the face has followed the mouse
+            assert abs(page.controls.view.pitch) < 0.1
+
+            (tmp_path / "bad.png").write_bytes(b"no picture")
+            tab.give(tmp_path / "bad.png")
+            until(lambda: "bad.png: not an image" in tab.text())
+            tab.give(zoo.example_photo())
+            until(lambda: "Show its object" in tab.text())
+            assert "bad.png" not in tab.text()
+            changed(tab, turned)
+
+            with browsing(serving.url, tmp_path / "other") as other:  # a second visitor has a view of their own
+                until(lambda: "drawn in" in other.text())
+                assert "Show its object" not in other.text()
+                assert len(serving.pages) == 2
+            until(lambda: len(serving.pages) == 1)
+
+            tab.click("Mesh (.glb)")
+            until(lambda: list(tmp_path.glob("*.glb")))
+            assert next(tmp_path.glob("*.glb")).name == "unsup3d-heads64-photo.glb"
+            until(lambda: next(tmp_path.glob("*.glb")).read_bytes()[:4] == b"glTF")
+            tab.click("Picture (.png)")
+            until(lambda: list(tmp_path.glob("unsup3d*.png")))
+        until(lambda: not serving.pages)
+    with serve(zoo.load("hologan", device="cpu"), port=18080) as serving, browsing(serving.url, tmp_path) as tab:
+        until(lambda: "drawn in" in tab.text())
+        for absent in ("Light", "Photograph", "Mesh"):
+            assert absent not in tab.text()
