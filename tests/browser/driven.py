@@ -59,11 +59,6 @@ class Tab:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
             time.sleep(0.03)
 
-    def key(self, name: str) -> None:
-        """Press a key such as ArrowRight in what has the focus."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=39)
-
     def give(self, file: Path) -> None:
         """Choose a file in the page's only place for files."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
