@@ -1,6 +1,11 @@
 """`zoo view` in a real browser: sliders move, pictures change, a photograph goes in, files come out."""
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +94,34 @@ def test_the_page_does_what_its_controls_say(tmp_path: Path) -> None:
             tab.click("Picture (.png)")
             until(lambda: list(tmp_path.glob("unsup3d*.png")))
         until(lambda: not serving.pages)
-    with serve(zoo.load("hologan", device="cpu"), port=18080) as serving, browsing(serving.url, tmp_path) as tab:
+    with (
+        serve(zoo.load("hologan", device="cpu"), port=18080) as serving,
+        browsing(serving.url, tmp_path / "flat") as tab,
+    ):
         until(lambda: "drawn in" in tab.text())
         for absent in ("Light", "Photograph", "Mesh"):
             assert absent not in tab.text()
+
+
+@pytest.mark.slow
+def test_the_command_says_where_the_page_is_and_ends_at_ctrl_c(tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="pip install 'zoo3d[view]'")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "zoo", "view", "hologan", "--no-open", "--port", str(port), "--threads", "1"]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "ZOO_CACHE": str(tmp_path)},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"port {port} is taken; using {port + 1}")
+        assert process.stdout.readline().startswith(f"http://127.0.0.1:{port + 1} ")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.strip() == "closing the page"

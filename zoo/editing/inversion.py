@@ -229,15 +229,15 @@ class _Show(Protocol):
 def _bar(steps: int, visible: bool, watch: Callable[[float], None] | None) -> Iterator[_Show]:
     from ..runtime.progress import counting
 
-    done = 0
+    done, total = 0, steps + math.ceil(DRAWS / DRAW_BATCH)
     with counting("inverting: looking around", steps, enabled=visible) as advance:
 
         def show(distance: float | None) -> None:
             nonlocal done
+            done += 1
             if distance is not None:
-                done += 1
                 advance(1, f"inverting: loss {distance:.4f}")
             if watch is not None:
-                watch(done / steps)
+                watch(done / total)
 
         yield show
