@@ -21,7 +21,7 @@ from zoo.output.sheets import pictures
 from zoo.viewer import files, server
 from zoo.viewer.page import padded
 from zoo.viewer.state import MESH, SEEDS, Abilities, Lamp, State, Thing
-from zoo.viewer.view import View, fov_of
+from zoo.viewer.view import View, aspect_of, fov_of
 from zoo.viewer.worker import Cancelled, Worker, sizes_of
 
 WAIT = 120.0
@@ -109,6 +109,8 @@ def test_our_camera_shows_what_the_browser_shows(shaded: Generator) -> None:
 def test_cameras_of_hostile_browsers_give_views(shaded: Generator, position: tuple[float, float, float]) -> None:
     view = View.seen(position, (0.0, 0.0, 0.0), 0.2, 1.0, shaded.scene)
     assert view.camera(shaded, 16).cam2world.isfinite().all()
+    assert View.seen((0, 0, 1), (math.nan, 0.0, 0.0), 0.2, 1.0, shaded.scene) == View()
+    assert (aspect_of(0, 0), aspect_of(10**9, 1), aspect_of(800, 400)) == (0.2, 5.0, 2.0)
     far = View.seen((0, 0, 1), (90.0, 0.0, 0.0), 0.2, 1.0, shaded.scene)
     assert math.dist(far.target, (0, 0, 0)) < 0.2
 

@@ -13,7 +13,7 @@ from . import files
 from .controls import Controls, when
 from .files import File
 from .state import MESH, Abilities, Lamp, State
-from .view import View, fov_of
+from .view import View, aspect_of, fov_of
 from .worker import Breathe, Worker
 
 _QUALITY = 90  # of the JPEGs that the browser gets
@@ -39,7 +39,6 @@ class Page:
         self._gone, self._aspect = False, 0.0
         self._mesh: tuple[object, ...] = ()  # the key of what the mesh in the browser shows
         self._shape: Any = None  # the mesh in the browser's scene
-        self._lights: list[Any] = []
         self._pace = 0.0
         self.controls = Controls(client.gui, able, title, first, self._changed)
         self._connect()
@@ -78,7 +77,7 @@ class Page:
 
     def _fit(self, camera: Any) -> None:
         """Let the picture fill the shorter side of a canvas that has another shape than before."""
-        aspect = camera.image_width / max(1, camera.image_height)
+        aspect = aspect_of(camera.image_width, camera.image_height)
         if abs(aspect - self._aspect) > 1e-3:
             self._aspect = aspect
             camera.fov = fov_of(self._scene, aspect)
@@ -180,10 +179,8 @@ class Page:
         scene = self._client.scene
         x, y, z = lamp.light().direction[0].tolist()
         # Three.js divides by pi what a matt surface sends back.
-        self._lights = [
-            scene.add_light_ambient("/ambient", intensity=np.pi * lamp.ambient),
-            scene.add_light_directional("/diffuse", intensity=np.pi * lamp.diffuse, position=(x, y, z)),
-        ]
+        scene.add_light_ambient("/ambient", intensity=np.pi * lamp.ambient)
+        scene.add_light_directional("/diffuse", intensity=np.pi * lamp.diffuse, position=(x, y, z))
 
 
 _FILES: dict[str, Callable[[Worker, State, Breathe], File]] = {
@@ -200,7 +197,7 @@ def padded(picture: np.ndarray, aspect: float) -> np.ndarray:
     """A square picture (S, S, 3), enlarged, on a canvas of this shape; the rest has the mean colour of its rim."""
     picture = np.asarray(Image.fromarray(picture).resize((_SHARP, _SHARP), Image.Resampling.BICUBIC))
     side = len(picture)
-    wide, high = round(side * max(1.0, aspect)), round(side / min(1.0, max(aspect, 0.1)))
+    wide, high = round(side * max(1.0, aspect)), round(side / min(1.0, aspect))
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).mean(0).round()
     canvas = np.empty((high, wide, 3), np.uint8)
     canvas[:] = rim.astype(np.uint8)

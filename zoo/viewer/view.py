@@ -53,7 +53,7 @@ class View:
         """
         x, y, z = (a - b for a, b in zip(position, look_at, strict=True))
         distance = math.sqrt(x * x + y * y + z * z)
-        if not 0 < distance < math.inf:
+        if not (0 < distance < math.inf and all(map(math.isfinite, (*look_at, fov)))):
             return cls()
         half = distance * math.tan(fov / 2) * min(1.0, aspect)
         zoom = half / _half(scene)
@@ -85,6 +85,11 @@ class View:
         matrix[:, :3, 3] += torch.tensor(self.target, device=matrix.device)
         fov = 2 * math.atan(self.zoom * _half(scene) / scene.radius)
         return Camera(matrix, math.degrees(fov), size, "half")
+
+
+def aspect_of(width: int, height: int) -> float:
+    """Width of a canvas by its height, no further from 1 than a page can make sense of."""
+    return clamp(width / max(1, height), 0.2, 5.0)
 
 
 def fov_of(scene: SceneConfig, aspect: float) -> float:
