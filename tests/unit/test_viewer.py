@@ -1,6 +1,7 @@
 """The viewer without a browser: views and cameras, what a method can honour, and the thread that draws."""
 
 import math
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -14,8 +15,9 @@ import torch
 import zoo
 from tests.tiny import TINY
 from zoo import registry
+from zoo.cli.view import RECONSTRUCTION, _subject
 from zoo.editing import inversion
-from zoo.errors import ConfigError, DataError, ZooError
+from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.output.sheets import pictures
 from zoo.viewer import files, server
@@ -326,8 +328,6 @@ def test_a_picture_keeps_its_shape_on_any_canvas() -> None:
 
 def test_a_taken_port_is_passed_over_and_a_wrong_host_is_a_line() -> None:
     first = server.free_port("127.0.0.1", 23456)
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first))
         taken.listen()
@@ -337,3 +337,20 @@ def test_a_taken_port_is_passed_over_and_a_wrong_host_is_a_line() -> None:
     assert [server.is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "192.0.2.1")] == [
         True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path) -> None:
+    generator = zoo.load("unsup3d", device="cpu")
+    found = zoo.invert(generator, zoo.example_photo(), align=False)
+    found.save(tmp_path / RECONSTRUCTION)
+    for what, source in ((str(tmp_path), None), ("unsup3d", tmp_path / RECONSTRUCTION)):
+        generator, photo = _subject(what, source, "cpu")
+        assert generator.name == "unsup3d.heads64"
+        assert photo is not None
+        first = Abilities.of(generator).first(photo)
+        torch.testing.assert_close(first.thing.latents(generator).code, found.latents.code)
+        pose = first.view.camera(generator, 64).pose
+        torch.testing.assert_close(pose, found.camera.pose, atol=1e-4, rtol=0)
+    assert _subject("unsup3d", None, "cpu")[1] is None
+    with pytest.raises(WeightsError, match="does not exist"):
+        _subject("unsup3d", tmp_path / "other.safetensors", "cpu")
