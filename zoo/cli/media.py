@@ -112,7 +112,7 @@ def export(
     path = write(mesh, out)
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
     if html:
-        from ..output.viewer import front, write_mesh_page
+        from ..output.turning import front, write_mesh_page
 
         page = write_mesh_page(
             out.with_suffix(".html"), mesh, front(generator, latents), f"{generator.name}, seed {seed}"

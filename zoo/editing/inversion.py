@@ -44,6 +44,7 @@ def invert(
     prior: float = 1.0,
     seed: int = 0,
     progress: bool = False,
+    watch: Callable[[float], None] | None = None,
 ) -> Reconstruction:
     """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
 
@@ -63,6 +64,7 @@ def invert(
             that are likelier and less similar.
         seed: Draws the candidates that the search starts from.
         progress: Shows a bar with the loss and the time left, on a terminal.
+        watch: Is called often, with the share of the search that is done, from 0 to 1. What it raises ends the search.
 
     Raises:
         ConfigError: `steps`, `size` or `prior` is out of range, or the method has no camera.
@@ -81,7 +83,7 @@ def invert(
         if isinstance(generator, Explainer):
             return read_off(generator, generator.explain, photo, size)
         problem = Problem(generator, photo, perceptual, prior)
-        with _bar(steps, progress) as show:
+        with _bar(steps, progress, watch) as show:
             guess, stopped, used = _search(problem, steps, size, torch.Generator().manual_seed(seed), show)
         return _reconstruction(problem, guess, size, stopped, used)
 
@@ -114,7 +116,10 @@ def _search(problem: Problem, steps: int, size: int, source: torch.Generator, sh
     try:
         with torch.no_grad():
             rows = torch.arange(DRAWS, device=best.code.device).split(DRAW_BATCH)
-            scores = torch.cat([problem.losses(best.pick(part), DRAW_SIZE, sampling)[0] for part in rows])
+            scores = torch.full((DRAWS,), math.inf, device=best.code.device)
+            for part in rows:
+                scores[part] = problem.losses(best.pick(part), DRAW_SIZE, sampling)[0]
+                show(None)
         if not scores.isfinite().any():
             raise ZooError(f"{problem.generator.name}: every render is NaN; these weights are broken")
         best = best.pick(scores.nan_to_num(math.inf).argsort()[:STARTS])
@@ -216,12 +221,23 @@ def read_off(
 
 
 class _Show(Protocol):
-    def __call__(self, distance: float) -> None: ...
+    def __call__(self, distance: float | None) -> None:
+        """A step is done, with this loss; None before the first step, while random objects are compared."""
 
 
 @contextmanager
-def _bar(steps: int, visible: bool) -> Iterator[_Show]:
+def _bar(steps: int, visible: bool, watch: Callable[[float], None] | None) -> Iterator[_Show]:
     from ..runtime.progress import counting
 
+    done, total = 0, steps + math.ceil(DRAWS / DRAW_BATCH)
     with counting("inverting: looking around", steps, enabled=visible) as advance:
-        yield lambda distance: advance(1, f"inverting: loss {distance:.4f}")
+
+        def show(distance: float | None) -> None:
+            nonlocal done
+            done += 1
+            if distance is not None:
+                advance(1, f"inverting: loss {distance:.4f}")
+            if watch is not None:
+                watch(done / total)
+
+        yield show
