@@ -15,7 +15,7 @@ COVER := $(if $(COVERAGE),--cov=zoo --cov-report=)
 export COVERAGE_CORE ?= $(if $(COVERAGE),sysmon)
 export ZOO_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint house figures results performance gpu format clean
+.PHONY: demo test lint house figures results hashes performance gpu format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo sample shadegan --out out/samples.png
@@ -41,6 +41,10 @@ figures: $(VENV)/.dev
 # After new rows of shipped weights were copied from the folder of results to zoo/evaluation/rows/.
 results: $(VENV)/.dev
 	$(BIN)/python -m tests.results
+
+# After a change of packaged assets.
+hashes: $(VENV)/.dev
+	$(BIN)/python -m tests.hashes
 
 # On an idle machine, about half an hour.
 performance: $(VENV)/.dev

@@ -1,5 +1,6 @@
 """What works on this machine, what does not, and the exact fix."""
 
+import hashlib
 import importlib
 import pkgutil
 import platform
@@ -58,12 +59,26 @@ class Check:
     fix: str = ""
 
 
-def examine() -> list[Check]:
-    """Every check, in the order in which a reader wants them."""
+def examine(verify: bool = False) -> list[Check]:
+    """Every check, in the order in which a reader wants them.
+
+    Args:
+        verify: Whether each file of weights and assets is hashed, too; it takes a second.
+    """
     checks = [_python(), *_packages()]
     if any(c.state == "broken" and c.name in _FOUNDATIONS for c in checks):
         return checks  # the rest imports these; a bad release must not even be imported
-    return [*checks, _own_modules(), _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+    return [
+        *checks,
+        _own_modules(),
+        _pytorch3d(),
+        _device(),
+        _compiler(),
+        *_extras(),
+        _cache(),
+        *_weights(),
+        *(_files() if verify else ()),
+    ]
 
 
 def _python() -> Check:
@@ -194,3 +209,28 @@ def _weights() -> Iterator[Check]:
             if card is not None and known
             else Check(f"weights {name}", "broken", "its card has no hash", "install zoo again")
         )
+
+
+def _files() -> Iterator[Check]:
+    from .weights.shipped import assets, weight_files
+
+    try:
+        known = {path: asset.sha256 for path, asset in assets().items()}
+        for folder in registry.weight_folders().values():
+            known |= dict(weight_files(folder))
+    except (ZooError, OSError) as error:
+        yield Check("files", "broken", str(error), "install zoo again")
+        return
+    for path, wanted in sorted(known.items()):
+        name = f"file {path.parent.name}/{path.name}"
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield Check(name, "broken", f"{path}: {error.strerror}", "install zoo again")
+            continue
+        if found == wanted:
+            yield Check(name, "ok", f"SHA-256 {found[:12]}...")
+        else:
+            promised = f"{wanted[:12]}... was packaged" if wanted else "its card has none"
+            yield Check(name, "broken", f"{path}: SHA-256 {found[:12]}..., {promised}", "install zoo again")
