@@ -214,13 +214,12 @@ def _weights() -> Iterator[Check]:
 def _files() -> Iterator[Check]:
     from .weights.shipped import assets, weight_files
 
-    try:
-        known = {path: asset.sha256 for path, asset in assets().items()}
-        for folder in registry.weight_folders().values():
-            known |= dict(weight_files(folder))
-    except (ZooError, OSError) as error:
-        yield Check("files", "broken", str(error), "install zoo again")
-        return
+    known = dict[Path, str]()
+    for name, folder in [("assets", None), *registry.weight_folders().items()]:
+        try:
+            known |= dict(weight_files(folder)) if folder else {path: asset.sha256 for path, asset in assets().items()}
+        except (ZooError, OSError) as error:
+            yield Check(f"files {name}", "broken", str(error), "install zoo again")
     for path, wanted in sorted(known.items()):
         name = f"file {path.parent.name}/{path.name}"
         try:
@@ -232,5 +231,5 @@ def _files() -> Iterator[Check]:
         if found == wanted:
             yield Check(name, "ok", f"SHA-256 {found[:12]}...")
         else:
-            promised = f"{wanted[:12]}... was packaged" if wanted else "its card has none"
+            promised = f"{wanted[:12]}... was packaged" if wanted else "none is known"
             yield Check(name, "broken", f"{path}: SHA-256 {found[:12]}..., {promised}", "install zoo again")

@@ -48,6 +48,12 @@ def test_differences_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     card = folder / "README.md"
     card.write_text(card.read_text("utf-8").replace("discriminator_sha256: ", "discriminator_sha256: ''  # "))
-    assert any("its card has none" in check.found for check in doctor._files())
+    assert any("none is known" in check.found for check in doctor._files())
     card.write_text("no card")
-    assert [check.state for check in doctor._files()] == ["broken"]
+    states = {check.name: check.state for check in doctor._files()}
+    assert states["files graf.heads32"] == "broken"
+    assert states["file assets/faces.safetensors"] == "ok"  # one bad card hides nothing else
+    card.unlink()
+    assert "files graf.heads32" in {check.name for check in doctor._files()}
+    (tmp_path / "assets.json").write_text("{")
+    assert "files assets" in {check.name for check in doctor._files()}
