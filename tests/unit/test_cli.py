@@ -278,8 +278,10 @@ def test_doctor_verifies_the_weights(weights: Path, capsys: pytest.CaptureFixtur
     assert checks["weights shadegan.tiny"]["state"] == "ok"
     assert all(check["fix"] for check in checks.values() if check["state"] != "ok")
     (weights / "model.safetensors").write_bytes(b"x")
-    assert zoo_("doctor") == 1
-    assert "install zoo again" in capsys.readouterr().out
+    assert zoo_("doctor", "--verify") == 1
+    said = capsys.readouterr().out
+    assert "install zoo again" in said
+    assert "file shadegan.tiny/model.safetensors" in said
 
 
 def test_doctor_flags_the_malicious_lightning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,16 +147,19 @@ def _card_text(card: Card) -> str:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    verify: Annotated[bool, typer.Option("--verify", help="Hash each file of weights and assets, too.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what works on this machine, what does not, and the exact fix.
 
-    Exit code 1 if something must be fixed. Example: zoo doctor --json
+    Exit code 1 if something must be fixed. Example: zoo doctor --verify
     """
     from dataclasses import asdict
 
     from ..doctor import examine
 
-    checks = examine()
+    checks = examine(verify)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks]))
     else:
