@@ -22,10 +22,12 @@ from ..config.recipes import load_run, names
 from ..errors import ConfigError, ZooError
 from ..generators.base import Explainer, Explanation, Generator
 from ..runtime.memory import keep_memory
+from ..runtime.progress import counting
 from .codes import at
 from .photo import Photo, Source, frame_points, read_photo
 from .problem import FAR, Guess, Perceptual, Problem
 from .reconstruction import Fit, Reconstruction
+from .tuning import STEPS
 from .tuning import tune as tuned
 
 DRAWS, DRAW_SIZE, DRAW_BATCH = 128, 16, 16  # random objects that are compared with the photograph first
@@ -99,7 +101,8 @@ def invert(
         if tune and stopped != "interrupted":
             with torch.no_grad():
                 target = problem.target(guess, size)[0]
-            found = tuned(found, target, seed=seed)
+            with counting("tuning", STEPS, enabled=progress) as advance:
+                found = tuned(found, target, seed=seed, advance=advance)
             with torch.no_grad():
                 seen = measure(found.render().rgb, target, found.weight)
             found = replace(found, fit=replace(found.fit, psnr=seen.psnr, l1=seen.l1))
@@ -250,7 +253,5 @@ class _Show(Protocol):
 
 @contextmanager
 def _bar(steps: int, visible: bool) -> Iterator[_Show]:
-    from ..runtime.progress import counting
-
     with counting("inverting: looking around", steps, enabled=visible) as advance:
         yield lambda distance: advance(1, f"inverting: loss {distance:.4f}")

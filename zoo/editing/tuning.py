@@ -7,6 +7,7 @@ one person, who can still be turned, lit and mixed with others.
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from ..geometry import Render
 from .codes import at
 from .reconstruction import Reconstruction, fingerprint
 
+STEPS = 80  # at most
 _RATE = 1e-3
 _LOCALITY = 1.0  # weight of pictures near the pivot beside that of the photograph
 _NEAR = 0.5  # how far from the pivot, of the way to an object that the generator draws, pictures are kept
@@ -25,7 +27,9 @@ _PATIENCE, _PROGRESS = 15, 0.02  # stop when so many steps have lowered the loga
 _NEAR_SIZE = 16  # side in pixels of the pictures that are kept
 
 
-def tune(found: Reconstruction, target: Tensor, *, steps: int = 80, seed: int = 0) -> Reconstruction:
+def tune(
+    found: Reconstruction, target: Tensor, *, seed: int = 0, advance: Callable[[int], None] = lambda _: None
+) -> Reconstruction:
     """Teach a copy of the generator the photograph. The original is left exactly as it was.
 
     Ctrl-C ends it with the best so far.
@@ -33,8 +37,8 @@ def tune(found: Reconstruction, target: Tensor, *, steps: int = 80, seed: int = 
     Args:
         found: What inversion has found, with the original generator.
         target: (1, 3, S, S) the photograph at the size of the comparison, in [-1, 1].
-        steps: Limits the steps of Adam; it ends earlier when the picture no longer improves.
         seed: Draws the objects and poses that are kept.
+        advance: Is called with 1 after each of at most `STEPS` steps; there are fewer if the picture stops improving.
 
     Returns:
         The same object, camera and light with a generator of its own, which `Reconstruction.save` keeps.
@@ -42,7 +46,7 @@ def tune(found: Reconstruction, target: Tensor, *, steps: int = 80, seed: int = 
     origin = found.generator
     own = copy.deepcopy(origin)
     weights = _learnt(own)
-    stopped, taken = _learn(own, weights, found, target, steps, torch.Generator().manual_seed(seed))
+    stopped, taken = _learn(own, weights, found, target, torch.Generator().manual_seed(seed), advance)
     own.requires_grad_(False)
     own.zero_grad()
     fit = replace(found.fit, steps=found.fit.steps + taken, stopped=stopped)
@@ -54,15 +58,15 @@ def _learn(
     weights: list[nn.Parameter],
     found: Reconstruction,
     target: Tensor,
-    steps: int,
     source: torch.Generator,
+    advance: Callable[[int], None],
 ) -> tuple[str, int]:
     """Leave the best weights in the copy; say why it ended, as in `Fit`, and after how many steps."""
     optimiser = torch.optim.Adam(weights, lr=_RATE, betas=(0.9, 0.99))
     sampling = own.search_sampling()
     best, lowest, mark, since, step = _values(weights), math.inf, math.inf, 0, 0
     try:
-        for step in range(1, steps + 1):
+        for step in range(1, STEPS + 1):
             distance = _distance(own(found.latents, found.camera, found.light, sampling), target, found.weight)
             value = distance.detach().log().item()
             if not math.isfinite(value):
@@ -78,6 +82,7 @@ def _learn(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            advance(1)
         return "", step
     except KeyboardInterrupt:
         return "interrupted", step
