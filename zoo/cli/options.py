@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..api import draw, seeds_of
+from ..errors import ConfigError
 from ..registry import list_models
 
 if TYPE_CHECKING:
@@ -71,7 +72,12 @@ def subjects(
     from ..hub import load
 
     generator = load(name, device=device)
-    parts = [truncate(generator, read(path, generator).latents, 1 if psi is None else psi) for path in source or []]
+    found = [read(path, generator) for path in source or []]
+    tuned = [rec.generator for rec in found if rec.origin]
+    if len(tuned) > 1:
+        raise ConfigError(f"{len(tuned)} photographs have tuned weights of their own; give one of them, or invert anew")
+    generator = tuned[0] if tuned else generator
+    parts = [truncate(generator, rec.latents, 1 if psi is None else psi) for rec in found]
     if seed or not parts:
         drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
         parts.append(at(generator, generator.code(drawn)))
