@@ -128,8 +128,8 @@ wheel: $(VENV)/.dev
 
 # After a change of what pyproject.toml asks for. What is pinned stays where it can; NEWEST=1 takes the newest of all.
 pins: $(VENV)/.dev
-	$(BIN)/uv pip compile -q $(if $(NEWEST),--upgrade) pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --custom-compile-command "make pins" -o .ci/pins.txt
+	$(BIN)/uv pip compile -q $(if $(NEWEST),--upgrade) pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command "make pins" -o .ci/pins.txt
 
 # CycloneDX and a table of licences, of what is installed here and of what is shipped.
 sbom: $(VENV)/.dev

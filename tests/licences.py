@@ -4,8 +4,8 @@ import re
 from importlib.metadata import Distribution
 
 ALLOWED = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT",
-    "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC",
+    "MIT", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
 }  # fmt: skip
 
 # Packages whose metadata say too little, or whose licence is on no list: the pattern of a name, the licence, and why.
@@ -44,7 +44,9 @@ def licence_of(package: Distribution) -> str:
         if re.fullmatch(pattern, package.name.lower().replace("_", "-")):
             return licence
     about = package.metadata
-    said = about.get("License-Expression") or about.get("License") or ""
+    if said := about.get("License-Expression"):
+        return said
+    said = about.get("License") or ""
     if not said or len(said) > 60:  # some paste the whole text
         named = [c for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
         said = " OR ".join(_ALIASES.get(name.lower(), name) for c in named if (name := c.rpartition(" :: ")[2]))

@@ -69,17 +69,8 @@ def examine(verify: bool = False) -> list[Check]:
     checks = [_python(), *_packages()]
     if any(c.state == "broken" and c.name in _FOUNDATIONS for c in checks):
         return checks  # the rest imports these; a bad release must not even be imported
-    return [
-        *checks,
-        _own_modules(),
-        _pytorch3d(),
-        _device(),
-        _compiler(),
-        *_extras(),
-        _cache(),
-        *_weights(),
-        *(_files() if verify else ()),
-    ]
+    checks += [_own_modules(), _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+    return [*checks, *_files()] if verify else checks
 
 
 def _python() -> Check:

@@ -41,6 +41,7 @@ ACCEPTED = (
     "License: BSD",
     "License-Expression: (MIT)",
     "License-Expression: MIT OR GPL-2.0-only",
+    "License-Expression: Apache-2.0 AND Apache-2.0 WITH LLVM-exception AND BSD-2-Clause AND BSL-1.0 AND MIT",
     "Classifier: License :: OSI Approved :: MIT License",
 )
 
