@@ -5,6 +5,7 @@ import errno
 import io
 import ipaddress
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def serve(
 
     free, able = free_port(host, port), Abilities.of(generator)
     first, title, pages = able.first(photo), _title(generator), dict[int, Page]()
+    # A browser may go while its picture is drawn, which is no news.
+    warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")
     worker = Worker(generator)
     with contextlib.redirect_stdout(io.StringIO()):  # it has its own word for where it listens
         server = viser.ViserServer(host, free, label="zoo view", verbose=False)
