@@ -21,6 +21,7 @@ from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.output.sheets import pictures
 from zoo.viewer import files, server
+from zoo.viewer.controls import plain
 from zoo.viewer.page import padded
 from zoo.viewer.state import MESH, SEEDS, Abilities, Lamp, State, Thing
 from zoo.viewer.view import View, aspect_of, fov_of
@@ -324,6 +325,10 @@ def test_a_picture_keeps_its_shape_on_any_canvas() -> None:
 
 
 # ---------------------------------------------------------------- the server
+
+
+def test_texts_of_strangers_are_texts() -> None:
+    assert plain("<b>*bold*</b> [x](y)") == r"\<b\>\*bold\*\</b\> \[x\]\(y\)"
 
 
 def test_a_taken_port_is_passed_over_and_a_wrong_host_is_a_line() -> None:

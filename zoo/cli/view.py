@@ -54,17 +54,17 @@ def view(
             f"zoo: --host {host}: all who reach this machine can use the page and send it pictures, without a password",
             err=True,
         )
-    with serve(generator, photo, host=host, port=port) as serving:
-        if serving.port != port:
-            typer.echo(f"port {port} is taken; using {serving.port}")
-        typer.echo(f"{serving.url}  (Ctrl-C ends it)")
-        sys.stdout.flush()
-        if open_:
-            webbrowser.open(serving.url)
-        try:
+    try:
+        with serve(generator, photo, host=host, port=port) as serving:
+            if serving.port != port:
+                typer.echo(f"port {port} is taken; using {serving.port}")
+            typer.echo(f"{serving.url}  (Ctrl-C ends it)")
+            sys.stdout.flush()
+            if open_:
+                webbrowser.open(serving.url)
             threading.Event().wait()
-        except KeyboardInterrupt:
-            typer.echo("\nclosing the page")
+    except KeyboardInterrupt:  # how it is meant to end
+        typer.echo("\nthe page is closed")
 
 
 def _subject(what: str, source: Path | None, device: str) -> "tuple[Generator, Reconstruction | None]":

@@ -107,7 +107,8 @@ class Controls:
         def slid(event: Any) -> None:
             if event.client is not None:  # not if we have moved it ourselves, after the browser's camera
                 self._slid = time.monotonic()
-                self.view = View(self._yaw.value, self._pitch.value, self.view.zoom, self.view.target)
+                yaw, pitch = clamp(self._yaw.value, -_TURN, _TURN), clamp(self._pitch.value, -_NOD, _NOD)
+                self.view = View(yaw, pitch, self.view.zoom, self.view.target)
                 self._changed(True)
 
         def reset(event: Any) -> None:
@@ -197,7 +198,7 @@ class Controls:
 
     def note(self, text: str) -> None:
         """Show one line above the controls until the next one; an empty text takes it away."""
-        self._note.content = f"**{_plain(text)}**"
+        self._note.content = f"**{plain(text)}**"
         self._note.visible = bool(text)
 
     def working(self, what: str) -> None:
@@ -228,6 +229,6 @@ def when(register: Callable[[Any], Any], act: Callable[[Any], None]) -> None:
     register(handler)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which nothing is taken for Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&-])", r"\\\1", text)

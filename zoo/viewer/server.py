@@ -1,9 +1,11 @@
 """The server of the page: one generator, one worker, and a page for every browser that comes."""
 
 import contextlib
+import errno
 import io
 import ipaddress
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 from ..editing.reconstruction import Reconstruction
 from ..errors import ConfigError, ZooError
 from ..generators.base import Generator
-from .controls import when
+from .controls import plain, when
 from .page import Page, theme
 from .state import Abilities
 from .view import fov_of
@@ -59,6 +61,8 @@ def serve(
 
     free, able = free_port(host, port), Abilities.of(generator)
     first, title, pages = able.first(photo), _title(generator), dict[int, Page]()
+    # A browser may go while its picture is drawn, which is no news.
+    warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")
     worker = Worker(generator)
     with contextlib.redirect_stdout(io.StringIO()):  # it has its own word for where it listens
         server = viser.ViserServer(host, free, label="zoo view", verbose=False)
@@ -83,7 +87,7 @@ def serve(
 
         when(server.on_client_connect, come)
         when(server.on_client_disconnect, go)
-        shown = f"[{host}]" if ":" in host else host
+        shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
         yield Serving(f"http://{shown}:{server.get_port()}", server.get_port(), pages)
     finally:
         worker.close()
@@ -116,7 +120,7 @@ def free_port(host: str, port: int) -> int:
             except socket.gaierror:
                 raise ConfigError(f"host {host}: no such address; use 127.0.0.1, or 0.0.0.0 for all networks") from None
             except OSError as error:
-                if error.errno is not None and error.errno == 99:
+                if error.errno == errno.EADDRNOTAVAIL:
                     raise ConfigError(f"host {host}: not an address of this machine; use 127.0.0.1") from None
                 continue
         return number
@@ -125,4 +129,5 @@ def free_port(host: str, port: int) -> int:
 
 def _title(generator: Generator) -> str:
     name, card = generator.name or type(generator).__name__, generator.card
-    return f"### {name}\n{card.summary}" if card is not None and card.summary else f"### {name}"
+    summary = "" if card is None else card.summary  # a stranger may have written it
+    return f"### {plain(name)}\n{plain(summary)}"
