@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 import zoo
@@ -64,6 +65,8 @@ def test_other_objects_keep_their_pictures(generator: Generator, few: None, monk
 def test_a_file_keeps_the_tuned_weights(tuned: Reconstruction, generator: Generator, tmp_path: Path) -> None:
     path = tuned.save(tmp_path / "a.safetensors")
     again = read(path, generator)
+    with safe_open(path, "pt") as file:  # readers that know no tuned weights would show another face
+        assert file.metadata()["zoo.format"] == "reconstruction-tuned-1"
     assert again.origin == tuned.origin
     assert torch.equal(again.render().rgb, tuned.render().rgb)
     assert torch.equal(

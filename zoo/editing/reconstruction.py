@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytorch3d.structures import Meshes
 
-FORMAT = "reconstruction-1"
+FORMAT, TUNED_FORMAT = "reconstruction-1", "reconstruction-tuned-1"  # versions before 0.2 refuse the second
 _MAX_BYTES = 512 * 2**20
 _TUNED = "tuned."  # in front of the names of tuned weights
 _KINDS: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}  # as JSON has them
@@ -113,7 +113,7 @@ class Reconstruction:
         if self.origin:
             tensors |= {f"{_TUNED}{key}": value for key, value in self.generator.named_parameters()}
         header = {
-            "zoo.format": FORMAT,
+            "zoo.format": TUNED_FORMAT if self.origin else FORMAT,
             "zoo.model": self.generator.name,
             "zoo.weights": self.origin or fingerprint(self.generator),
             "zoo.camera": json.dumps([self.camera.fov, self.camera.size, self.camera.pixel_centres]),
@@ -170,9 +170,10 @@ def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction
         raise WeightsError(
             f"{path}: not a reconstruction of {shown(header['zoo.model'])} ({shown(str(error))})"
         ) from None
-    device, tuned = generator.device, {k.removeprefix(_TUNED): v for k, v in tensors.items() if k.startswith(_TUNED)}
-    origin = header["zoo.weights"] if tuned else ""
-    generator = _with(generator, tuned, path) if tuned else generator
+    device, origin = generator.device, ""
+    if header["zoo.format"] == TUNED_FORMAT:
+        tuned = {key.removeprefix(_TUNED): value for key, value in tensors.items() if key.startswith(_TUNED)}
+        generator, origin = _with(generator, tuned, path), header["zoo.weights"]
     return Reconstruction(
         generator, at(generator, code.to(device)), camera.to(device), light.to(device) if light else None,
         image.to(device), weight.to(device), fit, origin,
@@ -218,6 +219,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:  # types that torch lacks, too
         raise WeightsError(f"{path}: damaged or not a safetensors file ({shown(str(error))})") from None
-    if header.get("zoo.format") != FORMAT or "zoo.model" not in header:
+    if header.get("zoo.format") not in (FORMAT, TUNED_FORMAT) or "zoo.model" not in header:
         raise WeightsError(f"{path}: not a reconstruction; give a file that zoo invert has written")
     return header, tensors

@@ -23,7 +23,7 @@ STEPS = 80  # at most
 _RATE = 1e-3
 _LOCALITY = 1.0  # weight of pictures near the pivot beside that of the photograph
 _NEAR = 0.5  # how far from the pivot, of the way to an object that the generator draws, pictures are kept
-_PATIENCE, _PROGRESS = 15, 0.02  # stop when so many steps have lowered the logarithm of the distance by less
+_PATIENCE, _PROGRESS = 30, 0.02  # stop when so many steps have lowered the logarithm of the distance by less
 _NEAR_SIZE = 16  # side in pixels of the pictures that are kept
 
 
