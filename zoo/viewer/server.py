@@ -67,7 +67,8 @@ def serve(
     with contextlib.redirect_stdout(io.StringIO()):  # it has its own word for where it listens
         server = viser.ViserServer(host, free, label="zoo view", verbose=False)
     try:
-        vars(server)["request_share_url"] = lambda: None  # no page may let strangers in through a server of others
+        # No page may let strangers in through a server of others.
+        object.__setattr__(server, "request_share_url", lambda: None)
         server.scene.set_up_direction("+y")
         # Lights are ours: those of viser would add to them.
         server.scene.configure_default_lights(False)
