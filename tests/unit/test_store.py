@@ -101,7 +101,7 @@ def test_a_row_that_fails_costs_the_others_nothing(
 
     monkeypatch.setattr(Heads, "row", fails)
     monkeypatch.setattr(scores, "named", lambda names, benchmark: {})
-    assert cli._run(["compare", "--out", str(tmp_path / "page.html")], debug=False) == 1
+    assert cli._run(["compare", "--benchmark", "heads", "--out", str(tmp_path / "page.html")], debug=False) == 1
     shown = capsys.readouterr()
     assert "1 of 4 rows failed: average" in shown.err
     assert str(error).split()[-1] in shown.out
