@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ def test_the_command_says_where_the_page_is_and_ends_at_ctrl_c(tmp_path: Path) -
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "ZOO_CACHE": str(tmp_path)},
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores it
         )
         assert process.stdout is not None
         said, _, free = process.stdout.readline().rpartition(" ")
