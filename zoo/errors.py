@@ -28,10 +28,11 @@ class WeightsError(ZooError):
 
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
-    """One line for an unknown name: what was given, the nearest match, and every known name."""
+    """One line for an unknown name: what was given, and the nearest matches, or every known name if none is near."""
     import difflib
 
     known = sorted(known)
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {value!r}.{hint} Known: {', '.join(known) or 'none'}"
+    if near := difflib.get_close_matches(value, known, n=3, cutoff=0.5):
+        *others, last = map(repr, near)
+        return f"unknown {what} {value!r}. Did you mean {', '.join(others)}{' or ' * bool(others)}{last}?"
+    return f"unknown {what} {value!r}. Known: {', '.join(known) or 'none'}"

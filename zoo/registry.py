@@ -25,13 +25,19 @@ def names() -> list[str]:
 
 
 def weights() -> list[str]:
-    """Names of the weights that zoo and its plug-ins ship, as `method.tag`, in natural order."""
-    return sorted(weight_folders(), key=_natural)
+    """Names of the weights that zoo and its plug-ins ship, and of the user's own, as `method.tag`, in natural order."""
+    return sorted({*weight_folders(), *own_folders()}, key=_natural)
 
 
 def weight_folders() -> dict[str, Path]:
     """Folders of the shipped weights, by name."""
     return resources.weight_folders(WEIGHTS)
+
+
+def own_folders() -> dict[str, Path]:
+    """Folders of the user's own weights, by name. Nobody vouches for them, so they are read like a stranger's."""
+    place = resources.own_weights()
+    return {path.parent.name: path.parent for path in place.glob(f"*.*/{WEIGHTS}")} if place else {}
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

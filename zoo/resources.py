@@ -64,6 +64,16 @@ def weight_folders(file: str) -> dict[str, Path]:
     return {path.parent.name: path.parent for folder in reversed(folders) for path in folder.glob(f"*.*/{file}")}
 
 
+def own_weights() -> Path | None:
+    """The folder of the user's own weights, `$ZOO_WEIGHTS`, with one sub-folder `<name>.<tag>` for each of them."""
+    return Path(os.environ["ZOO_WEIGHTS"]).expanduser() if os.environ.get("ZOO_WEIGHTS") else None
+
+
+def offline() -> bool:
+    """Whether `$ZOO_OFFLINE` forbids the network: any value but 0."""
+    return os.environ.get("ZOO_OFFLINE", "0") not in ("", "0")
+
+
 @once
 def plugins() -> dict[str, dict[str, "EntryPoint"]]:
     """Entry points of installed plug-ins, by group and name."""

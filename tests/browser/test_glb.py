@@ -10,7 +10,7 @@ import torch
 import zoo
 from tests.browser.chromium import needs_chromium, photographed
 from zoo.output.sheets import grid
-from zoo.output.viewer import script, write_mesh_page
+from zoo.output.turning import script, write_mesh_page
 
 SIDE = 256
 GREY = 128

@@ -17,7 +17,8 @@ from zoo.systems.base import TrainingSystem
 from zoo.systems.callbacks import RunLogger
 from zoo.systems.parts import Parts, shown
 
-STYLE = ["system.mixing=0.5", "system.path_length=2", "system.path_length_every=1", "generator.z_dim=8",
+STYLE = ["system.ada_target=0.6", "system.ada_kimg=0.01", "system.mixing=0.5", "system.path_length=2",
+         "system.path_length_every=1", "generator.z_dim=8",
          "generator.size=32", "generator.mapping_layers=2", "generator.channel_base=128", "generator.channel_max=8",
          "system.stages=[{size: 32, batch: 4}]", "system.discriminator={name: plain, channels: [4, 4, 8, 8]}",
          "data.size=32", "data.length=40", "trainer.accelerator=cpu", "trainer.compile=never"]  # fmt: skip
@@ -62,6 +63,7 @@ def test_no_step_reads_a_number(
     record = json.loads((tmp_path / "metrics.jsonl").read_text("utf-8"))
     assert {"g", "d", "score_real", "r1"} <= set(record)
     assert all(isinstance(value, float | int) for value in record.values())
+    assert ("augment_p" in record) == (method == "stylegan2")
 
 
 def test_a_gradient_that_is_no_number_is_told_later_where_the_device_runs_ahead(

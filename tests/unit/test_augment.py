@@ -62,7 +62,7 @@ def test_moves_keep_pixels_where_they_can(monkeypatch: pytest.MonkeyPatch, image
         exact(self, rows, 1.0 if next(calls) % 8 < 3 else 0.0)
 
     monkeypatch.setattr(module._Chain, "then", first_three)
-    monkeypatch.setattr(module, "_colours", lambda batch, p: torch.eye(4).repeat(batch, 1, 1))
+    monkeypatch.setattr(module, "_colours", lambda batch, p, device: torch.eye(4).repeat(batch, 1, 1))
     for image, moved in zip(images, augment(images, 1.0), strict=True):
         distances = (moved[:, 4:12, 4:12].reshape(3, -1, 1) - image.reshape(3, 1, -1)).abs().amax(0)
         assert distances.amin(1).max() < 1e-4
@@ -145,7 +145,18 @@ def test_hue_is_a_rotation_about_grey(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_probability_goes_both_ways_and_stays_safe() -> None:
-    assert adapted(0.2, 0.9, 0.6, 0.01) == pytest.approx(0.21)
-    assert adapted(0.2, 0.1, 0.6, 0.01) == pytest.approx(0.19)
-    assert adapted(0.0, -1.0, 0.6, 0.01) == 0.0
-    assert adapted(MOST, 1.0, 0.6, 0.01) == MOST
+    def after(p: float, certainty: float) -> float:
+        return adapted(torch.tensor(p, dtype=torch.float64), torch.tensor(certainty), 0.6, 0.01).item()
+
+    assert after(0.2, 0.9) == pytest.approx(0.21)
+    assert after(0.2, 0.1) == pytest.approx(0.19)
+    assert after(0.0, -1.0) == 0.0
+    assert after(MOST, 1.0) == MOST
+
+
+def test_a_probability_on_the_device_gives_the_same_pictures() -> None:
+    images = torch.rand(6, 3, 8, 8)
+    torch.manual_seed(0)
+    known = augment(images, 0.4)
+    torch.manual_seed(0)
+    assert torch.equal(augment(images, torch.tensor(0.4, dtype=torch.float64)), known)

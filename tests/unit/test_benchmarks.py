@@ -129,13 +129,13 @@ def test_a_benchmark_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("toy_metric")
 def test_a_metric_is_one_file_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = compare({"flat": lambda images: 1.5 + 0 * images[:, :1]}, progress=False)
+    result = compare({"flat": lambda images: 1.5 + 0 * images[:, :1]}, "heads", progress=False)
     found = {row.name: row.as_dict()["nearest"] for row in result.rows}
     assert (found["constant"], found["average"], found["flat"]) == (1.0, None, 1.5)
     text = page(result)
     assert ">Nearest</th>" in text
     assert "Nearest is the smallest depth in 2 images." in text
-    assert cli._run(["eval", "constant", "--json"], debug=False) == 0
+    assert cli._run(["eval", "constant", "--benchmark", "heads", "--json"], debug=False) == 0
     assert json.loads(capsys.readouterr().out)["nearest"] == 1.0
 
 

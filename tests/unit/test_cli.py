@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, one-line errors, exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,10 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = [Metric("SIDE", 1.5, "heads-v1", 500, "zoo eval shadegan")]
-    card = Card(name="shadegan.tiny", summary="a small one", recipe="shadegan_heads32", metrics=metrics)
+    card = Card(
+        name="shadegan.tiny", summary="a small one", recipe="shadegan_heads32", metrics=metrics, default=True,
+        licence={"weights": "CC0-1.0"},
+    )  # fmt: skip
     return zoo.save(zoo.build("shadegan", **TINY, mesh_level=0.01), tmp_path_factory.mktemp("saved") / "a", card=card)
 
 
@@ -91,15 +95,66 @@ def test_zoo_alone_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_list_and_info(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert zoo_("list", "shade*", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == ["shadegan", "shadegan.tiny"]
+    method, row = json.loads(capsys.readouterr().out)
+    assert method == {"name": "shadegan", "kind": "method"}
+    assert (row["name"], row["default"], row["figures"][0]["value"]) == ("shadegan.tiny", True, 1.5)
+    assert row["bytes"] == (weights / "model.safetensors").stat().st_size
+    assert row["licence"] == {"weights": "CC0-1.0"}
     assert zoo_("list", "--pretrained") == 0
-    assert capsys.readouterr().out == "shadegan.tiny  a small one\n"
+    size = f"{row['bytes'] / 1e6:.1f} MB"
+    assert capsys.readouterr().out == f"shadegan.tiny  * a small one; {size}; SIDE 1.5; CC0-1.0\n"
+    assert "nothing matches 'zzz*'" in failed(capsys, 1, "list", "zzz*")
+    assert zoo_("list", "zzz*", "--json") == 0
+    assert capsys.readouterr().out == "[]\n"
     assert zoo_("list", "--markdown") == 0
     assert "| `shadegan.tiny` | a small one |" in capsys.readouterr().out
     assert zoo_("info", "shadegan") == 0
     assert "SIDE 1.5 (heads-v1, n = 500): zoo eval shadegan" in capsys.readouterr().out
     assert zoo_("info", "shadegan", "--json") == 0
     assert json.loads(capsys.readouterr().out)["recipe"] == "shadegan_heads32"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("--version") == 0
+    assert capsys.readouterr().out == f"zoo {zoo.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_names_at_once(shell: str) -> None:
+    """As the script that `zoo --install-completion` writes asks for them; all that it waits for must be light."""
+    words = "zoo sample shadegan.heads"
+    environment = os.environ | {"_ZOO_COMPLETE": f"complete_{shell}", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    environment |= {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    code = (
+        "import atexit, sys\nfrom zoo.cli.main import main\n"
+        "atexit.register(lambda: print('heavy' if 'torch' in sys.modules else 'light', file=sys.stderr))\nmain([])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert "shadegan.heads32" in done.stdout
+    assert "pigan" not in done.stdout
+    assert done.stderr == "light\n"
+
+
+def test_completion_is_offered_and_both_words_for_seeds_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_("--help") == 0
+    assert "--install-completion" in capsys.readouterr().out
+    words: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        inner: Any = typer.main.get_command(cli.app)
+        for part in command:
+            inner = inner.commands[part]
+        options = {option for parameter in inner.params for option in parameter.opts}
+        words[" ".join(command)] = options & {"--seed", "--seeds"}
+    drawing = {name for name, found in words.items() if found}
+    assert {"sample", "figure", "turntable", "export", "invert", "compare", "train", "run", "data heads"} <= drawing
+    assert all(words[name] == {"--seed", "--seeds"} for name in drawing)
+    assert zoo_("train", "shadegan_heads32", "seed=3", "--seed", "7", "--dry-run") == 0
+    assert "\nseed: 7\n" in capsys.readouterr().out
+
+
+def test_near_names_are_offered_or_else_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Known" not in failed(capsys, 1, "info", "shadegn")
+    assert "pigan" in failed(capsys, 1, "info", "wxyzwxyz").partition("Known:")[2]
 
 
 def test_errors_are_one_line_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,8 +278,10 @@ def test_doctor_verifies_the_weights(weights: Path, capsys: pytest.CaptureFixtur
     assert checks["weights shadegan.tiny"]["state"] == "ok"
     assert all(check["fix"] for check in checks.values() if check["state"] != "ok")
     (weights / "model.safetensors").write_bytes(b"x")
-    assert zoo_("doctor") == 1
-    assert "install zoo again" in capsys.readouterr().out
+    assert zoo_("doctor", "--verify") == 1
+    said = capsys.readouterr().out
+    assert "install zoo again" in said
+    assert "file shadegan.tiny/model.safetensors" in said
 
 
 def test_doctor_flags_the_malicious_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,19 +333,19 @@ def test_eval_and_compare(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
     small = DepthProtocol("heads-small", fov=12.0, n_test=2, n_pairs=2, steps=1, batch_size=2, n_surface=1)
     monkeypatch.setattr(Heads, "standard", small)
-    assert zoo_("compare", "shadegan", "--json", "--out", "report.html") == 0
+    assert zoo_("compare", "shadegan", "--benchmark", "heads", "--json", "--out", "report.html") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["constant", "average", "supervised", "mean shape", "shadegan"]
     assert {"SIDE", "MAD", "n", "protocol"} <= rows[0].keys()
     assert "<html" in Path("report.html").read_text(encoding="utf-8")
-    assert zoo_("eval", "constant", "--json") == 0
+    assert zoo_("eval", "constant", "--benchmark", "heads", "--json") == 0
     one = json.loads(capsys.readouterr().out)
 
     def interrupted(*_: object, **__: object) -> list[object]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("zoo.evaluation.depth.benchmark.model_sheets", interrupted)
-    assert zoo_("compare", "shadegan", "--json", "--fresh") == 130
+    assert zoo_("compare", "shadegan", "--benchmark", "heads", "--json", "--fresh") == 130
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(Heads.baselines)
     # A flat map is wrong by about 2 % of the distance: SIDE in units of 1e-2.
     assert one["SIDE"] == rows[0]["SIDE"]

@@ -82,6 +82,18 @@ def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
     assert zoo.load_reconstruction(done / "reconstruction.safetensors").generator.name == "shadegan.tiny"
 
 
+def test_a_tuned_photograph_is_turned_with_its_own_weights() -> None:
+    photo(Path("photo.png"))
+    assert zoo_("invert", "shadegan", "photo.png", *QUICK, "--tune", "--no-free", "--out", "out") == 0
+    found = zoo.load_reconstruction("out/reconstruction.safetensors")
+    assert found.origin
+    rotated = ("rotate", "shadegan", "--from", "out/reconstruction.safetensors", "--yaws=0.3,0.3", "--size", "16")
+    assert zoo_(*rotated, "--out", "views") == 0
+    (first, *_) = sorted(Path("views").glob("*.png"))
+    with Image.open(first) as shown, found.render(found.generator.camera(0.3, size=16), size=16).pil()[0] as expected:
+        assert np.abs(np.asarray(shown, float) - np.asarray(expected, float)).mean() < 2
+
+
 def test_a_bad_picture_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"bad")

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from zoo import hub, registry
 from zoo.config.schemas import Card
 from zoo.editing import inversion, photo
 from zoo.editing.codes import CodeSpace, at, between, mix, truncate
+from zoo.editing.face import Face, look
 from zoo.editing.frames import interpolate, light_path, relight, rotate
 from zoo.editing.inversion import invert
-from zoo.editing.photo import find_face, frame_points, framing_of, read_photo
+from zoo.editing.photo import frame_points, framing_of, read_photo
 from zoo.editing.problem import Guess, Problem
 from zoo.editing.reconstruction import Reconstruction, fingerprint, read
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
@@ -102,6 +104,41 @@ def test_inversion_finds_what_the_generator_made(name: str, quick: None) -> None
     assert after < before / 5
 
 
+def test_free_codes_explain_what_the_generator_does_not_draw(quick: None) -> None:
+    generator = tiny("shadegan")
+    strange = generator.code(generator.latents(1, seed=5))
+    strange = strange + 0.1 * torch.randn(strange.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        image = generator(at(generator, strange), generator.camera(size=2 * SIZE)).rgb[0]
+    tight, free = (
+        invert(generator, image, align=False, steps=30, size=SIZE, free=free).fit.psnr for free in (False, True)
+    )
+    assert free > tight + 1
+
+
+def test_free_codes_are_in_units_of_their_own_deviations() -> None:
+    generator = tiny("pigan")
+    space, code = CodeSpace.free(generator), generator.code(generator.latents(500, seed=1))
+    weights = space.weights(code)
+    torch.testing.assert_close(space.code(weights), code)
+    torch.testing.assert_close(weights.std(0), torch.ones(code.shape[1]), rtol=0, atol=0.2)
+    task = problem(generator)
+    guess = task.draw(2, torch.Generator().manual_seed(0))
+    before = task.space.code(guess.code)
+    freed = task.free(guess)
+    torch.testing.assert_close(task.space.code(freed.code), before)
+
+
+def test_the_search_starts_from_the_pose_of_the_face_mesh() -> None:
+    generator = tiny("shadegan")
+    seen = torch.tensor([-0.2, 0.4])
+    shot = replace(read_photo(picture(generator).clamp(-1, 1), generator, align=False), pose=seen)
+    task = Problem(generator, shot, None, 1.0)
+    poses = task.pose(task.draw(200, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(poses[0], seen)
+    torch.testing.assert_close(poses.mean(0), seen, rtol=0, atol=0.02)
+
+
 def test_inversion_finds_the_pose(quick: None) -> None:
     """Of a mesh with a texture: the noise of a fresh radiance field looks alike from all sides."""
     generator = tiny("meshgan")
@@ -170,6 +207,9 @@ def test_a_pose_far_from_the_prior_is_told(quick: None) -> None:
     guess.code = torch.zeros(1, len(task.space.deviations))
     rec = inversion._reconstruction(task, guess, SIZE, "", 1)
     assert "3.0 deviations" in rec.fit.warning
+    shot = replace(task.photo, pose=torch.tensor([0.1, 1.2]), notes=("it is night",))
+    rec = inversion._reconstruction(Problem(generator, shot, None, 1.0), task.draw(1, torch.Generator()), SIZE, "", 1)
+    assert rec.fit.warning.startswith("it is night; pose (yaw 1.20, pitch 0.10) lies")
 
 
 def test_the_encoder_reads_a_photograph_off() -> None:
@@ -410,7 +450,7 @@ def test_a_cut_brings_the_points_where_they_belong(monkeypatch: pytest.MonkeyPat
     pixels = np.zeros((400, 360, 3), np.uint8)
     for x, y in found.int().tolist():
         pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
-    monkeypatch.setattr(photo, "find_face", lambda image, where: found)
+    monkeypatch.setattr(photo, "look", lambda image, where: Face(found))
     result = read_photo(pixels, generator)
     for yaw, pitch in ((0.0, 0.0), (0.4, -0.2)):
         wanted = frame_points(generator, torch.tensor([[pitch, yaw]]), 129)
@@ -451,5 +491,5 @@ def test_faces_of_heads_lie_where_the_frame_expects_them() -> None:
     generator.card = Card(data="heads")
     expected = (frame_points(generator, items["pose"], 256) + 1) / 2 * 255
     for image, points in zip(items["image"], expected, strict=True):
-        found = find_face(photo._from_tensor(image))
+        found = look(photo._from_tensor(image)).places
         assert (found - points).norm(dim=-1).max() < 14  # of 256 px; people differ

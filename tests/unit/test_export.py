@@ -83,10 +83,20 @@ def test_files_state_units_and_centre(suffix: str, tmp_path: Path) -> None:
         assert words in data
 
 
+def test_capitals_mean_the_same_and_stl_has_the_shape(tmp_path: Path) -> None:
+    mesh = tetrahedron()
+    small, capital = (zoo.export(mesh, tmp_path / name).read_bytes() for name in ("face.glb", "FACE.GLB"))
+    assert small == capital
+    found = trimesh.load(zoo.export(mesh, tmp_path / "face.stl"), force="mesh")
+    assert found.is_watertight
+    assert len(found.faces) == len(mesh.faces_packed())
+    assert found.bounds == pytest.approx(trimesh.load(tmp_path / "face.glb", force="mesh").bounds)
+
+
 def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
     mesh = tetrahedron()
-    with pytest.raises(ConfigError, match=r"\.glb, \.obj, \.ply"):
-        zoo.export(mesh, tmp_path / "face.stl")
+    with pytest.raises(ConfigError, match=r"\.glb, \.obj, \.ply, \.stl"):
+        zoo.export(mesh, tmp_path / "face.fbx")
     with pytest.raises(ConfigError, match="2 meshes"):
         zoo.export(mesh.extend(2), tmp_path / "face.glb")
     with pytest.raises(ZooError, match="not finite"):

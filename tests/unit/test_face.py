@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_wrong_settings_of_a_training_name_the_key() -> None:
 def test_side_has_one_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     """`zoo.compare` and `zoo.evaluate` give the papers' unit, 1e-2, in which the constant depth has about 1."""
     monkeypatch.setattr(Heads, "standard", replace(Heads.standard, name="heads-small", steps=1))
-    small = {"n_test": 4, "n_pairs": 4, "progress": False}
+    small: dict[str, Any] = {"benchmark": "heads", "n_test": 4, "n_pairs": 4, "progress": False}
     row = zoo.compare(["unsup3d"], **small).rows[0]
     side = zoo.evaluate("constant", **small)["SIDE"]
     assert row.as_dict()["SIDE"] == side

@@ -18,9 +18,11 @@ from zoo.cli.data import Like
 from zoo.config.prior_files import read_prior
 from zoo.data.align import align_photos
 from zoo.data.fit_prior import fit_prior
+from zoo.editing import face as editing_face
+from zoo.editing.face import look
 from zoo.errors import DataError, ZooError
 from zoo.faces import build
-from zoo.faces.align import FRAMINGS, align, eyes_and_nose, face_masks, find_face, find_mesh, frame_points
+from zoo.faces.align import FRAMINGS, align, eyes_and_nose, face_masks, find_largest, find_mesh, frame_points
 from zoo.faces.crops import cut
 from zoo.faces.detector import detect
 from zoo.faces.mesh import Faces, find_points
@@ -68,9 +70,9 @@ def test_a_face_is_found_with_its_eyes_nose_and_mouth(astronaut: Image.Image) ->
 def test_small_faces_and_faces_that_fill_the_picture_are_found(astronaut: Image.Image) -> None:
     far = Image.new("RGB", (1600, 1200), (90, 90, 90))
     far.paste(astronaut, (1100, 300))
-    assert (find_face(far) - find_face(astronaut) - torch.tensor([1100, 300])).abs().max() < 3
+    assert (look(far).places - look(astronaut).places - torch.tensor([1100, 300])).abs().max() < 3
     near = astronaut.crop((90, 90, 160, 160))
-    assert (find_face(near) - find_face(astronaut) + 90).abs().max() < 3
+    assert (look(near).places - look(astronaut).places + 90).abs().max() < 3
 
 
 def test_the_largest_of_several_faces_is_taken_and_said(
@@ -80,9 +82,28 @@ def test_the_largest_of_several_faces_is_taken_and_said(
     both.paste(image(heads["image"][0]).resize((90, 90)), (10, 20))
     both.paste(image(heads["image"][1]), (128, 0))
     with caplog.at_level(logging.WARNING):
-        points = find_face(both, "both.png")
+        points = eyes_and_nose(find_mesh(both, "both.png"))[0]
     assert points[:, 0].min() > 128
     assert caplog.messages == ["both.png: shows 2 faces; the largest is taken"]
+
+
+def test_what_makes_a_face_doubtful_is_said(astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(astronaut).notes == ()
+    small = Image.new("RGB", (200, 200), (90, 60, 30))
+    small.paste(astronaut.resize((40, 40)), (80, 80))
+    both = Image.new("RGB", (2 * astronaut.width, astronaut.height))
+    for i in (0, 1):
+        both.paste(astronaut, (i * astronaut.width, 0))
+    for doubtful, word in (
+        (small, "features are guessed"),
+        (astronaut.convert("L").convert("RGB"), "black-and-white"),
+        (both, "shows 2 faces; the largest is taken"),
+    ):
+        (note,) = look(doubtful).notes
+        assert word in note
+    unsure = find_largest(astronaut)._replace(scores=torch.tensor([0.56]))
+    monkeypatch.setattr(editing_face, "find_largest", lambda image, where: unsure)
+    assert "not sure of this face (0.56)" in look(astronaut).notes[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (64, 64)], ids=str)
@@ -95,7 +116,7 @@ def test_a_picture_without_a_face(size: tuple[int, int]) -> None:
     assert faces.scores[0] < 0.5
     assert measure_poses(faces.points).isnan().all()
     with pytest.raises(DataError, match=r"^noise.png: no face found; .*--no-align"):
-        find_face(image(noise[0]), "noise.png")
+        look(image(noise[0]), "noise.png")
 
 
 @pytest.mark.parametrize(

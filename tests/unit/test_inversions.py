@@ -54,7 +54,7 @@ def test_a_generator_is_inverted_and_baselines_stand_beside_it(
     with Steps("test", enabled=False) as steps:
         row, pictures = opened.row("knows all", zoo.build("pigan", **TINY), steps)
         mean, _ = opened.row(MEAN, MEAN, steps)
-    assert made == [{"steps": 1, "size": 64, "align": False}] * 3
+    assert made == [{"steps": 1, "size": 64, "align": False, "free": False}] * 3
     assert row.figures["R2"] == pytest.approx(1, abs=1e-3)
     assert row.figures["PSNR"] == 30
     assert row.samples["R2"].shape == (3, 2)

@@ -16,6 +16,7 @@ from zoo import resources
 from zoo.cli import main
 from zoo.config.schemas import InstanceConfig
 from zoo.editing import photo
+from zoo.editing.face import Face
 from zoo.editing.photo import frame_points
 from zoo.errors import ConfigError, WeightsError
 from zoo.fitting.subjects import invert, photographs
@@ -320,7 +321,7 @@ def test_photographs_are_cut_as_ffhq_was(installed: Path, tmp_path: Path, monkey
     for (x, y), colour in zip(eyes.int().tolist(), ((255, 0, 0), (0, 255, 0)), strict=True):
         picture[y - 8 : y + 9, x - 8 : x + 9] = colour
     Image.fromarray(picture).save(tmp_path / "face.png")
-    monkeypatch.setattr(photo, "find_face", lambda image, where: torch.cat([eyes, nose[None]]))
+    monkeypatch.setattr(photo, "look", lambda image, where: Face(torch.cat([eyes, nose[None]])))
     (found,) = photographs(str(tmp_path / "face.png"), gan, 16, align=True)
     (by_card,) = photographs(str(tmp_path / "face.png"), gan, 16, align=None)  # the card says FFHQ
     assert torch.equal(by_card.image, found.image)
@@ -329,7 +330,7 @@ def test_photographs_are_cut_as_ffhq_was(installed: Path, tmp_path: Path, monkey
     assert square.known is not None
     assert square.known.min() == 1
     monkeypatch.undo()
-    monkeypatch.setattr(photo, "find_face", lambda image, where: torch.cat([eyes, nose[None]]))
+    monkeypatch.setattr(photo, "look", lambda image, where: Face(torch.cat([eyes, nose[None]])))
     assert found.image.shape == (1, 3, 32, 32)
     axis = torch.linspace(-1, 1, 32)
     for channel, side in ((0, -0.245), (1, 0.245)):

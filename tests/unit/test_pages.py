@@ -22,9 +22,9 @@ from zoo.evaluation.comparison import Comparison
 from zoo.evaluation.report import write_report
 from zoo.evaluation.solids import meshes
 from zoo.fitting.gallery import write_index, write_object
-from zoo.output import viewer
+from zoo.output import turning
 from zoo.output.strips import Sheet
-from zoo.output.viewer import script, write_mesh_page
+from zoo.output.turning import script, write_mesh_page
 from zoo.probes.pose import PoseProbe
 from zoo.renderers.p3d import pytorch3d
 
@@ -162,15 +162,15 @@ def test_links_lead_to_the_folders(tmp_path: Path) -> None:
 
 def test_pages_hold_meshes_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     poster = torch.rand(3, 8, 8)
-    monkeypatch.setattr(viewer, "LIMIT", 2500)
-    text = viewer.gallery(
+    monkeypatch.setattr(turning, "LIMIT", 2500)
+    text = turning.gallery(
         [("first", b"a" * 1500, poster), ("second", b"b" * 1500, poster), ("<3>", b"c" * 900, poster)]
     )
     page = Checked(text)
     assert page.seen.count("model-viewer") == 2
     assert page.seen.count("img") == 3
     assert "second: its mesh of 0.0 MB is left out" in text
-    monkeypatch.setattr(viewer, "LIMIT", 100)
+    monkeypatch.setattr(turning, "LIMIT", 100)
     with pytest.raises(ConfigError, match="lower the resolution"):
         solid(tmp_path / "page.html")
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from zoo.runtime import progress
-from zoo.runtime.progress import LogLines, Steps, counting
+from zoo.runtime.progress import LogLines, Steps, counting, track
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disable: bool = False) -> list[str]:
@@ -72,3 +72,12 @@ def test_a_bar_that_goes_leaves_lines_alone(
     with counting("filming", 4) as advance:
         advance(3)
     assert capsys.readouterr().err.splitlines() == ["filming: 75 %"]
+
+
+def test_counted_items_are_the_same_and_tell_a_log_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0)
+    assert list(track([7, 8], "rendering")) == list(track(iter([7, 8]), "rendering", 2)) == [7, 8]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" %")[0] for line in lines] == ["rendering: 50", "rendering: 100"] * 2

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from zoo import registry
 from zoo.errors import ConfigError
-from zoo.evaluation import scores
+from zoo.evaluation import benchmarks, scores
 from zoo.evaluation.benchmark import Benchmark, Column, Figure, Kind, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.bfm import BFM
 from zoo.evaluation.benchmarks.heads import Heads
@@ -339,7 +339,7 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Heads, "standard", SMALL)
     torch.manual_seed(0)
     generator = ShadeGAN(ShadeGAN.tiny()).eval()
-    comparison = compare({"tiny": generator}, progress=False, command="zoo compare tiny")
+    comparison = compare({"tiny": generator}, "heads", progress=False, command="zoo compare tiny")
     assert [row.name for row in comparison.rows] == ["constant", "average", "supervised", "mean shape", "tiny"]
     assert [sheet.title for sheet in comparison.sheets["tiny"]] == [
         "Samples",
@@ -364,28 +364,28 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch
 
     flat = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     models = {"flat": flat, "stuck": interrupted, "late": flat}
-    comparison = compare(models, progress=False)
+    comparison = compare(models, "heads", progress=False)
     assert [row.name for row in comparison.rows] == list(comparison.sheets) == [*Heads.baselines, "flat"]
     assert not comparison.complete
-    assert compare({"flat": flat}, progress=False).complete
+    assert compare({"flat": flat}, "heads", progress=False).complete
     monkeypatch.setattr(Heads, "baselines", ())
     with pytest.raises(KeyboardInterrupt):
-        compare({"stuck": interrupted}, progress=False)
+        compare({"stuck": interrupted}, "heads", progress=False)
 
 
 def test_subjects_that_mislead_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="average: the name of a baseline"):
-        compare({"average": lambda images: images[:, :1]}, progress=False)
+        compare({"average": lambda images: images[:, :1]}, "heads", progress=False)
     with pytest.raises(ConfigError, match="unknown baseline 'averge'"):
-        compare({"x": "averge"}, progress=False)
+        compare({"x": "averge"}, "heads", progress=False)
     with pytest.raises(ConfigError, match="which the benchmark heads cannot score"):
-        compare({"x": FinishedRun(tmp_path, {}, [])}, progress=False)
+        compare({"x": FinishedRun(tmp_path, {}, [])}, "heads", progress=False)
 
 
 def test_one_row_that_is_not_kept_draws_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Heads, "standard", SMALL)
     monkeypatch.setattr(Heads, "sheets", lambda *_: pytest.fail("pictures that nobody looks at"))
-    benchmark, found = measure("flat", lambda images: torch.ones_like(images[:, :1]), progress=False)
+    benchmark, found = measure("flat", lambda images: torch.ones_like(images[:, :1]), "heads", progress=False)
     assert (benchmark.protocol, found.name) == ("heads-small", "flat")
 
 
@@ -394,15 +394,22 @@ def test_shape_is_asked_for_once_for_each_row(monkeypatch: pytest.MonkeyPatch) -
     asked: list[str] = []
     monkeypatch.setattr(ShadeGAN, "need_3d", lambda self, what: asked.append(what))
     torch.manual_seed(0)
-    measure("tiny", ShadeGAN(ShadeGAN.tiny()).eval(), progress=False)
+    measure("tiny", ShadeGAN(ShadeGAN.tiny()).eval(), "heads", progress=False)
     assert asked == ["depth to score"]
+
+
+def test_without_names_heads_are_not_asked_of_weights_of_photographs() -> None:
+    trained = set(registry.list_models(pretrained=True))
+    of_heads = {name for name in trained if name.split(".")[1].startswith("heads")}
+    for benchmark, weights in (("heads", of_heads), ("heads_v2", of_heads), ("photos", trained - of_heads)):
+        assert set(registry.list_models(benchmarks.find(benchmark).weights, pretrained=True)) == weights
 
 
 def test_without_names_pictures_without_shape_are_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(scores, "load", loaded.append)
     monkeypatch.setattr(
-        registry, "list_models", lambda **_: ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
+        registry, "list_models", lambda *_, **__: ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]
     )
     assert list(scores.named([], "heads")) == loaded == ["gof_shaded.heads32"]
     assert list(scores.named([], "identity")) == ["gof_shaded.heads32", "stylegan2.heads64", "hologan.heads64"]

@@ -51,9 +51,9 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def test_a_second_comparison_measures_nothing(measured: list[str]) -> None:
-    first = compare({}, progress=False)
+    first = compare({}, "heads", progress=False)
     assert measured == list(Heads.baselines)
-    second = compare({}, progress=False)
+    second = compare({}, "heads", progress=False)
     assert measured == list(Heads.baselines)
     assert [row.as_dict() for row in second.rows] == [row.as_dict() for row in first.rows]
     row = second.rows[0]
@@ -63,7 +63,7 @@ def test_a_second_comparison_measures_nothing(measured: list[str]) -> None:
     ((label, images),) = second.sheets["constant"][0].rows
     assert label == "image"
     assert (images - first.sheets["constant"][0].rows[0][1]).abs().max() < 0.1  # WebP loses a little
-    compare({}, progress=False, fresh=True)
+    compare({}, "heads", progress=False, fresh=True)
     assert len(measured) == 2 * len(Heads.baselines)
 
 
@@ -77,10 +77,10 @@ def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Heads, "row", dies)
     with pytest.raises(SystemExit):
-        compare({}, progress=False)
+        compare({}, "heads", progress=False)
     monkeypatch.setattr(Heads, "row", row)
     assert measured == ["constant", "average"]
-    compare({}, progress=False)
+    compare({}, "heads", progress=False)
     assert measured == list(Heads.baselines)
 
 
@@ -101,29 +101,29 @@ def test_a_row_that_fails_costs_the_others_nothing(
 
     monkeypatch.setattr(Heads, "row", fails)
     monkeypatch.setattr(scores, "named", lambda names, benchmark: {})
-    assert cli._run(["compare", "--out", str(tmp_path / "page.html")], debug=False) == 1
+    assert cli._run(["compare", "--benchmark", "heads", "--out", str(tmp_path / "page.html")], debug=False) == 1
     shown = capsys.readouterr()
     assert "1 of 4 rows failed: average" in shown.err
     assert str(error).split()[-1] in shown.out
     assert "failed: " in (tmp_path / "page.html").read_text("utf-8")
     assert measured == [name for name in Heads.baselines if name != "average"]
     monkeypatch.setattr(Heads, "row", row)
-    assert not compare({}, progress=False).failed  # what failed is not kept
+    assert not compare({}, "heads", progress=False).failed  # what failed is not kept
     assert measured[-1] == "average"
 
 
 def test_rows_belong_to_weights_seed_and_protocol(measured: list[str]) -> None:
     one, same, other = (zoo.build("pigan", **TINY, seed=seed) for seed in (0, 0, 1))
-    measure("one", one, progress=False)
-    assert measure("renamed", same, progress=False)[1].name == "renamed"
+    measure("one", one, "heads", progress=False)
+    assert measure("renamed", same, "heads", progress=False)[1].name == "renamed"
     assert measured == ["one"]
     with torch.no_grad():
         next(same.parameters()).view(-1)[0] += 1e-6
     for subject, options in ((other, {}), (same, {}), (one, {"seed": 1}), (one, {"quick": True})):
-        measure("x", subject, progress=False, **options)  # type: ignore[arg-type]
+        measure("x", subject, "heads", progress=False, **options)  # type: ignore[arg-type]
     assert len(measured) == 5
-    measure("f", lambda images: images[:, :1], progress=False)
-    measure("f", lambda images: images[:, :1], progress=False)
+    measure("f", lambda images: images[:, :1], "heads", progress=False)
+    measure("f", lambda images: images[:, :1], "heads", progress=False)
     assert len(measured) == 7
 
 
@@ -164,13 +164,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_damage_costs_time_and_nothing_else(
     name: str, measured: list[str], rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    measure("constant", "constant", progress=False)
+    measure("constant", "constant", "heads", progress=False)
     DAMAGE[name](rows_of_its_own / "heads-v1" / "constant.json")
     with caplog.at_level(logging.WARNING):
-        measure("constant", "constant", progress=False)
+        measure("constant", "constant", "heads", progress=False)
     assert measured == ["constant", "constant"]
     assert "measured anew" in caplog.text
-    measure("constant", "constant", progress=False)
+    measure("constant", "constant", "heads", progress=False)
     assert measured == ["constant", "constant"]
 
 
@@ -180,7 +180,7 @@ def test_a_disk_that_cannot_be_written_costs_a_warning(
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZOO_RESULTS", str(tmp_path / "file" / "below"))
     with caplog.at_level(logging.WARNING):
-        assert measure("constant", "constant", progress=False)[1].figures["MAD"] == 2
+        assert measure("constant", "constant", "heads", progress=False)[1].figures["MAD"] == 2
     assert "is not kept" in caplog.text
 
 
@@ -188,7 +188,7 @@ def test_a_kill_between_two_files_leaves_no_row(
     measured: list[str], monkeypatch: pytest.MonkeyPatch, rows_of_its_own: Path
 ) -> None:
     """Else old figures would stand beside new samples."""
-    measure("constant", "constant", progress=False)
+    measure("constant", "constant", "heads", progress=False)
     write = store.atomic_write
 
     def dies(path: Path, data: bytes | str) -> Path:
@@ -198,10 +198,10 @@ def test_a_kill_between_two_files_leaves_no_row(
 
     monkeypatch.setattr(store, "atomic_write", dies)
     with pytest.raises(SystemExit):
-        measure("constant", "constant", progress=False, fresh=True)
+        measure("constant", "constant", "heads", progress=False, fresh=True)
     monkeypatch.setattr(store, "atomic_write", write)
     assert not list(rows_of_its_own.rglob("*.json"))
-    measure("constant", "constant", progress=False)
+    measure("constant", "constant", "heads", progress=False)
     assert len(measured) == 3
 
 
@@ -210,7 +210,7 @@ def test_a_folder_that_cannot_even_be_asked_costs_a_warning(
 ) -> None:
     monkeypatch.setenv("ZOO_RESULTS", str(tmp_path / ("x" * 300)))
     with caplog.at_level(logging.WARNING):
-        assert measure("constant", "constant", progress=False)[1].figures["MAD"] == 2
+        assert measure("constant", "constant", "heads", progress=False)[1].figures["MAD"] == 2
     assert "measured anew" in caplog.text
 
 
@@ -235,16 +235,16 @@ def test_rows_of_other_code_say_so_and_those_of_other_numbers_are_measured_anew(
     measured: list[str], rows_of_its_own: Path
 ) -> None:
     path = rows_of_its_own / "heads-v1" / "constant.json"
-    measure("constant", "constant", progress=False)
+    measure("constant", "constant", "heads", progress=False)
     made = json.loads(path.read_text())["made"]
     changed(path, made=made | {"code": "00000000", "date": "2026-01-02"})
-    row = measure("constant", "constant", progress=False)[1]
+    row = measure("constant", "constant", "heads", progress=False)[1]
     assert row.notes == ["a note", "measured by other code, 2026-01-02"]
     changed(path, made={})  # of an earlier version, which did not say
-    assert len(measure("constant", "constant", progress=False)[1].notes) == 2
+    assert len(measure("constant", "constant", "heads", progress=False)[1].notes) == 2
     assert measured == ["constant"]
     changed(path, made=made | {"numbers": "00000000"})
-    assert measure("constant", "constant", progress=False)[1].notes == ["a note"]
+    assert measure("constant", "constant", "heads", progress=False)[1].notes == ["a note"]
     assert measured == ["constant", "constant"]
 
 

@@ -132,7 +132,7 @@ REFUSED: dict[str, Callable[[Generator, Path], object]] = {
     "turned views": lambda g, _: canonical_views(g, g.latents(1)),
     "turned views ": lambda g, _: interpolation(g, g.latents(1), g.latents(1, seed=1)),
     "depth to score": lambda g, _: evaluate(g, "heads", quick=True, progress=False),
-    "depth to score ": lambda g, _: compare({"pictures": g}, quick=True, progress=False),
+    "depth to score ": lambda g, _: compare({"pictures": g}, "heads", quick=True, progress=False),
 }
 
 

@@ -1,6 +1,7 @@
 """The wheel holds all that it needs: built, installed elsewhere, used from there."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -25,8 +26,8 @@ print(zoo.__version__, len(names))
 """
 
 
-def call(*command: str | Path, cwd: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+def call(*command: str | Path, cwd: Path, **more: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
     done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -49,3 +50,30 @@ def test_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     version, shipped = call(python, "-c", USE, cwd=tmp_path).split()
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
     assert int(shipped) == len(list((ROOT / "checkpoints").glob("*.*/model.safetensors")))
+
+
+@pytest.mark.slow
+def test_the_same_sources_give_the_same_wheel(tmp_path: Path) -> None:
+    """Wherever they lie, whoever may read them, whenever they were written, and whatever Python left beside them."""
+
+    def built(sources: Path, epoch: str) -> bytes:
+        out = tmp_path / f"dist-{sources.name}-{epoch}"
+        build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, sources)
+        call(*build, cwd=tmp_path, SOURCE_DATE_EPOCH=epoch)
+        return next(out.glob("zoo3d-*.whl")).read_bytes()
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    large = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.npz")  # to compress them takes long
+    for name in ("zoo", "configs", "checkpoints"):
+        shutil.copytree(ROOT / name, one / name, ignore=large)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, one / name)
+    shutil.copytree(one, other)
+    (other / "zoo" / "__pycache__").mkdir()
+    (other / "zoo" / "__pycache__" / "hub.cpython-311.pyc").write_bytes(b"left over")
+    for path in other.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    first = built(one, "1700000000")
+    assert first == built(other, "1700000000")
+    assert first != built(other, "1800000000")  # the time is that of the commit

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import torch
 
+from ..runtime.compiled import njit
 from .harness import interleaved
 
 _ROWS, _SECONDS = 2**15, 3.0
@@ -43,7 +44,7 @@ def sines(device: str) -> float:
     return rate
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def _sine_rows(rows: np.ndarray) -> None:
     for i in numba.prange(rows.shape[0]):
         row = rows[i]

@@ -1,4 +1,4 @@
-"""The command that brings published weights along: `import`."""
+"""Commands that bring weights along and send them: `import`, `pull`, `push`."""
 
 import json
 from pathlib import Path
@@ -84,3 +84,85 @@ def import_(
     for limit in model.card.limits[2:]:
         typer.echo(f"note: {limit}", err=True)
     typer.echo(f"next: zoo sample file:{out} --out grid.png  |  zoo info file:{out}")
+
+
+def pull(
+    repo: Annotated[str, typer.Argument(help="org/repo on the Hugging Face hub, or org/repo@revision.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Also copy them to this new folder, e.g. $ZOO_WEIGHTS/shadegan.mine.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Fetch weights from the Hugging Face hub into the cache, and verify them: hash, shapes, finite values.
+
+    Afterwards they also load without a network, with ZOO_OFFLINE=1.
+
+    \b
+    Examples:
+      zoo pull org/repo
+      zoo pull org/repo@v1 --out my/shadegan.mine
+    """
+    import shutil
+
+    from ..errors import WeightsError
+    from ..hub import load
+    from ..weights.places import name_of
+    from ..weights.remote import FILES, download
+
+    if out is not None and out.exists():
+        raise WeightsError(f"{out} exists: choose another folder for --out")
+    place, name = download(repo.removeprefix("hf:")), f"hf:{repo.removeprefix('hf:')}"
+    model = load(f"file:{place}", device="cpu")
+    if model.card is None or not model.card.sha256:
+        raise WeightsError(f"{name}: no card with a hash, so nobody can tell whether the weights are whole")
+    if out is not None:
+        out.mkdir(parents=True)
+        for file in FILES:
+            if (place / file).is_file():
+                shutil.copyfile(place / file, out / file)
+        place, name = out, name_of(out)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(place), "name": name, "card": model.card.as_dict()}))
+    else:
+        typer.echo(f"{place}\nnext: zoo info {name}  |  zoo sample {name} --out grid.png")
+
+
+def push(
+    name: Annotated[str, typer.Argument(help="A folder from zoo save, or a name: shadegan.mine.")],
+    repo: Annotated[str, typer.Argument(help="org/repo on the Hugging Face hub; it is made if it is missing.")],
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="The data set on the hub, org/name; may be repeated.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded, and stop.")] = False,
+) -> None:
+    """Upload weights with their card to the Hugging Face hub, after saying which files go there.
+
+    The licence of the weights on the card becomes that of the repository. Log in first: hf auth login, or set HF_TOKEN.
+
+    \b
+    Examples:
+      zoo push my/shadegan.mine org/repo --dry-run
+      zoo push my/shadegan.mine org/repo --private
+    """
+    from ..errors import WeightsError
+    from ..hub import load
+    from ..weights import remote
+    from ..weights.cards import CARD, WEIGHTS, front
+    from ..weights.files import discriminator_state
+    from ..weights.places import locate
+
+    place = locate(name)
+    if not (place.is_dir() and (place / WEIGHTS).is_file()):
+        raise WeightsError(f"{name}: no folder of saved weights; zoo save {name} --out DIR makes one of a run")
+    model = load(f"file:{place}", device="cpu")  # nothing leaves this machine that would not load elsewhere
+    discriminator_state(place)
+    pipeline = "unconditional-image-generation" if model.interpolates else "image-to-3d"
+    upload = remote.plan(place, repo, pipeline, dataset or [])
+    typer.echo("\n".join(upload.lines()))
+    if dry_run:
+        text = upload.files[CARD]
+        assert isinstance(text, bytes)
+        typer.echo(front(text.decode()), nl=False)
+        return
+    typer.echo(f"{remote.push(upload, private=private)}\nnext: zoo pull {upload.repo}")

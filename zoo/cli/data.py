@@ -36,7 +36,7 @@ def heads(
     size: Annotated[
         int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives other heads.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0)] = 0,
 ) -> None:
     """Write the embedded 3D heads as image files.
 
@@ -80,7 +80,7 @@ def bfm(
     size: Annotated[
         int, typer.Option(help="Pixels. Recipes cut 170 out of 256; other sizes need data.crop.", min=48, max=1024)
     ] = 256,
-    seed: Annotated[int, typer.Option(help="Another seed gives other faces.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other faces.", min=0)] = 0,
     background: Annotated[
         str, typer.Option(help="random (procedural), black, or a folder or zip of pictures.")
     ] = "random",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..generators.base import Generator, Latents
     from ..geometry import Render
 
-Seed = Annotated[str, typer.Option(help="Objects of the model: 3, or 0-3, or 3,5,8.")]
+Seed = Annotated[str, typer.Option("--seed", "--seeds", help="Objects of the model: 3, or 0-3, or 3,5,8.")]
 Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")]
 Frames = Annotated[int, typer.Option(help="Frames in the whole film.", min=2, max=2000)]
 Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]

@@ -20,15 +20,18 @@ Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a 
 def evaluate(
     name: Annotated[str, typer.Argument(help="What zoo.load takes, or constant, average, supervised.")],
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
-    benchmark: Benchmark = "heads",
+    benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Seed of the probe: order and first weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.")] = 0,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
-    """Score one method, by default with SIDE (depth, x 1e-2) and MAD (normals, degrees).
+    """Score one method: by default its shapes and poses on the embedded heads.
 
-    Example: zoo eval shadegan --benchmark heads
+    \b
+    Examples:
+      zoo eval shadegan
+      zoo eval runs/mine --benchmark heads  # SIDE (depth, x 1e-2) and MAD (normals, degrees) alone, in minutes
     """
     from ..evaluation.report import text_table
     from ..evaluation.scores import score
@@ -46,9 +49,9 @@ def compare(
         list[str] | None,
         typer.Argument(help="What zoo.load takes, folders of zoo run, and settings. Default: all weights."),
     ] = None,
-    benchmark: Benchmark = "heads",
+    benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option(help="Seed of the probes: order and first weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.")] = 0,
     fresh: Fresh = False,
     out: Annotated[
         Path | None, typer.Option(help="HTML report. Default: compare-<benchmark>.html, or none with --json.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Overrides
+from .options import Overrides, RunSeed, seeded
 
 
 def run(
@@ -25,6 +25,7 @@ def run(
         typer.Option(help="Find the face first, or not. Default: find it if the GAN shows heads, FFHQ or CelebA."),
     ] = None,
     psi: Annotated[float, typer.Option(help="Truncation of the pictures of seed:0-3.", min=0, max=2)] = 0.7,
+    seed: RunSeed = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Recover shape, albedo, light and viewpoint from pictures, with the help of a 2D GAN (GAN2Shape).
@@ -41,7 +42,7 @@ def run(
 
     speak()
     command = shlex.join(["zoo", *sys.argv[1:]])
-    job = open_job(recipe, overrides or [], gan, out, {"model": "gan2shape", "command": command}, joint=joint)
+    job = open_job(recipe, seeded(overrides, seed), gan, out, {"model": "gan2shape", "command": command}, joint=joint)
     with make_bar(enabled=not as_json) as bar:
         task, say = bar.add_task(source, total=1.0), LogLines(bar)
 

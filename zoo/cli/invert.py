@@ -27,7 +27,11 @@ def invert(
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the search, at most.", min=1, max=10_000)] = 150,
     prior: Annotated[float, typer.Option(help="Higher: objects are likelier, but less similar.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the candidates that the search starts from.", min=0)] = 0,
+    free: Annotated[bool, typer.Option(help="Likeness: leave what the generator itself would draw.")] = True,
+    tune: Annotated[bool, typer.Option("--tune", help="Teach a copy of the generator the photograph.")] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the candidates that the search starts from.", min=0)
+    ] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
     size: Annotated[int, typer.Option(help="Side of the written pictures in pixels.", min=16, max=1024)] = 128,
@@ -39,7 +43,7 @@ def invert(
     \b
     Examples:
       zoo invert shadegan example --out out
-      zoo invert shadegan photo.jpg --out out
+      zoo invert shadegan photo.jpg --tune --out out
       zoo invert shadegan head.png --no-align --mask mask.png --out out
     """
     from ..editing.inversion import invert as run
@@ -62,8 +66,8 @@ def invert(
         rows.append(row)
         try:
             rec = run(
-                generator, photo, steps=steps, align=align, mask=mask, prior=prior, perceptual=perceptual, seed=seed,
-                progress=not as_json,
+                generator, photo, steps=steps, align=align, mask=mask, prior=prior, free=free, tune=tune,
+                perceptual=perceptual, seed=seed, progress=not as_json,
             )  # fmt: skip
             notes = {"photo": printable(photo), "command": shlex.join(["zoo", *sys.argv[1:]])}
             files = write_reconstruction(rec, folder, size, notes)

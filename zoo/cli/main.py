@@ -10,10 +10,11 @@ import typer
 
 from .. import hub, registry
 from ..config.schemas import Card
-from ..errors import Interrupted, ZooError
+from ..errors import ConfigError, Interrupted, WeightsError, ZooError
 from ..runtime.files import printable
 from ..runtime.memory import keep_memory
 from ..runtime.packages import culprit, repair
+from ..version import __version__
 from ..weights.cards import markdown_table
 from . import bench as cli_bench
 from . import bring as cli_import
@@ -24,7 +25,8 @@ from . import fit as cli_run
 from . import invert as cli_invert
 from . import media as cli_media
 from . import train as cli_train
-from .options import Json
+from . import view as cli_view
+from .options import Json, Name
 
 # Of click, of which newer typers carry a copy of their own.
 _UsageError = typer.BadParameter.__bases__[0]
@@ -35,15 +37,25 @@ app = typer.Typer(
     help="Learn 3D shape from 2D images: sample, relight, film, export, train, compare.\n\n"
     "Start with:  zoo list  |  zoo sample shadegan --seeds 0-7 --out grid.png  |  zoo compare\n\n"
     "Any command takes --debug, which shows where an error came from.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"zoo {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _zoo(debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False) -> None:
+def _zoo(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
     """`main` takes --debug out of the arguments wherever it stands; here it is for the help text."""
 
 
@@ -62,16 +74,51 @@ def list_(
     if markdown:
         typer.echo(markdown_table(hub.card(name) for name in names), nl=False)
     elif as_json:
-        typer.echo(json.dumps(names))
+        typer.echo(json.dumps([_row(name) for name in names]))
+    elif not names:
+        raise ConfigError(f"nothing matches {pattern!r}; zoo list shows all names")
     else:
-        width = max((len(name) for name in names), default=0)
+        width = max(len(name) for name in names)
         for name in names:
-            what = hub.card(name).summary if "." in name else "method; build or train it"
-            typer.echo(f"{name:{width}}  {what}".rstrip())
+            typer.echo(f"{name:{width}}  {_about(name)}".rstrip())
+        if any("." in name for name in names):
+            typer.echo("* answers to the bare name of its method", err=True)
+        if pattern == "*" and not pretrained:
+            typer.echo("not listed: ffhq (see zoo import), weights on a hub (hf:org/repo, with zoo3d[hub])", err=True)
+
+
+def _row(name: str) -> dict[str, Any]:
+    """What `zoo list --json` says of a name."""
+    if "." not in name:
+        return {"name": name, "kind": "method"}
+    try:
+        card = hub.card(name)
+    except WeightsError as error:  # of the user's own folder, whose other weights are listed all the same
+        return {"name": name, "kind": "weights", "error": str(error)}
+    facts = {"summary": card.summary, "default": card.default, "bytes": card.bytes, "parameters": card.parameters}
+    figures = [{"name": m.name, "value": m.value, "protocol": m.protocol, "n": m.n} for m in card.metrics]
+    return {"name": name, "kind": "weights", **facts, "licence": card.licence, "figures": figures}
+
+
+def _about(name: str) -> str:
+    """The same for people, on one line."""
+    if "." not in name:
+        return "method; build or train it"
+    try:
+        card = hub.card(name)
+    except WeightsError as error:
+        return printable(f"cannot be used: {error}")
+    parts = [
+        f"{'* ' if card.default else ''}{card.summary}",
+        f"{card.bytes / 1e6:.1f} MB",
+        *(f"{m.name} {m.value:g}" for m in card.metrics),
+        card.licence.get("weights", ""),
+    ]
+    return printable("; ".join(part for part in parts if part))
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="What zoo.load takes.")], as_json: Json = False) -> None:
+def info(name: Name, as_json: Json = False) -> None:
     """Show the card of trained weights: data, licence, figures, limits, hash.
 
     Example: zoo info shadegan
@@ -100,16 +147,19 @@ def _card_text(card: Card) -> str:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    verify: Annotated[bool, typer.Option("--verify", help="Hash each file of weights and assets, too.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what works on this machine, what does not, and the exact fix.
 
-    Exit code 1 if something must be fixed. Example: zoo doctor --json
+    Exit code 1 if something must be fixed. Example: zoo doctor --verify
     """
     from dataclasses import asdict
 
     from ..doctor import examine
 
-    checks = examine()
+    checks = examine(verify)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks]))
     else:
@@ -127,6 +177,7 @@ app.command()(cli_media.sample)
 app.command()(cli_media.turntable)
 app.command()(cli_media.figure)
 app.command()(cli_media.export)
+app.command()(cli_view.view)
 app.command()(cli_invert.invert)
 app.command()(cli_edit.relight)
 app.command()(cli_edit.rotate)
@@ -137,6 +188,8 @@ app.command()(cli_train.train)
 app.command()(cli_train.finetune)
 app.command()(cli_train.save)
 app.command("import")(cli_import.import_)
+app.command()(cli_import.pull)
+app.command()(cli_import.push)
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_bench.app, name="bench")
 
@@ -155,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="zoo")
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes

@@ -26,7 +26,7 @@ from .options import (
 
 def sample(
     name: Name,
-    seeds: Annotated[str, typer.Option(help="Numbers and ranges, e.g. 0-7 or 3,5,8.")] = "0-7",
+    seeds: Annotated[str, typer.Option("--seeds", "--seed", help="Numbers and ranges, e.g. 0-7 or 3,5,8.")] = "0-7",
     out: Annotated[Path, typer.Option(help="PNG.")] = Path("grid.png"),
     size: Size = 128,
     psi: Psi = 0.7,
@@ -51,7 +51,7 @@ def sample(
 
 def turntable(
     name: Name,
-    seed: Annotated[str, typer.Option(help="One or several, e.g. 3 or 0-3, side by side.")] = "",
+    seed: Annotated[str, typer.Option("--seed", "--seeds", help="One or several, e.g. 3 or 0-3, side by side.")] = "",
     source: From = None,
     out: Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")] = Path("turntable.mp4"),
     frames: Annotated[int, typer.Option(help="Frames in one swing.", min=2, max=2000)] = 60,
@@ -88,8 +88,8 @@ def turntable(
 
 def export(
     name: Name,
-    seed: Annotated[int, typer.Option(help="Which object.", min=0, max=MAX_SEED)] = 0,
-    out: Annotated[Path, typer.Option(help=".glb, .obj or .ply.")] = Path("mesh.glb"),
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Which object.", min=0, max=MAX_SEED)] = 0,
+    out: Annotated[Path, typer.Option(help=".glb, .obj, .ply or .stl.")] = Path("mesh.glb"),
     resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
     psi: Psi = 0.7,
@@ -112,7 +112,7 @@ def export(
     path = write(mesh, out)
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
     if html:
-        from ..output.viewer import front, write_mesh_page
+        from ..output.turning import front, write_mesh_page
 
         page = write_mesh_page(
             out.with_suffix(".html"), mesh, front(generator, latents), f"{generator.name}, seed {seed}"
@@ -122,7 +122,10 @@ def export(
 
 def figure(
     name: Name,
-    seeds: Annotated[str, typer.Option(help="Objects, e.g. 0-5; with --interpolate, from each to the next.")] = "0-5",
+    seeds: Annotated[
+        str,
+        typer.Option("--seeds", "--seed", help="Objects, e.g. 0-5; with --interpolate, from each to the next."),
+    ] = "0-5",
     out: Annotated[Path, typer.Option(help="PNG.")] = Path("figure.png"),
     interpolate: Annotated[bool, typer.Option("--interpolate", help="Walk from object to object.")] = False,
     reach: Annotated[float, typer.Option(help="Outermost views, degrees to each side.", min=0, max=180)] = 90.0,

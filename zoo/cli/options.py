@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..api import draw, seeds_of
+from ..errors import ConfigError
+from ..registry import list_models
 
 if TYPE_CHECKING:
     from ..generators.base import Generator, Latents
@@ -22,7 +24,17 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-Name = Annotated[str, typer.Argument(help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.")]
+def known(incomplete: str) -> list[str]:
+    """Names of methods and weights that begin so, for shells that complete them."""
+    return [name for name in list_models() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="What zoo.load takes: shadegan, shadegan.heads32, file:DIR, a run's folder.", autocompletion=known
+    ),
+]
 
 
 Size = Annotated[int, typer.Option(help="Side of each picture in pixels.", min=8, max=1024)]
@@ -60,7 +72,12 @@ def subjects(
     from ..hub import load
 
     generator = load(name, device=device)
-    parts = [truncate(generator, read(path, generator).latents, 1 if psi is None else psi) for path in source or []]
+    found = [read(path, generator) for path in source or []]
+    tuned = [rec.generator for rec in found if rec.origin]
+    if len(tuned) > 1:
+        raise ConfigError(f"{len(tuned)} photographs have tuned weights of their own; give one of them, or invert anew")
+    generator = tuned[0] if tuned else generator
+    parts = [truncate(generator, rec.latents, 1 if psi is None else psi) for rec in found]
     if seed or not parts:
         drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
         parts.append(at(generator, generator.code(drawn)))
@@ -89,6 +106,16 @@ def watched(as_json: bool) -> bool:
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, e.g. data=folder data.root=DIR trainer.devices=4")
 ]
+
+
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", "--seeds", help="The same as seed=N; default: the recipe's.", min=0)
+]
+
+
+def seeded(overrides: list[str] | None, seed: int | None) -> list[str]:
+    """Overrides of a run, with the seed that stands beside them."""
+    return [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
 
 
 def speak() -> None:

@@ -10,7 +10,7 @@ from .. import api, hub, registry
 from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import RunConfig
-from .options import Overrides, speak
+from .options import Overrides, RunSeed, seeded, speak
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")]
 
@@ -18,6 +18,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configu
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe or method name, or a YAML file.")],
     overrides: Overrides = None,
+    seed: RunSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train from scratch, continue a run with resume=auto, or start from weights with init=NAME.
@@ -29,15 +30,16 @@ def train(
       zoo train shadegan_heads32 resume=auto
     """
     if dry_run:
-        _print(recipes.load_run(recipe, overrides or []))
+        _print(recipes.load_run(recipe, seeded(overrides, seed)))
         return
     speak()
-    _tell(api.train(recipe, overrides or []))
+    _tell(api.train(recipe, seeded(overrides, seed)))
 
 
 def finetune(
     name: Annotated[str, typer.Argument(help="Weights to start from: what zoo.load takes.")],
     overrides: Overrides = None,
+    seed: RunSeed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train weights further on your own images, by their recipe, at a third of its learning rates.
@@ -47,10 +49,10 @@ def finetune(
     if dry_run:
         from ..systems.start import finetune as configure
 
-        _print(configure(name, overrides or []))
+        _print(configure(name, seeded(overrides, seed)))
         return
     speak()
-    _tell(api.finetune(name, overrides or []))
+    _tell(api.finetune(name, seeded(overrides, seed)))
 
 
 def save(
@@ -66,6 +68,7 @@ def save(
     from dataclasses import replace
 
     from ..systems.start import pair
+    from ..weights.places import name_of
 
     model, discriminator = pair(f"file:{run}")
     assert model.card is not None
@@ -73,7 +76,8 @@ def save(
     lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
     card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
     hub.save(model, out, card=card, discriminator=discriminator, overwrite=overwrite)
-    typer.echo(f"{out}\nnext: complete its README.md (data, licence, limits), then zoo info file:{out}")
+    name = name_of(out)
+    typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")
 
 
 def _print(run: RunConfig) -> None:

@@ -1,6 +1,7 @@
 """Dataclasses filled with values by OmegaConf, and back to plain values: the only place that sees a DictConfig."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -26,7 +27,9 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
 
     refuse_hostile(values, where)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(defaults or schema), OmegaConf.create(dict(values)))
+        kind: Any = schema  # for mypy, a class that is not known may have no hash
+        base = _empty(kind) if defaults is None else OmegaConf.structured(defaults)
+        merged = OmegaConf.merge(base, OmegaConf.create(dict(values)))  # leaves both as they are
         filled: T = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         text = " ".join(str(error).split("\n")[0].split())
@@ -39,6 +42,14 @@ def structured(schema: type[T], values: Mapping[str, Any], where: str, defaults:
         raise ConfigError(f"{where or 'configuration'}: {text}{hint}") from None
     check(filled, f"{where}." if where else "")
     return filled
+
+
+@functools.cache
+def _empty(schema: type) -> Any:
+    """The schema with its defaults, as OmegaConf sees it, which takes longer to make than to copy."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(schema)
 
 
 def generator_config(name: str, values: Mapping[str, Any]) -> Any:

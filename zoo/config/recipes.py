@@ -4,6 +4,8 @@ A recipe is one YAML file in `configs/`: `use:` names the group files it starts 
 `data/heads`, ...), the other keys override them, and the command line overrides both.
 """
 
+import copy
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,6 @@ def group(kind: str) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no recipe, which has {MOST_BYTES:,} at most")
@@ -41,14 +41,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise not_yaml(error, str(path)) from None
-    refuse_hostile_yaml(text, str(path))
+    return copy.deepcopy(_parsed(text, str(path)))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text. A run takes five or six files, most of them those of the run before."""
+    from omegaconf import OmegaConf
+
+    refuse_hostile_yaml(text, where)
     try:
         loaded = OmegaConf.to_container(OmegaConf.create(text))
     except Exception as error:  # of two libraries, and of Python for dates and numbers that are none
-        raise not_yaml(error, str(path)) from None
+        raise not_yaml(error, where) from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    refuse_hostile(loaded, str(path))
+        raise ConfigError(f"{where}: a configuration is a mapping of keys to values")
+    refuse_hostile(loaded, where)
     return {str(k): v for k, v in loaded.items()}
 
 

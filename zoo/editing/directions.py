@@ -59,7 +59,9 @@ def sefa(gan: PictureGAN, layers: int = LAYERS) -> Tensor:
 
 def ganspace(gan: PictureGAN) -> Tensor:
     """The directions (K, D) of GANSpace: the principal axes of 10,000 codes as orthonormal rows, the widest first."""
-    return CodeSpace.of(gan).axes
+    axes = CodeSpace.of(gan).axes
+    assert axes is not None
+    return axes
 
 
 @torch.no_grad()

@@ -2,14 +2,17 @@
 
 Codes, poses and lights are searched in units of their own prior deviations, so that one learning rate serves them all
 and the prior is a sum of squares, as it is for frequencies and phases in ShadeGAN's inversion. Random draws are
-compared with the photograph first; the best few are refined together at low resolution, the best of these at full
-resolution. The published inversions never update the pose, because they build rays without gradients; here gradients
-reach code, pose and light alike, through the renderer and through the cut of the photograph.
+compared with the photograph first; the best few are refined together at low resolution, among the objects that the
+generator itself draws. The best of these is refined at full resolution, and each number of its code is free then: a
+generator draws a person's pose, light and hair, but hardly anybody's features. The published inversions never update
+the pose, because they build rays without gradients; here gradients reach code, pose and light alike, through the
+renderer and through the cut of the photograph.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -19,17 +22,19 @@ from ..config.recipes import load_run, names
 from ..errors import ConfigError, ZooError
 from ..generators.base import Explainer, Explanation, Generator
 from ..runtime.memory import keep_memory
+from ..runtime.progress import counting
 from .codes import at
 from .photo import Photo, Source, frame_points, read_photo
-from .problem import Guess, Perceptual, Problem
+from .problem import FAR, Guess, Perceptual, Problem
 from .reconstruction import Fit, Reconstruction
+from .tuning import STEPS
+from .tuning import tune as tuned
 
 DRAWS, DRAW_SIZE, DRAW_BATCH = 128, 16, 16  # random objects that are compared with the photograph first
 STARTS = 3  # so many of them are refined
 KEPT = 128  # least side, in pixels, of the photograph that a reconstruction keeps
 _RATE = 0.06  # learning rate in prior deviations
 _PATIENCE, _PROGRESS = 40, 0.005  # stop when so many steps have lowered the loss by less than this
-_FAR = 2.5  # deviations from the pose prior beyond which the camera is not to be trusted
 
 
 def invert(
@@ -42,8 +47,11 @@ def invert(
     mask: Source | None = None,
     perceptual: Perceptual | None = None,
     prior: float = 1.0,
+    free: bool = True,
+    tune: bool = False,
     seed: int = 0,
     progress: bool = False,
+    watch: Callable[[float], None] | None = None,
 ) -> Reconstruction:
     """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
 
@@ -61,11 +69,17 @@ def invert(
         perceptual: Is a further distance of images, e.g. `LPIPS.from_files(vgg, linear)`.
         prior: Says how strongly code, pose and light are pulled towards their averages; a larger value gives objects
             that are likelier and less similar.
+        free: Lets every number of the code move, which likeness needs; False stays among the objects that the
+            generator itself draws.
+        tune: Teaches a copy of the generator the photograph afterwards, see `zoo.editing.tuning`; the reconstruction
+            has that copy, with which it is turned, lit and saved.
         seed: Draws the candidates that the search starts from.
         progress: Shows a bar with the loss and the time left, on a terminal.
+        watch: Is called often, with the share of the search that is done, from 0 to 1. What it raises ends the search.
 
     Raises:
-        ConfigError: `steps`, `size` or `prior` is out of range, or the method has no camera.
+        ConfigError: `steps`, `size` or `prior` is out of range, the method has no camera, or it
+            is to be tuned and has no search.
         DataError: The photograph cannot be used.
         ZooError: The generator renders nothing but NaN.
     """
@@ -79,11 +93,22 @@ def invert(
     keep_memory()
     with undisturbed(generator):
         if isinstance(generator, Explainer):
+            if tune:
+                raise ConfigError(f"{generator.name} reads photographs off without a search; leave tune out")
             return read_off(generator, generator.explain, photo, size)
         problem = Problem(generator, photo, perceptual, prior)
-        with _bar(steps, progress) as show:
-            guess, stopped, used = _search(problem, steps, size, torch.Generator().manual_seed(seed), show)
-        return _reconstruction(problem, guess, size, stopped, used)
+        with _bar(steps, progress, watch) as show:
+            guess, stopped, used = _search(problem, steps, size, free, torch.Generator().manual_seed(seed), show)
+        found = _reconstruction(problem, guess, size, stopped, used)
+        if tune and stopped != "interrupted":
+            with torch.no_grad():
+                target = problem.target(guess, size)[0]
+            with counting("tuning", STEPS, enabled=progress) as advance:
+                found = tuned(found, target, seed=seed, advance=advance)
+            with torch.no_grad():
+                seen = measure(found.render().rgb, target, found.weight)
+            found = replace(found, fit=replace(found.fit, psnr=seen.psnr, l1=seen.l1))
+        return found
 
 
 def natural_size(generator: Generator) -> int:
@@ -107,20 +132,26 @@ def undisturbed(generator: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _search(problem: Problem, steps: int, size: int, source: torch.Generator, show: "_Show") -> tuple[Guess, str, int]:
+def _search(
+    problem: Problem, steps: int, size: int, free: bool, source: torch.Generator, show: "_Show"
+) -> tuple[Guess, str, int]:
     """Search for the best guess; also say why the search ended, and how many steps it took."""
     sampling = problem.generator.search_sampling()
     best = problem.draw(DRAWS, source)
     try:
         with torch.no_grad():
             rows = torch.arange(DRAWS, device=best.code.device).split(DRAW_BATCH)
-            scores = torch.cat([problem.losses(best.pick(part), DRAW_SIZE, sampling)[0] for part in rows])
+            scores = torch.full((DRAWS,), math.inf, device=best.code.device)
+            for part in rows:
+                scores[part] = problem.losses(best.pick(part), DRAW_SIZE, sampling)[0]
+                show(None)
         if not scores.isfinite().any():
             raise ZooError(f"{problem.generator.name}: every render is NaN; these weights are broken")
         best = best.pick(scores.nan_to_num(math.inf).argsort()[:STARTS])
         coarse, used = max(16, size // 2), 0
         best, stopped, used = _refine(problem, best, max(1, steps * 2 // 5), coarse, sampling, show)
         if stopped in ("", "plateau") and used < steps:
+            best = problem.free(best) if free else best
             best, stopped, more = _refine(problem, best, steps - used, size, sampling, show)
             used += more
         return best, stopped, used
@@ -171,17 +202,23 @@ def _reconstruction(problem: Problem, guess: Guess, size: int, stopped: str, ste
         image, known, mask = problem.target(guess, size)
         weight = problem.weigh(render, known)
         weight = weight if mask is None else weight * mask
-        away = guess.pose[0].abs().max().item()
-    warning = ""
-    if away > _FAR:
-        pitch, yaw = pose[0].tolist()
-        warning = (
-            f"pose (yaw {yaw:.2f}, pitch {pitch:.2f}) lies {away:.1f} deviations from what the model knows; "
-            "do not trust the shape"
-        )
-    fit = measure(render.rgb, image, weight, steps=steps, stopped=stopped, warning=warning)
+    fit = measure(render.rgb, image, weight, steps=steps, stopped=stopped, warning="; ".join(_doubts(problem, guess)))
     image = problem.target(guess, max(size, KEPT))[0]
     return Reconstruction(problem.generator, latents, camera, light, image, weight, fit)
+
+
+def _doubts(problem: Problem, guess: Guess) -> list[str]:
+    """What makes the result doubtful, a sentence each."""
+    notes = list(problem.photo.notes)
+    for poses in (guess.pose, problem.seen_pose[None]):
+        if (away := poses[0].abs().max().item()) > FAR:
+            pitch, yaw = (problem.pose_mean + poses[0] * problem.pose_std).tolist()
+            notes.append(
+                f"pose (yaw {yaw:.2f}, pitch {pitch:.2f}) lies {away:.1f} deviations from what the model knows; "
+                "do not trust the shape"
+            )
+            break
+    return notes
 
 
 def measure(rgb: Tensor, image: Tensor, weight: Tensor, **rest: Any) -> Fit:
@@ -210,18 +247,27 @@ def read_off(
     render = generator(latents, camera, light)
     assert render.mask is not None
     weight = known * render.mask if mask is None else known * render.mask * mask
-    fit = measure(render.rgb, image, weight)
+    fit = measure(render.rgb, image, weight, warning="; ".join(photo.notes))
     image = photo.cut(frame_points(generator, pose, size), max(size, KEPT))[0]
     return Reconstruction(generator, latents, camera, light, image, weight, fit)
 
 
 class _Show(Protocol):
-    def __call__(self, distance: float) -> None: ...
+    def __call__(self, distance: float | None) -> None:
+        """A step is done, with this loss; None before the first step, while random objects are compared."""
 
 
 @contextmanager
-def _bar(steps: int, visible: bool) -> Iterator[_Show]:
-    from ..runtime.progress import counting
-
+def _bar(steps: int, visible: bool, watch: Callable[[float], None] | None) -> Iterator[_Show]:
+    done, total = 0, steps + math.ceil(DRAWS / DRAW_BATCH)
     with counting("inverting: looking around", steps, enabled=visible) as advance:
-        yield lambda distance: advance(1, f"inverting: loss {distance:.4f}")
+
+        def show(distance: float | None) -> None:
+            nonlocal done
+            done += 1
+            if distance is not None:
+                advance(1, f"inverting: loss {distance:.4f}")
+            if watch is not None:
+                watch(done / total)
+
+        yield show

@@ -1,8 +1,9 @@
 """Photographs: reading them, finding the face, and cutting them the way a generator's training images were cut."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from ..data.store import read_file
 from ..data.transforms import MIN_SIDE, to_float, to_uint8
 from ..errors import DataError
 from ..faces import align as faces
-from ..faces.align import Framing, find_face, similarity
+from ..faces.align import Framing, similarity
 from ..generators.base import Generator
 from ..images import resize
 from ..runtime.files import printable
+from .face import look
 
 Source = str | os.PathLike[str] | Picture | Image.Image | np.ndarray | Tensor
 
@@ -37,17 +39,23 @@ class Photo:
         mask: (1, 1, C, C) in [0, 1] covers the object, if a mask was given.
         points: (3, 2) says where eyes and nose lie on the canvas, -1..1, x right and y down; None if the canvas is the
             frame.
+        pose: (2,) is pitch and yaw in radians as the face mesh shows them; None without one.
+        notes: What makes a reconstruction doubtful, one sentence each.
     """
 
     canvas: Tensor
     known: Tensor
     mask: Tensor | None = None
     points: Tensor | None = None
+    pose: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> "Photo":
         """The photograph on another device."""
-        moved = (None if x is None else x.to(device) for x in (self.canvas, self.known, self.mask, self.points))
-        return Photo(*moved)  # type: ignore[arg-type]
+        moved: dict[str, Any] = {
+            key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     def cut(self, points: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Cut picture (B, 3, S, S), known (B, 1, S, S) and mask so that eyes and nose lie at `points` (B, 3, 2).
@@ -135,7 +143,8 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
         box = (left, top, left + side, top + side)
         parts = [x.resize((small, small), Image.Resampling.LANCZOS, box=box) for x in layers]
         return _photo(parts, None)
-    found = find_face(image, where)
+    face = look(image, where)
+    found = face.places
     middle = torch.zeros(1, 2, device=generator.device)
     wanted = torch.view_as_complex(frame_points(generator, middle, _FRAME)[0].cpu().contiguous())
     points = torch.view_as_complex(found)
@@ -154,7 +163,7 @@ def read_photo(source: Source, generator: Generator, *, align: bool = True, mask
         canvas.paste(layer.resize(size, Image.Resampling.LANCZOS), corner)
         parts.append(canvas)
     on_canvas = (found + 0.5) * scale + torch.tensor(corner) - 0.5
-    return _photo(parts, on_canvas / (2 * half - 1) * 2 - 1)
+    return replace(_photo(parts, on_canvas / (2 * half - 1) * 2 - 1), pose=face.pose, notes=face.notes)
 
 
 def _photo(parts: list[Image.Image], points: Tensor | None) -> Photo:

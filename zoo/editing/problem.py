@@ -19,6 +19,9 @@ _OUTSIDE = 0.05  # weight of what lies beyond the rendered object before an unkn
 _RIM_SIZE = 16  # size in pixels at which the border of a photograph is examined
 _PLAIN = 0.1  # a border this close to the generator's background colour, in [-1, 1], counts as that background
 _CODE, _POSE, _LIGHT = 1.0, 0.3, 0.3  # weights of the mean squares of the priors
+_FREE = 0.3  # that of free codes
+_NEAR = 0.3  # deviations of poses that are drawn around the one that the face mesh shows
+FAR = 2.5  # deviations from the pose prior beyond which a camera is not to be trusted
 _POINTS = 0.3 / 0.03**2  # weight of the landmarks' misfit: predictor and people differ by 3 % of half the frame
 
 
@@ -50,7 +53,7 @@ class Problem:
     def __init__(self, generator: Generator, photo: Photo, perceptual: Perceptual | None, strength: float) -> None:
         device = generator.device
         self.generator, self.photo, self.perceptual, self.strength = generator, photo.to(device), perceptual, strength
-        self.space = CodeSpace.of(generator)
+        self.space, self.code_weight = CodeSpace.of(generator), _CODE
         source = torch.Generator().manual_seed(0)
         poses = pose_prior(generator.scene.pose).sample(10_000, source).to(device)
         self.pose_mean, self.pose_std = poses.mean(0), poses.std(0)
@@ -68,7 +71,10 @@ class Problem:
         return bool((near & (known > 0.5))[rim].float().mean() > 0.75)
 
     def draw(self, n: int, source: torch.Generator) -> Guess:
-        """Draw guesses: codes truncated by half, poses and lights from their priors; the first one is the average."""
+        """Draw guesses: codes truncated by half, poses and lights from their priors; the first one is the average.
+
+        If the face mesh shows a pose, poses lie around it.
+        """
 
         def normal(count: int, scale: float = 1.0) -> Tensor:
             drawn = torch.randn(n, count, generator=source) * scale
@@ -76,7 +82,22 @@ class Problem:
             return drawn.to(self.pose_mean)
 
         lights = 4 if self.generator.uses_light else 0
-        return Guess(normal(len(self.space.deviations), 0.7), normal(2), normal(lights))
+        code, pose = normal(len(self.space.deviations), 0.7), normal(2)
+        if self.photo.pose is not None:
+            pose = self.seen_pose.clamp(-FAR, FAR) + _NEAR * pose
+        return Guess(code, pose, normal(lights))
+
+    @property
+    def seen_pose(self) -> Tensor:
+        """The pose (2,) that the face mesh shows, in deviations from the prior; 0 if there is none."""
+        seen = self.pose_mean if self.photo.pose is None else self.photo.pose
+        return (seen - self.pose_mean) / self.pose_std
+
+    def free(self, guess: Guess) -> Guess:
+        """Let codes leave what the generator draws, from now on; the same guesses in units of the new space."""
+        code = self.space.code(guess.code)
+        self.space, self.code_weight = CodeSpace.free(self.generator), _FREE
+        return Guess(self.space.weights(code), guess.pose, guess.light)
 
     def pose(self, guess: Guess) -> Tensor:
         """Pitch and yaw (B, 2) in radians."""
@@ -119,7 +140,7 @@ class Problem:
         if self.perceptual is not None:
             shown = image + weight * (render.rgb - image)
             distance = distance + 0.5 * self.perceptual(shown, image.expand_as(shown)).flatten(1).mean(1)
-        priors = _CODE * guess.code.square().mean(1) + _POSE * guess.pose.square().mean(1)
+        priors = self.code_weight * guess.code.square().mean(1) + _POSE * guess.pose.square().mean(1)
         if guess.light.shape[1]:
             priors = priors + _LIGHT * guess.light.square().mean(1)
         points = self.photo.misfit(frame_points(self.generator, self.pose(guess), size))

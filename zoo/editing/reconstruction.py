@@ -1,5 +1,6 @@
 """What inversion finds, and the file it is kept in."""
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass, fields
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     from pytorch3d.structures import Meshes
 
-FORMAT = "reconstruction-1"
-_MAX_BYTES = 64 * 2**20
+FORMAT, TUNED_FORMAT = "reconstruction-1", "reconstruction-tuned-1"  # versions before 0.2 refuse the second
+_MAX_BYTES = 512 * 2**20
+_TUNED = "tuned."  # in front of the names of tuned weights
 _KINDS: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}  # as JSON has them
 
 
@@ -60,6 +62,8 @@ class Reconstruction:
         image: (1, 3, T, T) the photograph as it was cut for the comparison, in [-1, 1], T >= 128.
         weight: (1, 1, S, S) how much its pixels counted at the size of the comparison, in [0, 1].
         fit: How close they are.
+        origin: Says which weights the generator had before it was tuned to this photograph, see `fingerprint`; "" if it
+            was not.
     """
 
     generator: Generator
@@ -69,10 +73,12 @@ class Reconstruction:
     image: Tensor
     weight: Tensor
     fit: Fit
+    origin: str = ""
 
     def __repr__(self) -> str:
         pitch, yaw = (f"{round(angle, 2) + 0.0:g}" for angle in self.camera.pose[0].tolist())
         name = self.generator.name or type(self.generator).__name__
+        name += ", tuned" if self.origin else ""
         return f"Reconstruction({name}, yaw {yaw}, pitch {pitch}, {self.fit.psnr:.1f} dB)"
 
     @torch.no_grad()
@@ -87,7 +93,11 @@ class Reconstruction:
         return self.generator.mesh(self.latents, resolution, level)
 
     def save(self, path: "str | os.PathLike[str]") -> Path:
-        """Write it as .safetensors, with the name and a hash of the generator's weights. Raises WeightsError."""
+        """Write it as .safetensors, with the name and a hash of the generator's weights, and tuned weights themselves.
+
+        Raises:
+            WeightsError: The path has another suffix.
+        """
         path = Path(path)
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: a reconstruction is written as .safetensors")
@@ -100,10 +110,12 @@ class Reconstruction:
         }
         if self.light is not None:
             tensors["light"] = self.light.params
+        if self.origin:
+            tensors |= {f"{_TUNED}{key}": value for key, value in self.generator.named_parameters()}
         header = {
-            "zoo.format": FORMAT,
+            "zoo.format": TUNED_FORMAT if self.origin else FORMAT,
             "zoo.model": self.generator.name,
-            "zoo.weights": fingerprint(self.generator),
+            "zoo.weights": self.origin or fingerprint(self.generator),
             "zoo.camera": json.dumps([self.camera.fov, self.camera.size, self.camera.pixel_centres]),
             "zoo.fit": json.dumps(vars(self.fit)),
         }
@@ -127,6 +139,10 @@ def model_of(path: "str | os.PathLike[str]") -> str:
 
 def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction:
     """A reconstruction from a file, exactly as it was saved.
+
+    Args:
+        path: Is the file.
+        generator: Is the one that was inverted. If it was tuned, the reconstruction has a copy with tuned weights.
 
     Raises:
         WeightsError: Missing, damaged, not a reconstruction, of other weights, or with values that are not finite.
@@ -154,11 +170,27 @@ def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction
         raise WeightsError(
             f"{path}: not a reconstruction of {shown(header['zoo.model'])} ({shown(str(error))})"
         ) from None
-    device = generator.device
+    device, origin = generator.device, ""
+    if header["zoo.format"] == TUNED_FORMAT:
+        tuned = {key.removeprefix(_TUNED): value for key, value in tensors.items() if key.startswith(_TUNED)}
+        generator, origin = _with(generator, tuned, path), header["zoo.weights"]
     return Reconstruction(
         generator, at(generator, code.to(device)), camera.to(device), light.to(device) if light else None,
-        image.to(device), weight.to(device), fit,
+        image.to(device), weight.to(device), fit, origin,
     )  # fmt: skip
+
+
+def _with(generator: Generator, tuned: dict[str, Tensor], path: Path) -> Generator:
+    """A copy of a generator with tuned weights."""
+    own = copy.deepcopy(generator)
+    weights = dict(own.named_parameters())
+    if {k: v.shape for k, v in tuned.items()} != {k: v.shape for k, v in weights.items()}:
+        name = generator.name or type(generator).__name__
+        raise WeightsError(f"{path}: its tuned weights are not those of a {name}; invert the photograph again")
+    with torch.no_grad():
+        for key, weight in weights.items():
+            weight.copy_(tuned[key])
+    return own
 
 
 def _facts(header: dict[str, str], tensors: dict[str, Tensor], where: str) -> tuple[Camera, Light | None, Fit]:
@@ -187,6 +219,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:  # types that torch lacks, too
         raise WeightsError(f"{path}: damaged or not a safetensors file ({shown(str(error))})") from None
-    if header.get("zoo.format") != FORMAT or "zoo.model" not in header:
+    if header.get("zoo.format") not in (FORMAT, TUNED_FORMAT) or "zoo.model" not in header:
         raise WeightsError(f"{path}: not a reconstruction; give a file that zoo invert has written")
     return header, tensors

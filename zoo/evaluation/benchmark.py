@@ -126,6 +126,7 @@ class Benchmark(ABC):
         title: Headline of the page.
         baselines: Names of the rows that stand in every comparison; `row` is given such a name as its subject.
         takes_runs: Whether folders of `zoo run` can be subjects.
+        weights: Shipped weights that are compared when no names are given, as a pattern of names; `suits` narrows it.
         columns: What tables show, from left to right; columns without any figure are left out.
         bar: Key of the column that bars show.
         bar_caption: What the table's caption says of bars and figures.
@@ -138,6 +139,7 @@ class Benchmark(ABC):
     title: ClassVar[str]
     baselines: ClassVar[tuple[str, ...]] = ()
     takes_runs: ClassVar[bool] = False
+    weights: ClassVar[str] = "*"
     bar: ClassVar[str]
     bar_caption: ClassVar[str]
     published: ClassVar[Published | None] = None

@@ -44,7 +44,7 @@ class Comparison:
 
 def compare(
     subjects: Mapping[str, Subject],
-    benchmark: str = "heads",
+    benchmark: str = "heads_v2",
     *,
     quick: bool = False,
     seed: int = 0,
@@ -98,7 +98,7 @@ def compare(
 def measure(
     name: str,
     subject: Subject,
-    benchmark: str = "heads",
+    benchmark: str = "heads_v2",
     *,
     quick: bool = False,
     seed: int = 0,

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from ..output import viewer
+from ..output import turning
 from ..output.charts import Dot, intervals
 from ..output.inline import side_by_side, strips, turntable
 from ..output.pages import ONLY_DATA, Section, document, facts, words
@@ -85,9 +85,9 @@ def page(comparison: Comparison) -> str:
     sections += [Section("protocol", "Protocol", words(benchmark.words())), *pictures]
     solid = meshes(benchmark.subjects)
     if solid:
-        sections.append(Section("meshes", "Meshes", f"<p>{SAID}</p>{viewer.gallery(solid)}"))
+        sections.append(Section("meshes", "Meshes", f"<p>{SAID}</p>{turning.gallery(solid)}"))
     sections.append(Section("made", "How these figures were made", _made(rows, comparison.command)))
-    scripts, policy = ([viewer.script()], viewer.POLICY) if solid else ([], ONLY_DATA)
+    scripts, policy = ([turning.script()], turning.POLICY) if solid else ([], ONLY_DATA)
     return document(benchmark.title, benchmark.protocol, benchmark.lead(rows), sections, scripts, policy)
 
 

@@ -4,23 +4,26 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import registry, resources
+from .. import registry
 from ..errors import ConfigError
 from ..hub import load
 from ..weights.cards import CONFIG
+from ..weights.places import locate
 
 if TYPE_CHECKING:
     from ..generators.base import Generator
     from .benchmark import Benchmark, Row, Subject
 
 
-def evaluate(model: "Subject", benchmark: str = "heads", *, name: str | None = None, **options: Any) -> dict[str, Any]:
+def evaluate(
+    model: "Subject", benchmark: str = "heads_v2", *, name: str | None = None, **options: Any
+) -> dict[str, Any]:
     """Score one method under a named protocol.
 
     Args:
         model: Any name that `load` takes, a baseline of the benchmark (`constant`, `average`, `supervised`), a
             generator, or a function from images (N, 3, S, S) in [-1, 1] to depth (N, 1, S, S).
-        benchmark: For example "heads", or "bfm" with a `data_root`; `zoo compare --help` lists them all.
+        benchmark: For example "heads_v2", or "bfm" with a `data_root`; `zoo compare --help` lists them all.
         name: What the row is called; by default the name of the model, its class or the function.
         options: `quick`, `seed`, `progress` and the settings of the benchmark, as `zoo.evaluation.comparison.compare`
             takes them.
@@ -35,7 +38,7 @@ def evaluate(model: "Subject", benchmark: str = "heads", *, name: str | None = N
 
 
 def score(
-    model: "Subject", benchmark: str = "heads", *, name: str | None = None, **options: Any
+    model: "Subject", benchmark: str = "heads_v2", *, name: str | None = None, **options: Any
 ) -> "tuple[Benchmark, Row]":
     """Score one method as `evaluate` does, but give the row itself, and the benchmark that knows how to show it."""
     from . import benchmarks
@@ -70,7 +73,7 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
         raise ConfigError(f"{folders[0]}: a folder of zoo run; add --benchmark {' or '.join(others)}")
     methods = [name for name in names if name not in folders]
     if not names:
-        trained = registry.list_models(pretrained=True)
+        trained = registry.list_models(kind.weights, pretrained=True)
         methods = [name for name in trained if kind.suits(_method(name))]
     runs = [read_run(folder) for folder in folders]
     found: dict[str, Subject] = {name: load(name) for name in methods}
@@ -82,6 +85,6 @@ def named(names: Sequence[str], benchmark: str) -> "dict[str, Subject]":
 
 
 def _method(weights: str) -> "type[Generator]":
-    """The class of shipped weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
-    config = json.loads((resources.checkpoints() / weights / CONFIG).read_text("utf-8"))
+    """The class of weights, whose names may differ from the method's (`gof_shaded.heads32`)."""
+    config = json.loads((locate(weights) / CONFIG).read_text("utf-8"))
     return registry.resolve(config["name"])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import ZooError
 from ..generators.base import Generator
-from ..output.viewer import front, glb
+from ..output.turning import front, glb
 from .benchmark import Subject
 
 log = logging.getLogger(__name__)

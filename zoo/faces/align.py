@@ -69,8 +69,8 @@ def similarity(wanted: Tensor, found: Tensor) -> Tensor:
     return (q * p.conj()).sum(-1) / p.abs().square().sum(-1)
 
 
-def find_mesh(image: Image.Image, where: str = "the picture") -> Tensor:
-    """Find the points (1, 468, 3) of the largest face of an RGB image, in its pixels. Says so if there are several.
+def find_largest(image: Image.Image, where: str = "the picture") -> Faces:
+    """Find the largest face of an RGB image; its points are in pixels of the image.
 
     Raises:
         DataError: There is no face.
@@ -78,26 +78,23 @@ def find_mesh(image: Image.Image, where: str = "the picture") -> Tensor:
     scale = max(1.0, max(image.size) / _SEARCH)
     sides = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))  # a strip keeps one pixel
     faces: Faces = find_points(_tensor(image.resize(sides, Image.Resampling.BILINEAR)))
-    count = int(faces.counts[0])
-    if not count:
+    if not faces.counts[0]:
         raise DataError(f"{where}: no face found; crop it closer to the face")
-    if count > 1:
-        log.warning("%s: shows %d faces; the largest is taken", where, count)
     points = faces.points * scale
     points[..., :2] += (scale - 1) / 2
-    return points
+    return faces._replace(points=points)
 
 
-def find_face(image: Image.Image, where: str = "the picture") -> Tensor:
-    """Find eyes and base of the nose of the largest face, (3, 2) in pixels, beginning with the eye on the left.
+def find_mesh(image: Image.Image, where: str = "the picture") -> Tensor:
+    """Find the points (1, 468, 3) of the largest face of an RGB image, in its pixels. Says so if there are several.
 
     Raises:
         DataError: There is no face.
     """
-    try:
-        return eyes_and_nose(find_mesh(image, where))[0]
-    except DataError as error:
-        raise DataError(f"{error}, or switch alignment off (--no-align)") from None
+    faces = find_largest(image, where)
+    if faces.counts[0] > 1:
+        log.warning("%s: shows %d faces; the largest is taken", where, faces.counts[0])
+    return faces.points
 
 
 def align(image: Image.Image, points: Tensor, framing: Framing, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..output.inline import strips
 from ..output.pages import ONLY_DATA, shell, versions
 from ..output.strips import Sheet
-from ..output.viewer import POLICY, gallery, script
+from ..output.turning import POLICY, gallery, script
 from ..runtime.files import atomic_write
 
 

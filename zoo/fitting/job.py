@@ -27,7 +27,7 @@ from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
 from ..output.films import film
 from ..output.sheets import save_png
-from ..output.viewer import glb
+from ..output.turning import glb
 from ..renderers.depthmaps.obj import MATERIAL, obj_text
 from ..runtime.files import atomic_write, tidy
 from ..runtime.lock import locked

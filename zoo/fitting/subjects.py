@@ -1,5 +1,6 @@
 """What GAN2Shape starts from: photographs, their latents in the GAN, foregrounds and initial shapes."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
 from ..runtime.files import printable
 from .subject import Subject
+
+log = logging.getLogger(__name__)
 
 SHAPES = ("ellipsoid", "flat", "asymmetric")
 MASKS = ("ellipse", "alpha", "all")
@@ -96,7 +99,10 @@ def photographs(
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []
     for name, picture in _pictures(path):
-        image, known, alpha = read_photo(picture, gan, align=align).cut(front, side)
+        photo = read_photo(picture, gan, align=align)
+        for note in photo.notes:
+            log.warning("%s: %s", name, note)
+        image, known, alpha = photo.cut(front, side)
         out.append(Photograph(name, image, known, alpha=alpha))
     return out
 

@@ -241,7 +241,7 @@ class FieldGenerator(VolumeGenerator):
         return query
 
     def compile_field(self) -> None:
-        """Compute the field through `torch.compile` where no kernel of ours does. Each new shape compiles once."""
+        """Compute the field through `torch.compile`, but not on a CPU. Each new shape compiles once."""
         torch._dynamo.config.recompile_limit = 64
         # A method, not a function, so that copies of the generator are compiled with weights of their own.
         plain = MethodType(torch.compile(FiLMSiren.plain, dynamic=False), self.siren)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ..renderers.zbuffer import rasterize_one
+from ..runtime.compiled import njit
 from .sampling import LOOK, Bits
 
 _SLOPE, _CURVE = 0.25, 0.1  # standard deviations of the sky that come from its first and its second order
@@ -60,7 +60,7 @@ def sample_looks(indices: np.ndarray, seed: int, split: str) -> Looks:
     return looks
 
 
-@njit(cache=True)
+@njit()
 def sky_light(sky, n, out):  # pragma: no cover - compiled
     """The sky's light (3,) on a unit normal: the mean square of each harmonic over the sphere is 1."""
     x, y, z = n[0], n[1], n[2]
@@ -72,7 +72,7 @@ def sky_light(sky, n, out):  # pragma: no cover - compiled
         out[d] = max(0.0, c[0] + first + mixed + pure)
 
 
-@njit(cache=True)
+@njit()
 def highlight(n, lamp, camera, point, shininess):  # pragma: no cover - compiled
     """max(0, n . H)^shininess at a point (3,), for the unit vector to the lamp and the camera's position (3,)."""
     x, y, z = camera[0] - point[0], camera[1] - point[1], camera[2] - point[2]
@@ -85,7 +85,7 @@ def highlight(n, lamp, camera, point, shininess):  # pragma: no cover - compiled
     return power
 
 
-@njit(cache=True)
+@njit()
 def lamp_axes(lamp):  # pragma: no cover - compiled
     """Right, up and back (3, 3) of a camera in the lamp, which is not straight above the head."""
     x, y, z = lamp[0], lamp[1], lamp[2]
@@ -93,7 +93,7 @@ def lamp_axes(lamp):  # pragma: no cover - compiled
     return np.array([[z / flat, 0.0, -x / flat], [-x * y / flat, flat, -y * z / flat], [x, y, z]])
 
 
-@njit(cache=True)
+@njit()
 def shadow_map(verts, faces, axes):  # pragma: no cover - compiled
     """Distances (T, T) of what the lamp sees first, infinite where it sees nothing; row 0 is the lowest."""
     seen = np.empty_like(verts)
@@ -109,7 +109,7 @@ def shadow_map(verts, faces, axes):  # pragma: no cover - compiled
     return depth[::-1]
 
 
-@njit(cache=True)
+@njit()
 def lit(shadow, axes, point, normal):  # pragma: no cover - compiled
     """How much of the lamp a point (3,) of the surface sees: 0 to 1, bilinear between the four nearest texels."""
     at = np.empty(3)

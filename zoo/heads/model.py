@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ..runtime.compiled import njit
 from .subdivide import catmull_clark
 
 ASSET = Path(__file__).parent / "assets" / "heads.npz"
@@ -156,7 +156,7 @@ class HeadModel:
             )
 
 
-@njit(cache=True)
+@njit()
 def shape_head(mean, basis, scalp, faces, coefficients, hairline, volume, out):  # pragma: no cover - compiled
     """Vertices of one head: mean, components, then the scalp pushed outwards where hair grows."""
     out[:] = mean
@@ -175,7 +175,7 @@ def shape_head(mean, basis, scalp, faces, coefficients, hairline, volume, out): 
             out[v, d] += lift * normals[v, d]
 
 
-@njit(cache=True)
+@njit()
 def vertex_normals(verts, faces, out):  # pragma: no cover - compiled
     """Unit vertex normals: the mean of the adjacent faces' normals, weighted by area."""
     out[:] = 0.0
@@ -194,14 +194,14 @@ def vertex_normals(verts, faces, out):  # pragma: no cover - compiled
             out[v, d] /= max(length, 1e-30)
 
 
-@njit(cache=True)
+@njit()
 def smoothstep(x):  # pragma: no cover - compiled
     """A step that is 0 below 0, 1 above 1, and smooth between."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3.0 - 2.0 * x)
 
 
-@njit(cache=True)
+@njit()
 def paint_head(skins, fields, skin, hair, iris, hairline, brow, lips, out):  # pragma: no cover - compiled
     """The albedo atlas of one head: blended skin, lips, lashes, brows and hair, with the eyeball tile below."""
     side = skins.shape[1]
@@ -232,7 +232,7 @@ def paint_head(skins, fields, skin, hair, iris, hairline, brow, lips, out):  # p
     _paint_eye(iris, out[side:])
 
 
-@njit(cache=True)
+@njit()
 def _blend_skins(skins, weights, out):  # pragma: no cover - compiled
     out[:] = 0.0
     for n in range(len(skins)):
@@ -242,13 +242,13 @@ def _blend_skins(skins, weights, out):  # pragma: no cover - compiled
                 out[i] += share * np.float32(skin[i])
 
 
-@njit(cache=True)
+@njit()
 def _mix(colour, other, share):  # pragma: no cover - compiled
     for d in range(3):
         colour[d] += share * (other[d] - colour[d])
 
 
-@njit(cache=True)
+@njit()
 def _paint_eye(iris, out):  # pragma: no cover - compiled
     """The eyeball seen from the front: white, limbus, iris with a lighter ring, pupil."""
     for r in range(EYE_TEXELS):

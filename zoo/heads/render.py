@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ..renderers.zbuffer import in_threads, rasterize_one
+from ..runtime.compiled import njit
 from .looks import Looks, highlight, lamp_axes, lit, no_looks, shadow_map, sky_light
 from .model import HeadModel, Heads, paint_head, shape_head, vertex_normals
 from .sampling import FOV
@@ -87,7 +87,7 @@ def render_heads(
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _render_one(b, shape, texture, heads, cameras, lights, wild, looks, out):  # pragma: no cover - compiled
     """Render head `b` of the batch into row `b` of `out`."""
     mean, basis, scalp, faces = shape
@@ -129,14 +129,14 @@ def _render_one(b, shape, texture, heads, cameras, lights, wild, looks, out):  #
     )
 
 
-@njit(cache=True)
+@njit()
 def _turn(axes, points, out):  # pragma: no cover - compiled
     for i in range(len(points)):
         for d in range(3):
             out[i, d] = axes[d, 0] * points[i, 0] + axes[d, 1] * points[i, 1] + axes[d, 2] * points[i, 2]
 
 
-@njit(cache=True)
+@njit()
 def _fragments(seen, faces, slopes):  # pragma: no cover - compiled
     size = slopes.shape[1]
     face, depth = np.full((size, size), -1, np.int32), np.empty((size, size), np.float32)
@@ -145,7 +145,7 @@ def _fragments(seen, faces, slopes):  # pragma: no cover - compiled
     return face, depth, bary
 
 
-@njit(cache=True)
+@njit()
 def _draw_maps(seen, normals, faces, uv, atlas, axes, grid, depth, normal, albedo, mask):  # pragma: no cover - compiled
     """Draw depth, normal, albedo and mask at the exact pixel centres."""
     face, z, bary = _fragments(seen, faces, grid)
@@ -163,7 +163,7 @@ def _draw_maps(seen, normals, faces, uv, atlas, axes, grid, depth, normal, albed
                 normal[d, r, c], albedo[d, r, c] = turned[0, d], colour[d]
 
 
-@njit(cache=True)
+@njit()
 def _draw_image(
     seen, normals, faces, uv, atlas, light, wild, look, grid, per_pixel, image, coverage
 ):  # pragma: no cover - compiled
@@ -200,13 +200,13 @@ def _draw_image(
             coverage[r // per_pixel, c // per_pixel] += weight / 2
 
 
-@njit(cache=True)
+@njit()
 def _interpolate(values, corners, bary, out):  # pragma: no cover - compiled
     for d in range(3):
         out[d] = bary[0] * values[corners[0], d] + bary[1] * values[corners[1], d] + bary[2] * values[corners[2], d]
 
 
-@njit(cache=True)
+@njit()
 def _interpolate_normal(normals, corners, bary, out):  # pragma: no cover - compiled
     _interpolate(normals, corners, bary, out)
     length = np.sqrt(out[0] * out[0] + out[1] * out[1] + out[2] * out[2])
@@ -214,7 +214,7 @@ def _interpolate_normal(normals, corners, bary, out):  # pragma: no cover - comp
         out[d] /= max(length, 1e-30)
 
 
-@njit(cache=True)
+@njit()
 def _look_up(atlas, corners, bary, out):  # pragma: no cover - compiled
     """Sample the atlas bilinearly; columns wrap, rows end."""
     u = bary[0] * corners[0, 0] + bary[1] * corners[1, 0] + bary[2] * corners[2, 0] - 0.5

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..renderers.fields.volume import FieldOut
+from .sines.devices import has_kernels
 from .sines.fused import evaluate
 from .sines.tiles import Film, SineNetwork, Weights
 
@@ -98,7 +99,7 @@ class FiLMSiren(nn.Module):
         with_gradient: bool = False,
         counts: Sequence[int] | None = None,
     ) -> FieldOut:
-        """Evaluate the field: by `sines.fused` where it can, which is on a CPU in float32, or as `plain` defines it.
+        """Evaluate the field: by `sines.fused` where it can, which is in float32, or as `plain` defines it.
 
         Args:
             points: (B, M, 3) world coordinates.
@@ -175,10 +176,11 @@ class FiLMSiren(nn.Module):
 
     @property
     def fuses(self) -> bool:
-        """Whether `sines.fused` computes this field: on a CPU, in float32.
+        """Whether `sines.fused` computes this field: in float32, on a CPU, or on a GPU if Triton works there.
 
         It reads the layers' weights and does not call the layers, so `plain` computes what hooks, pruning, adapters or
-        quantisation have changed, and what torch.compile, torch.jit.trace or torch.func look into.
+        quantisation have changed, and what torch.compile, torch.jit.trace or torch.func look into. On a GPU a compiled
+        `plain` is taken as asked for.
         """
         looked_into = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
         if looked_into or torch._C._are_functorch_transforms_active():
@@ -187,7 +189,8 @@ class FiLMSiren(nn.Module):
         if not all(_is_as_built(module) for part in parts for module in part.modules()):
             return False
         weight = self.final_layer.weight
-        return weight.device.type == "cpu" and weight.dtype == torch.float32
+        compiled = "plain" in vars(self) and weight.device.type != "cpu"
+        return not compiled and weight.dtype == torch.float32 and has_kernels(weight.device)
 
     def fused(self, film: Tensor, extra: Tensor | None) -> tuple[SineNetwork, Film]:
         """The fields of B codes (B, 2 * width), with `extra` (B, E), as `evaluate` takes them."""

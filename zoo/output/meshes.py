@@ -1,4 +1,4 @@
-"""Meshes as files for Blender and other programs: .glb, .obj, .ply."""
+"""Meshes as files for Blender and other programs: .glb, .obj, .ply, .stl."""
 
 import json
 import os
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_MESH_FILES = (".glb", ".obj", ".ply")
+_MESH_FILES = (".glb", ".obj", ".ply", ".stl")
 _MATERIAL = {"metallicFactor": 0.0, "roughnessFactor": 0.95}  # like skin; without a material, glTF assumes metal
 
 
 def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
-    """Write one mesh as .glb, .obj or .ply: Y up, face towards +Z, vertices shared.
+    """Write one mesh as .glb, .obj, .ply or .stl: Y up, face towards +Z, vertices shared.
 
     Colours in .obj and .ply files are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices,
     or an sRGB picture, on a rough, non-metallic material that is seen from both sides if the surface is open. Units and
-    centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere).
+    centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere). An
+    .stl, for printers, has the bare shape: no colours, no comments, no shared vertices.
 
     Args:
         meshes: A batch of one, as `Generator.mesh` makes it, with colours in [0, 1] at the vertices, a texture, or
             neither. A .glb gets the whole texture; .obj and .ply get its colours at the vertices.
-        path: Where to write; the suffix chooses the format.
+        path: Where to write; the suffix chooses the format, in capitals or not.
 
     Returns:
         The path.
@@ -47,7 +48,8 @@ def encode(meshes: "Meshes", path: Path) -> str | bytes:
     import numpy as np
     import trimesh
 
-    if path.suffix not in _MESH_FILES:
+    kind = path.suffix.lower()
+    if kind not in _MESH_FILES:
         raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
     if len(meshes) != 1:
         raise ConfigError(f"{path}: one file cannot hold {len(meshes)} meshes; export them one by one, e.g. meshes[0]")
@@ -67,9 +69,12 @@ def encode(meshes: "Meshes", path: Path) -> str | bytes:
     mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path), process=False)
     mesh.metadata.update(notes)
     comments = [f"{key}: {value}" for key, value in notes.items()]
-    if path.suffix == ".glb":
+    if kind == ".glb":
         return _glb(mesh, _colours(meshes))
-    if path.suffix == ".obj":
+    if kind == ".stl":
+        solid: Any = mesh.export(file_type="stl")
+        return bytes(solid)
+    if kind == ".obj":
         text: Any = mesh.export(file_type="obj", header="\n# ".join(comments))
         return str(text)
     data: Any = mesh.export(file_type="ply", vertex_normal=True)
@@ -90,13 +95,14 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
         return None
     kind = type(textures).__name__
     if kind == "TexturesVertex":
-        return None if path.suffix == ".glb" else ColorVisuals(vertex_colors=_bytes(textures.verts_features_packed()))
+        glb = path.suffix.lower() == ".glb"
+        return None if glb else ColorVisuals(vertex_colors=_bytes(textures.verts_features_packed()))
     if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
         raise ZooError(
             f"{path}: the colours are {kind}; give colours at vertices, or a texture with one coordinate per vertex"
         )
     picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
-    if path.suffix != ".glb":
+    if path.suffix.lower() != ".glb":
         at = uv * uv.new_tensor([2.0, -2.0]) - uv.new_tensor([1.0, -1.0])
         sampled = F.grid_sample(picture.permute(2, 0, 1)[None], at[None, None], align_corners=True)
         return ColorVisuals(vertex_colors=_bytes(sampled[0, :, 0].T))

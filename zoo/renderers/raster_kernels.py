@@ -13,12 +13,13 @@ All kernels are in one file because numba's cache looks for changes only in the 
 """
 
 import numpy as np
-from numba import njit
+
+from ..runtime.compiled import njit
 
 _SNAP = 16384.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def draw(verts, faces, first_vertex, first_face, near, cull, pix_to_face, zbuf, bary, dists):  # pragma: no cover
     """Draw one image into the four arrays at the end.
 
@@ -52,7 +53,7 @@ def draw(verts, faces, first_vertex, first_face, near, cull, pix_to_face, zbuf, 
     return 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _to_pixels(verts, height, width, points):  # pragma: no cover
     """Fill `points`, and return the index of the first vertex that is not finite, or -1 if there is none."""
     short = min(height, width)
@@ -66,13 +67,13 @@ def _to_pixels(verts, height, width, points):  # pragma: no cover
     return -1
 
 
-@njit(cache=True)
+@njit()
 def _at(points, i):  # pragma: no cover
     """A row as a tuple, because numba counts references to views of arrays, which costs more than the triangle."""
     return points[i, 0], points[i, 1], points[i, 2], points[i, 3], points[i, 4]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _draw_face(a, b, c, label, near, cull, nearest, pix_to_face):  # pragma: no cover
     """Enter one face into the sorted list of every pixel that it covers."""
     height, width, layers = pix_to_face.shape
@@ -119,7 +120,7 @@ def _draw_face(a, b, c, label, near, cull, nearest, pix_to_face):  # pragma: no 
             pix_to_face[row, col, k] = label
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _edge(p, q, side, near):  # pragma: no cover
     """The edge from p to q as x, y, u, v, own: x * (col - u) + y * (row - v) is positive inside the triangle.
 
@@ -141,7 +142,7 @@ def _edge(p, q, side, near):  # pragma: no cover
     return x, y, p[3], p[4], x > 0.0 or (x == 0.0 and y > 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _corner(p, near):  # pragma: no cover
     """A corner in camera space, on its snapped ray if it has one."""
     if p[2] >= near:
@@ -149,7 +150,7 @@ def _corner(p, near):  # pragma: no cover
     return p[0] * p[2], p[1] * p[2], p[2]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _volume(a, b, c, near):  # pragma: no cover
     """Six times the signed volume between camera and triangle: the sign of the winding, also across the near plane."""
     ax, ay, az = _corner(a, near)
@@ -158,7 +159,7 @@ def _volume(a, b, c, near):  # pragma: no cover
     return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _clipped_box(a, b, c, near):  # pragma: no cover
     """Bounds left, right, low, high of the part of a triangle beyond the near plane, widened by a pixel."""
     left, right, low, high = np.inf, -np.inf, np.inf, -np.inf
@@ -173,7 +174,7 @@ def _clipped_box(a, b, c, near):  # pragma: no cover
     return left - 1.0, right + 1.0, low - 1.0, high + 1.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _weigh(a, b, c, col, row):  # pragma: no cover
     """Perspective-correct barycentric coordinates of a pixel: sign of the winding, three weights, their scale, and z.
 
@@ -191,7 +192,7 @@ def _weigh(a, b, c, col, row):  # pragma: no cover
     return sign, m0 / total, m1 / total, m2 / total, total, plane_z
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _nearest_on_edge(p, q, col, row):  # pragma: no cover
     """The point of the edge p-q that is nearest to a pixel: squared distance, offset in u and v, share of q."""
     pu, pv, du, dv = p[0] - col, p[1] - row, q[0] - p[0], q[1] - p[1]
@@ -201,7 +202,7 @@ def _nearest_on_edge(p, q, col, row):  # pragma: no cover
     return u * u + v * v, u, v, t
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _fill(points, faces, first_vertex, first_face, pix_to_face, zbuf, bary, dists):  # pragma: no cover
     """Depth, weights and distance to the boundary for every entry of `pix_to_face`."""
     height, width, layers = pix_to_face.shape
@@ -229,7 +230,7 @@ def _fill(points, faces, first_vertex, first_face, pix_to_face, zbuf, bary, dist
                 dists[row, col, k] = -squared * unit * unit
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def draw_backward(
     verts, faces, first_vertex, first_face, grad, pix_to_face, grad_zbuf, grad_bary, grad_dists
 ):  # pragma: no cover
@@ -276,7 +277,7 @@ def draw_backward(
     grad[:] = total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _distance_backward(a, b, c, i, j, k, col, row, scale, total):  # pragma: no cover
     """Add `scale` times the offset of the boundary's nearest point to the two corners that it lies between."""
     squared, u, v, t = _nearest_on_edge(a, b, col, row)

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ..runtime.compiled import njit
 
 BACKGROUND = -1
 
@@ -129,7 +130,7 @@ def in_threads(work: Callable[[int], None], count: int, threads: int | None = No
         list(pool.map(work, range(count)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragma: no cover - compiled
     """One image of `rasterize_batch`, for callers that are compiled themselves; `face` must come filled with -1."""
     height, width = face.shape
@@ -169,7 +170,7 @@ def rasterize_one(verts, faces, xs, ys, near, cull, face, depth, bary):  # pragm
                 bary[row, col, 2] = w2 * z
 
 
-@njit(cache=True)
+@njit()
 def _edge_plane(p, q, out):  # pragma: no cover - compiled
     """Normal of the plane through the camera and the edge p-q."""
     out[0] = p[1] * q[2] - p[2] * q[1]
@@ -177,7 +178,7 @@ def _edge_plane(p, q, out):  # pragma: no cover - compiled
     out[2] = p[0] * q[1] - p[1] * q[0]
 
 
-@njit(cache=True)
+@njit()
 def _inside(line, col, j):  # pragma: no cover - compiled
     """Whether a pixel lies on the inner side of an edge. Of two triangles that share an edge, one owns its pixels."""
     side = line[0] * col + line[1] * j + line[2]
@@ -186,7 +187,7 @@ def _inside(line, col, j):  # pragma: no cover - compiled
     return line[0] > 0.0 or (line[0] == 0.0 and line[1] > 0.0)
 
 
-@njit(cache=True)
+@njit()
 def _coverage(a, b, c, edge, volume, xs, ys, near, cover):  # pragma: no cover - compiled
     """Fill `cover` with the edge functions over (column, row from below, 1), positive inside.
 
@@ -219,13 +220,13 @@ def _coverage(a, b, c, edge, volume, xs, ys, near, cover):  # pragma: no cover -
     return int(left), int(right), int(low), int(high)
 
 
-@njit(cache=True)
+@njit()
 def _snap(slope, first, step):  # pragma: no cover - compiled
     """A slope as a pixel coordinate, rounded to 1/16384."""
     return np.floor((slope - first) / step * 16384.0 + 0.5) / 16384.0
 
 
-@njit(cache=True)
+@njit()
 def _edge_line(px, py, qx, qy, side, out):  # pragma: no cover - compiled
     """The line through two snapped points; swapping them negates it exactly."""
     out[0] = (py - qy) * side

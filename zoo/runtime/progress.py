@@ -17,7 +17,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.progress import track as rich_track
 
 EVERY = 30.0  # seconds between lines of a log file
 WINDOW = 600.0  # seconds over which the time left is estimated: single steps may take minutes
@@ -147,7 +146,12 @@ def keeping(rows: Sized, total: int) -> Iterator[None]:
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """The same items; `total` where they have no length."""
-    console = Console(stderr=True)
-    return rich_track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The same items, counted; `total` where they have no length."""
+    if total is None:
+        assert isinstance(items, Sized)
+        total = len(items)
+    with counting(what, total) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -1,4 +1,4 @@
-"""Threads for work that torch cannot share out by itself: each runs torch's operations on one core."""
+"""Threads for work that torch cannot share out by itself, each on one core; and a GPU that nobody waits for."""
 
 import os
 import threading
@@ -36,6 +36,13 @@ def spread(tasks: Sequence[Callable[[], None]]) -> None:
             task()
     for future in futures:
         future.result()
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device, without waiting for what that does."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _forget() -> None:

@@ -177,7 +177,7 @@ class AdversarialSystem(TrainingSystem):
         logs: Logs = {"d": loss, "score_real": on_real.score.mean(), "score_fake": on_fake.score.mean()}
         if self.cfg.ada_target > 0:
             self._adapt(on_real.score)
-            logs["augment_p"] = self.augment_p.item()
+            logs["augment_p"] = self.augment_p.clone()
         asked = [(on_fake, truth)]
         if labels is not None:
             if on_real.pose is None:
@@ -232,13 +232,13 @@ class AdversarialSystem(TrainingSystem):
         """What D is shown of images. Where it reads poses, they are not turned."""
         if self.cfg.ada_target == 0:
             return images
-        return augment(images, self.augment_p.item(), turns=self.cfg.pose_weight == 0)
+        return augment(images, self.augment_p, turns=self.cfg.pose_weight == 0)
 
     def _adapt(self, on_real: Tensor) -> None:
         """More augmentation while D is surer of real images than the target, less otherwise."""
         signs = cast(Tensor, self.all_gather(on_real.detach().sign().mean()))
         change = len(on_real) * self.trainer.world_size / (1000 * self.cfg.ada_kimg)
-        self.augment_p.fill_(adapted(self.augment_p.item(), signs.mean().item(), self.cfg.ada_target, change))
+        self.augment_p.copy_(adapted(self.augment_p, signs.mean(), self.cfg.ada_target, change))
 
     def _keep(self) -> float:
         if self.cfg.topk_kimg <= 0:

@@ -14,6 +14,7 @@ from ..config.fill import generator_config, to_dict, without_name
 from ..config.schemas import RunConfig, StageConfig
 from ..errors import WeightsError, ZooError
 from ..generators.base import Generator, Latents
+from ..runtime.workers import sent
 from ..weights.files import shown
 from .ema import GeneratorEMA
 from .folder import differences
@@ -156,9 +157,7 @@ class TrainingSystem(L.LightningModule):
 
     def sent(self, tensor: Tensor) -> Tensor:
         """A tensor of the CPU on the device, without waiting for what that does."""
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return sent(tensor, self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.parts.lap("data", self.device)

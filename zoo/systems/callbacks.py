@@ -87,7 +87,8 @@ class RunLogger(Logger):
 
     def _read(self) -> dict[str, list[float]]:
         """All values as numbers, in one transfer."""
-        waiting = [value.float() for values in self._values.values() for value in values if isinstance(value, Tensor)]
+        scalars = [value for values in self._values.values() for value in values if isinstance(value, Tensor)]
+        waiting = [value if value.dtype == torch.float64 else value.float() for value in scalars]
         read = iter(torch.stack(waiting).tolist() if waiting else ())
         return {
             key: [next(read) if isinstance(value, Tensor) else value for value in values]

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..config.fill import structured
 from ..config.schemas import Card, Metric
@@ -13,11 +14,13 @@ from ..registry import WEIGHTS as WEIGHTS
 
 CONFIG, CARD = "config.json", "README.md"  # the other files of a folder of weights
 DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
+MOST_WEIGHTS = 4 * 2**30  # bytes of a file of weights
+INSIDE = "zoo"  # the key under which a card lies in the front matter of a hub, see `hubcard`
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 
 
 def read(path: Path) -> Card:
-    """The card in the front matter of a README.md.
+    """The card in the front matter of a README.md: all of it, or what stands below `zoo` where a hub has its own.
 
     Raises:
         WeightsError: No front matter, not YAML, unknown fields or wrong types; the message names the file.
@@ -40,20 +43,25 @@ def read(path: Path) -> Card:
         raise not_yaml(error, str(path), WeightsError) from None
     if not isinstance(values, dict):
         raise WeightsError(f"{path}: a card is a mapping of fields to values")
+    if isinstance(values.get(INSIDE), dict):
+        values = values[INSIDE]
     try:
         return structured(Card, {str(k): v for k, v in values.items()}, "card")
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from None
 
 
-def write(card: Card) -> str:
-    """The README.md of a card: front matter, then the same for people."""
-    import yaml
+def write(card: Card, named: bool = True) -> str:
+    """The README.md of a card: front matter, then the same for people.
 
-    front = yaml.safe_dump(card.as_dict(), sort_keys=False, allow_unicode=True, width=110)
+    Args:
+        card: Says what is known.
+        named: False if `zoo.load` does not find the weights by the card's name, only by their path.
+    """
+    head = front_matter(card.as_dict())
     method = card.name.partition(".")[0]
     parts = [f"# {card.name}", card.summary or f"Weights of `{method}`."]
-    if card.sources:  # imported: of no name that `zoo.load` knows
+    if card.sources or (not named and "." in card.name):
         call = f"zoo.load({json.dumps(f'file:{card.name}', ensure_ascii=False)})  # the path of this folder"
     else:
         call = f'zoo.load("{card.name}")' if "." in card.name else ""
@@ -71,7 +79,25 @@ def write(card: Card) -> str:
         parts.append("## Licence\n\n" + "\n".join(f"- {what}: {terms}" for what, terms in card.licence.items()))
     if card.citation:
         parts.append(f"## Citation\n\n{card.citation}")
-    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+    return head + "\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def front_matter(values: Mapping[str, Any]) -> str:
+    """YAML between two lines of three dashes."""
+    import yaml
+
+    return f"---\n{yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=110)}---\n"
+
+
+def front(text: str) -> str:
+    """The front matter of a README.md, as it stands there; nothing if there is none."""
+    match = _FRONT_MATTER.match(text)
+    return match.group() if match else ""
+
+
+def body(text: str) -> str:
+    """What follows the front matter of a README.md."""
+    return text[len(front(text)) :]
 
 
 def _metrics_table(metrics: Iterable[Metric]) -> str:

@@ -21,10 +21,10 @@ from ..runtime.files import atomic_write
 from ..version import __version__
 from . import cards
 from .cards import CARD, CONFIG, DISCRIMINATOR, WEIGHTS
-from .places import newest
+from .cards import MOST_WEIGHTS as _MAX_WEIGHTS
+from .places import name_of, newest
 
 FORMAT = "1"
-_MAX_WEIGHTS = 4 * 2**30
 _MAX_HEADER = 4 * 2**20
 WRAPPERS = ("module", "_orig_mod")  # of DataParallel and its like, and of torch.compile; no layer here is called so
 _MAX_SHOWN, _MAX_LETTERS = 10, 120  # keys in a message, letters of each
@@ -293,4 +293,4 @@ def write_weights(
         atomic_write(folder / DISCRIMINATOR, beside)
     atomic_write(folder / WEIGHTS, data)
     atomic_write(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    atomic_write(folder / CARD, cards.write(card))
+    atomic_write(folder / CARD, cards.write(card, named=name_of(folder) == card.name))

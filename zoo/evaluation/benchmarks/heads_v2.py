@@ -53,6 +53,7 @@ class HeadsV2(Benchmark):
     """
 
     title = "Shape and pose"
+    weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = ("constant", "average", MEAN, "supervised", REAL)
     bar = "R2"
     bar_caption = (

@@ -81,6 +81,7 @@ class Inversions(Benchmark):
     """
 
     title = "Shape by inversion"
+    weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN, "supervised")
     takes_runs = True
     bar = "R2"
@@ -177,7 +178,7 @@ class Inversions(Benchmark):
         with steps.task("inverting", rules.n_test) as advance:
             for image in self.truth.image.split(1):
                 # The pictures are framed as training images are, so no face is searched.
-                made = invert(generator, image, steps=rules.steps, size=rules.size, align=False)
+                made = invert(generator, image, steps=rules.steps, size=rules.size, align=False, free=False)
                 render = made.render(size=rules.size).cpu()
                 assert render.depth is not None
                 seen = torch.ones_like(render.depth) if render.mask is None else render.mask
@@ -223,8 +224,9 @@ class Inversions(Benchmark):
             f"The first {rules.n_test} heads of the split {rules.split!r} at {rules.size} px, as in the condition "
             "plain of heads-v2. No head is seen in training.",
             "Each picture is explained by zoo invert: the best of 128 random objects, poses and lights are refined, at "
-            f"most {rules.steps} steps. A method with an encoder reads everything off at once, without a step. Depth "
-            "is that of the object in the pose that was found. Runs are folders of zoo run over the same pictures "
+            f"most {rules.steps} steps, among the objects that a method draws (free=False). A method with an encoder "
+            "reads everything off at once, without a step. Depth is that of the object in the pose that was found. "
+            "Runs are folders of zoo run over the same pictures "
             f"({rules.split}:0-{rules.n_test - 1}), with whatever they have spent; their last stage counts.",
             "Pose, shape, normals, R2 of the person, SIDE and MAD are those of heads-v2. PSNR is over the pixels that "
             "belong to the object.",

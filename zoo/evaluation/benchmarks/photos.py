@@ -58,6 +58,7 @@ class Photos(Benchmark):
     """
 
     title = "Photographs"
+    weights = "*.photos*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN,)
     bar = "depth_agreement"
     bar_caption = (

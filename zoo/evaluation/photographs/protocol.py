@@ -65,9 +65,9 @@ class PhotosProtocol:
         if self.n_invert:
             said.insert(
                 3,
-                f"The first {self.n_invert} photographs are inverted ({self.steps} steps at most). PSNR is over the "
-                "pixels that belong to the object, and so is LPIPS (VGG). Identity is the distance of face embeddings "
-                "(with zoo3d[identity]) "
+                f"The first {self.n_invert} photographs are inverted by zoo invert ({self.steps} steps at most). "
+                "PSNR is over the pixels that belong to the object, and so is LPIPS (VGG). Identity is the distance of "
+                "face embeddings (with zoo3d[identity]) "
                 "between photograph and reconstruction; turned, between photograph and the reconstruction at yaws of "
                 f"-{self.reach:g} and {self.reach:g} degrees. Below 0.6 two pictures are taken for one person.",
             )

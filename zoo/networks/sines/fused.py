@@ -1,9 +1,10 @@
-"""The fields of many objects on a CPU, as one step of autograd that keeps points and codes and nothing between them.
+"""The fields of many objects as one step of autograd that keeps points and codes and nothing between them.
 
-`zoo.networks.siren` defines the field, `tiles` computes it tile by tile; here the tiles are shared out over threads.
+`zoo.networks.siren` defines the field, `tiles` computes it tile by tile; here the tiles are shared out over a CPU's
+threads, or queued on a GPU.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,7 +71,8 @@ class _Evaluate(torch.autograd.Function):
         values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
         counts = counts or [m] * b
         objects = [(_one(network, i), _film(film, i)) for i in range(b)]
-        spread([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in _parts(counts, width)])
+        parts = _parts(counts, width, points.device)
+        _do([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in parts], points.device)
         ctx.set_materialize_grads(False)
         # Torch refuses what is saved here and changes until the backward pass.
         ctx.save_for_backward(*rows, *flat, *_listed(film.weights))
@@ -99,13 +101,13 @@ class _Evaluate(torch.autograd.Function):
         )
         sums: list[list[SineNetwork]] = [[] for _ in points]
         tasks = []
-        for at in _parts(ctx.counts, network.density.shape[1]):
+        for at in _parts(ctx.counts, network.density.shape[1], points.device):
             one = _one(network, at[0])
             own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
             sums[at[0]].append(own)
             given = cut(rows, at), cut(values, at), cut(moves, at)
             tasks.append(partial(backward, one, _film(film, at[0]), *given, own))
-        spread(tasks)
+        _do(tasks, points.device)
         return None, None, None, None, None, *moves, *_added(sums)
 
 
@@ -129,10 +131,19 @@ def _layer_by_layer(
     return [next(found) if v is not None and v.requires_grad else None for v in own]
 
 
-def _parts(counts: Sequence[int], width: int) -> Iterator[tuple[int, slice]]:
+def _do(tasks: Sequence[Callable[[], None]], device: torch.device) -> None:
+    """All tasks; on a GPU, which queues them by itself, from this thread, whose stream is the right one."""
+    if device.type == "cpu":
+        spread(tasks)
+    else:
+        for task in tasks:
+            task()
+
+
+def _parts(counts: Sequence[int], width: int, device: torch.device) -> Iterator[tuple[int, slice]]:
     """Objects, each with runs of whole tiles of its points."""
     for i, m in enumerate(counts):
-        runs = list(tiles(m, width)) or [slice(0, 0)]
+        runs = list(tiles(m, width, device)) or [slice(0, 0)]
         size = -(-len(runs) // max(1, _PARTS // len(counts)))
         for k in range(0, len(runs), size):
             yield i, slice(runs[k].start, runs[k : k + size][-1].stop)

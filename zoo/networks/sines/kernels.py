@@ -8,7 +8,8 @@ the angle is reduced to [-pi / 4, pi / 4] in two parts, and in each polynomial t
 """
 
 import numpy as np
-from numba import njit
+
+from ...runtime.compiled import njit
 
 _f, _i = np.float32, np.int32
 _QUARTER = _f(np.pi / 2)  # of a turn; fused multiply-adds take its multiples off without rounding them
@@ -23,7 +24,7 @@ _S2, _S3 = _f(-0.00019840087080241948), _f(2.7249963149954235e-06)
 _C0, _C1, _C2 = _f(0.04166666466179694), _f(-0.0013888303336467356), _f(2.454799090416336e-05)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"})
 def _sin_cos(x):  # pragma: no cover
     """Sine and cosine of an angle; NaN for what is not finite.
 
@@ -45,7 +46,7 @@ def _sin_cos(x):  # pragma: no cover
     return -s if n & _SECOND else s, -c if (n + _FIRST) & _SECOND else c
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sine(x, frequency, phase, out):  # pragma: no cover
     """out <- sin(frequency * x + phase), with one frequency and phase per column."""
     for i in range(x.shape[0]):
@@ -53,7 +54,7 @@ def sine(x, frequency, phase, out):  # pragma: no cover
             out[i, j] = _sin_cos(frequency[j] * x[i, j] + phase[j])[0]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sine_cosine(x, frequency, phase, factor, sines, cosines):  # pragma: no cover
     """Of the same angles: sines <- sin, cosines <- factor * cos, with one factor per column."""
     for i in range(x.shape[0]):
@@ -63,7 +64,7 @@ def sine_cosine(x, frequency, phase, factor, sines, cosines):  # pragma: no cove
             cosines[i, j] = c * factor[j]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"})
 def through_sine(g, cosine, total):  # pragma: no cover
     """g <- g * cosine, which takes a gradient from a sine's value to its angle; total <- sum of g over the rows."""
     total[:] = 0
@@ -74,7 +75,7 @@ def through_sine(g, cosine, total):  # pragma: no cover
             total[j] += value
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"})
 def through_sine_and_slope(g, cosine, bent, total):  # pragma: no cover
     """g <- g * cosine + bent, `bent` being what the angle gets through its cosine; total <- sum of g over the rows."""
     total[:] = 0
@@ -85,7 +86,7 @@ def through_sine_and_slope(g, cosine, bent, total):  # pragma: no cover
             total[j] += value
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"})
 def through_slope(g, cosine, back, sines):  # pragma: no cover
     """Of r = back * cosine: g <- g * cosine, the gradient of back, and back <- -g * back * sines, that of the angle."""
     for i in range(g.shape[0]):

@@ -1,4 +1,4 @@
-"""A network of sines on one thread, for one object: a tile of points at a time goes through all layers and back.
+"""A network of sines for one object, on one thread or GPU: a tile of points goes through all layers and back at a time.
 
 With x[-1] the point, a trunk of n layers and a colour layer compute
 
@@ -12,8 +12,8 @@ and the gradient of sigma goes back through the trunk:
 Derivatives are those of the same network with FiLM multiplied in, a[i] = V[i] x[i - 1] + c[i] with V[i] = f[i] W[i] and
 c[i] = f[i] b[i] + p[i]. Values are computed in the order above, in which the published code rounds.
 
-All that is computed at a tile stays in the core's cache. The backward pass computes it again; where memory allows, a
-forward pass that is to be followed by one leaves it the products y[i].
+All that is computed at a tile stays in the core's cache; on a GPU a tile is as large as keeps it busy. The backward
+pass computes it again; where memory allows, a forward pass that is to be followed by one leaves it the products y[i].
 """
 
 import threading
@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .devices import run
 
-_TILE_ELEMENTS = (
-    2**17
-)  # rows times width: small enough for the cache, large enough for efficient products and few calls
+# Rows times width. On a CPU: small enough for the cache, large enough for efficient products and few calls.
+_TILE_ELEMENTS = 2**17
+_TILE_ELEMENTS_ON_GPU = 2**23  # 32 MiB for each layer's sines
 
 
 class Weights(NamedTuple):
@@ -54,7 +55,7 @@ class Film(NamedTuple):
 
 
 class SineNetwork(NamedTuple):
-    """The field of one object, or those of B; float32, on the CPU.
+    """The field of one object, or those of B; float32.
 
     Attributes:
         density: W, (1, H).
@@ -100,9 +101,9 @@ def cut(values: Cut, part: Any) -> Cut:
     return type(values)._make(None if value is None else value[part] for value in values)
 
 
-def tiles(m: int, width: int) -> Iterator[slice]:
+def tiles(m: int, width: int, device: torch.device) -> Iterator[slice]:
     """Runs of as many of m points as a tile has."""
-    rows = max(1, _TILE_ELEMENTS // width)
+    rows = max(1, (_TILE_ELEMENTS if device.type == "cpu" else _TILE_ELEMENTS_ON_GPU) // width)
     for start in range(0, m, rows):
         yield slice(start, min(start + rows, m))
 
@@ -111,14 +112,14 @@ def tiles(m: int, width: int) -> Iterator[slice]:
 def forward(net: SineNetwork, film: Film, rows: Rows, values: Values) -> None:
     """Fill the `values` that are there, and `rows.products` if it is."""
     n, width = len(net.angles) - 1, net.density.shape[1]
-    for part in tiles(len(rows.points), width):
+    for part in tiles(len(rows.points), width, rows.points.device):
         tile, out, m = cut(rows, part), cut(values, part), part.stop - part.start
-        spare, x, *buffers = _buffers(2 if out.gradient is None else 2 + 2 * n, m, width)
+        spare, x, *buffers = _buffers(2 if out.gradient is None else 2 + 2 * n, m, width, rows.points.device)
         products = _products(tile, spare, n)
         if out.gradient is None:
             for i in range(n):
                 _multiply(film, i, tile.points if i == 0 else x, products[i])
-                kernels.sine(products[i].numpy(), *_arrays(film, i), x.numpy())
+                run(kernels.sine, products[i], film.frequencies[i], film.phases[i], x)
         else:
             sines, slopes = buffers[:n], buffers[n:]
             _trunk(film, tile.points, products, sines, slopes, film.frequencies)
@@ -132,7 +133,7 @@ def forward(net: SineNetwork, film: Film, rows: Rows, values: Values) -> None:
             torch.mm(x, net.density.t(), out=out.sigma)
         if out.logits is not None:
             _multiply_colour(film, tile, x, products[-1])
-            kernels.sine(products[-1].numpy(), *_arrays(film, n), x.numpy())
+            run(kernels.sine, products[-1], film.frequencies[n], film.phases[n], x)
             torch.mm(x, net.colour.t(), out=out.logits)
 
 
@@ -150,9 +151,9 @@ def backward(net: SineNetwork, film: Film, rows: Rows, values: Values, moves: Mo
     """
     n, width = len(net.angles) - 1, net.density.shape[1]
     weights, ones = net.weights, [torch.ones_like(net.density[0])] * (n + 1)
-    for part in tiles(len(rows.points), width):
+    for part in tiles(len(rows.points), width, rows.points.device):
         tile, given, into, m = cut(rows, part), cut(values, part), cut(moves, part), part.stop - part.start
-        total, g, spare, cosine, *buffers = _buffers(4 + 3 * n, m, width)
+        total, g, spare, cosine, *buffers = _buffers(4 + 3 * n, m, width, rows.points.device)
         total, sines, cosines, bent = total[0], buffers[:n], buffers[n : 2 * n], buffers[2 * n :]
         products, ready = _products(tile, spare, n), tile.products is not None
         _trunk(film, tile.points, products, sines, cosines, ones, ready)
@@ -163,10 +164,10 @@ def backward(net: SineNetwork, film: Film, rows: Rows, values: Values, moves: Mo
         else:
             if not ready:
                 _multiply_colour(film, tile, sines[-1], products[-1])
-            kernels.sine_cosine(products[-1].numpy(), *_arrays(film, n), ones[n].numpy(), g.numpy(), cosine.numpy())
+            run(kernels.sine_cosine, products[-1], film.frequencies[n], film.phases[n], ones[n], g, cosine)
             sums.colour.addmm_(given.logits.t(), g)
             torch.mm(given.logits, net.colour, out=spare)
-            kernels.through_sine(spare.numpy(), cosine.numpy(), total.numpy())
+            run(kernels.through_sine, spare, cosine, total)
             sums.angles[n].add_(total)
             sums.weights.layers[-1].addmm_(spare.t(), sines[-1])
             if tile.directions is not None and weights.directions is not None and sums.weights.directions is not None:
@@ -179,9 +180,9 @@ def backward(net: SineNetwork, film: Film, rows: Rows, values: Values, moves: Mo
             g.addmm_(given.sigma, net.density)
         for i in range(n - 1, -1, -1):
             if given.gradient is None:
-                kernels.through_sine(g.numpy(), cosines[i].numpy(), total.numpy())
+                run(kernels.through_sine, g, cosines[i], total)
             else:
-                kernels.through_sine_and_slope(g.numpy(), cosines[i].numpy(), bent[i].numpy(), total.numpy())
+                run(kernels.through_sine_and_slope, g, cosines[i], bent[i], total)
             sums.angles[i].add_(total)
             if i > 0:
                 sums.weights.layers[i - 1].addmm_(g.t(), sines[i - 1])
@@ -215,10 +216,6 @@ def _products(tile: Rows, spare: Tensor, n: int) -> Sequence[Tensor]:
     return [spare] * (n + 1) if tile.products is None else tile.products.view(n + 1, *spare.shape).unbind()
 
 
-def _arrays(film: Film, i: int) -> tuple[Any, Any]:
-    return film.frequencies[i].numpy(), film.phases[i].numpy()
-
-
 def _multiply(film: Film, i: int, x: Tensor, out: Tensor) -> None:
     torch.addmm(film.biases[i], x, film.weights.layers[i - 1].t() if i > 0 else film.weights.points, out=out)
 
@@ -237,9 +234,7 @@ def _trunk(
     for i in range(len(sines)):
         if not ready:
             _multiply(film, i, sines[i - 1] if i > 0 else points, products[i])
-        kernels.sine_cosine(
-            products[i].numpy(), *_arrays(film, i), factors[i].numpy(), sines[i].numpy(), cosines[i].numpy()
-        )
+        run(kernels.sine_cosine, products[i], film.frequencies[i], film.phases[i], factors[i], sines[i], cosines[i])
 
 
 def _gradient_backward(
@@ -257,7 +252,7 @@ def _gradient_backward(
     sums.weights.points.addmm_(g.t(), r)
     torch.mm(g, weights.points, out=spare)
     for i in range(n):
-        kernels.through_slope(spare.numpy(), cosines[i].numpy(), bent[i].numpy(), sines[i].numpy())
+        run(kernels.through_slope, spare, cosines[i], bent[i], sines[i])
         if i + 1 < n:
             torch.mul(bent[i + 1], cosines[i + 1], out=r)
             sums.weights.layers[i].addmm_(r.t(), spare)
@@ -269,8 +264,10 @@ def _gradient_backward(
 _scratch = threading.local()
 
 
-def _buffers(n: int, rows: int, width: int) -> list[Tensor]:
-    """n tiles (rows, width) of memory that this thread uses again and again."""
+def _buffers(n: int, rows: int, width: int, device: torch.device) -> list[Tensor]:
+    """n tiles (rows, width) of memory; on a CPU this thread uses the same again and again."""
+    if device.type != "cpu":
+        return list(torch.empty(n, rows, width, dtype=torch.float32, device=device))  # torch keeps it for the next call
     stride = -(-rows * width // 16) * 16  # whole cache lines
     memory = getattr(_scratch, "memory", None)
     if memory is None or len(memory) < n * stride:

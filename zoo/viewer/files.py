@@ -1,0 +1,131 @@
+"""What a visitor takes away or brings along: pictures, meshes, films, and objects found in photographs."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..data.pictures import decode
+from ..editing.frames import interpolate
+from ..editing.inversion import invert
+from ..editing.reconstruction import Reconstruction
+from ..errors import DataError
+from ..output.films import film
+from ..output.sheets import grid, png
+from ..runtime.files import printable
+from ..version import __version__
+from .state import MESH, State
+from .view import View
+from .worker import Breathe, Worker
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PICTURE, FILM, FRAMES, FPS = 256, 128, 60, 25
+_CELLS = 128  # of a mesh, as `zoo export` makes it
+_MOST = 64 * 2**20  # bytes of a photograph
+
+
+class File(NamedTuple):
+    """A file for the visitor's folder of downloads."""
+
+    name: str
+    data: bytes
+
+
+def picture(worker: Worker, state: State, breathe: Breathe) -> File:
+    """The map that is shown, as a .png of 256 pixels, or of the network's own size where larger ones show no more."""
+    from PIL import Image
+
+    image = Image.fromarray(worker.picture(_mapped(state), max(s for s in worker.sizes if s <= PICTURE), final=True))
+    return File(f"{_stem(worker, state)}.png", png(image, notes(worker, state)))
+
+
+def mesh(worker: Worker, state: State, breathe: Breathe) -> File:
+    """The object as a .glb."""
+    return File(f"{_stem(worker, state)}.glb", worker.mesh(state, _CELLS))
+
+
+def turntable(worker: Worker, state: State, breathe: Breathe) -> File:
+    """A film of the object that swings from side to side, as an .mp4."""
+    generator = worker.generator
+    reach, state = 2 * generator.scene.pose.yaw_std, _mapped(state)
+
+    def frames() -> "Iterator[Image]":
+        from PIL import Image
+
+        for i in range(FRAMES):
+            breathe(i / FRAMES)
+            yaw = min(reach, math.pi) * math.sin(2 * math.pi * i / FRAMES)
+            turned = State(state.thing, View(yaw, state.view.pitch), state.lamp, state.shown)
+            yield Image.fromarray(worker.picture(turned, FILM, final=True))
+
+    return File(f"{_stem(worker, state)}-turn.mp4", _mp4(frames(), notes(worker, state)))
+
+
+def walk(worker: Worker, state: State, breathe: Breathe) -> File:
+    """A film of the whole walk from the object to the other seed, as an .mp4."""
+    generator, state = worker.generator, _mapped(state)
+    light = None if state.lamp is None else state.lamp.light().to(generator.device)
+    view, size = state.view, FILM if generator.is_3d else worker.sizes[-1]
+    renders = interpolate(
+        generator, state.thing.ends(generator), FRAMES, yaw=view.yaw, pitch=view.pitch, size=size, light=light
+    )
+
+    def frames() -> "Iterator[Image]":
+        for i, render in enumerate(renders):
+            breathe(i / FRAMES)
+            yield grid(render, maps=[state.shown])
+
+    start = _stem(worker, State(state.thing.start))
+    return File(f"{start}-to-seed{state.thing.other}.mp4", _mp4(frames(), notes(worker, state), size))
+
+
+def photograph(worker: Worker, data: bytes, name: str, align: bool, breathe: Breathe) -> Reconstruction:
+    """Find the object, camera and light of a photograph.
+
+    Args:
+        worker: Has the generator.
+        data: Is the file.
+        name: Is what messages call it.
+        align: Says whether to find the face first.
+        breathe: Is called after each step of the search.
+
+    Raises:
+        Cancelled: The visitor has cancelled the search.
+        DataError: The file cannot be used as a photograph.
+    """
+    name = printable(name)
+    if len(data) > _MOST:
+        raise DataError(f"{name}: {len(data):,} bytes; use a photograph of at most {_MOST:,}")
+    return invert(worker.generator, decode(data, name), align=align, watch=breathe)
+
+
+def notes(worker: Worker, state: State) -> dict[str, str]:
+    """What a file says about itself, so that it can be made again."""
+    thing, view, lamp = state.thing, state.view, state.lamp
+    return {
+        "model": worker.generator.name, "object": thing.title, "psi": f"{thing.psi:g}",
+        "view": f"yaw {view.yaw:.3f}, pitch {view.pitch:.3f}, zoom {view.zoom:.3f}",
+        **({} if lamp is None else {
+            "light": f"ambient {lamp.ambient:.2f}, diffuse {lamp.diffuse:.2f}, x {lamp.right:.2f}, y {lamp.up:.2f}"
+        }),
+        "map": state.shown, "zoo": __version__,
+    }  # fmt: skip
+
+
+def _stem(worker: Worker, state: State) -> str:
+    name = worker.generator.name or type(worker.generator).__name__.lower()
+    shown = [] if state.shown in ("rgb", MESH) else [state.shown]
+    return "-".join([name.replace(".", "-"), state.thing.title, *shown])
+
+
+def _mapped(state: State) -> State:
+    """The state with its picture in place of its mesh, which no film or .png shows."""
+    return state if state.shown != MESH else State(state.thing, state.view, state.lamp)
+
+
+def _mp4(frames: "Iterator[Image]", said: dict[str, str], size: int = FILM) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return film(frames, Path(folder) / "film.mp4", size=(size, size), fps=FPS, notes=said).read_bytes()
