@@ -25,7 +25,8 @@ export ZOO_CACHE ?= $(CURDIR)/.cache
 
 demo: $(VENV)/.installed
 	$(BIN)/zoo sample shadegan --out out/samples.png
-	$(BIN)/zoo compare pigan shadegan gof meshgan unsup3d --benchmark heads --quick --out out/report.html
+	$(BIN)/zoo invert unsup3d.photos64 example --out out/photo
+	$(BIN)/zoo compare shadegan meshgan unsup3d --out out/report.html
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
