@@ -78,13 +78,12 @@ def turning(mesh: bytes, poster: Tensor, name: str) -> str:
         name: What it is, as text.
     """
     alt = html.escape(f"{name}, a mesh seen from the front", quote=True)
-    size = f'width="{poster.shape[2]}" height="{poster.shape[1]}"'
     return (
         '<details class="turning" open><summary>Mesh</summary><model-viewer '
         f'src="data:model/gltf-binary;base64,{base64.b64encode(mesh).decode()}" alt="{alt}" camera-controls '
         'camera-orbit="0deg 90deg 105%" interaction-prompt="none" touch-action="pan-y" environment-image="neutral" '
         'tone-mapping="none" shadow-intensity="0">'
-        f'<img slot="poster" alt="{alt}" {size} src="{picture(poster)}">'
+        f"{_image(poster, alt, slot='poster')}"
         '<div slot="progress-bar"></div></model-viewer>'  # in place of the viewer's own bar
         "<p>Drag it, or use the arrow keys; plus and minus come nearer and go away.</p></details>"
     )
@@ -94,18 +93,20 @@ def gallery(meshes: Sequence[tuple[str, bytes, Tensor]]) -> str:
     """Names, meshes and posters as HTML, see `turning`. What would be over `LIMIT` is shown as its poster alone."""
     parts, used = [], 0
     for name, mesh, poster in meshes:
-        used += len(mesh)
-        if used <= LIMIT:
+        if used + len(mesh) <= LIMIT:
+            used += len(mesh)
             parts.append(f"<figure><figcaption>{html.escape(name)}</figcaption>{turning(mesh, poster, name)}</figure>")
             continue
-        used -= len(mesh)
         why = f"its mesh of {len(mesh) / 1e6:.1f} MB is left out: a page holds {LIMIT / 1e6:g} MB of them"
-        size = f'width="{poster.shape[2]}" height="{poster.shape[1]}"'
-        parts.append(
-            f"<figure><figcaption>{html.escape(name)}: {why}.</figcaption>"
-            f'<img alt="{html.escape(name, quote=True)}" {size} src="{picture(poster)}"></figure>'
-        )
+        image = _image(poster, html.escape(name, quote=True))
+        parts.append(f"<figure><figcaption>{html.escape(name)}: {why}.</figcaption>{image}</figure>")
     return f'<div class="solids">{"".join(parts)}</div>'
+
+
+def _image(poster: Tensor, alt: str, slot: str = "") -> str:
+    """A picture (3,H,W) in [0,1] as HTML; `alt` is escaped already."""
+    place = f'slot="{slot}" ' if slot else ""
+    return f'<img {place}alt="{alt}" width="{poster.shape[2]}" height="{poster.shape[1]}" src="{picture(poster)}">'
 
 
 def write_mesh_page(path: Path, meshes: "Meshes", poster: Tensor, name: str) -> Path:
