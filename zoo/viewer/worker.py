@@ -7,13 +7,11 @@ cancelled job ends. One thread means that no network, cache or kernel is ever us
 """
 
 import logging
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +19,8 @@ import torch
 
 from ..errors import ZooError
 from ..generators.base import Generator, Latents
-from ..output.meshes import export
 from ..output.sheets import pictures
+from ..output.turning import glb
 from .state import MESH, State, Thing
 
 MOVING, RESTING = 0.15, 0.8  # seconds that a picture may take while something moves, and when it rests
@@ -226,8 +224,7 @@ class Worker:
 
     def mesh(self, state: State, cells: int = MESH_CELLS) -> bytes:
         """The state's object as the bytes of a .glb."""
-        with tempfile.TemporaryDirectory() as folder:
-            return export(self.generator.mesh(self.latents(state.thing), cells), Path(folder) / "mesh.glb").read_bytes()
+        return glb(self.generator.mesh(self.latents(state.thing), cells))
 
     def latents(self, thing: Thing) -> Latents:
         """The object's code, which is kept for the next pictures of it."""
