@@ -16,6 +16,7 @@ from test_report import made
 import zoo
 from tests.tiny import TINY
 from zoo.errors import ConfigError
+from zoo.evaluation import solids as solids_module
 from zoo.evaluation.benchmark import Kind, Options, Row
 from zoo.evaluation.benchmarks.identity import Identity, IdentityProtocol
 from zoo.evaluation.comparison import Comparison
@@ -175,7 +176,8 @@ def test_pages_hold_meshes_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_pa
         solid(tmp_path / "page.html")
 
 
-def test_reports_show_a_mesh_of_each_method_that_makes_one() -> None:
+def test_reports_show_a_mesh_of_each_method_that_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     flat = zoo.build("stylegan2", size=16, z_dim=8, mapping_layers=1, channel_max=8).eval()
     empty = zoo.build("shadegan", **TINY, mesh_level=1e9).eval()
     solids = {"<solid>": zoo.build("meshgan").eval(), "flat": flat, "empty": empty, "constant": "constant"}
@@ -183,6 +185,15 @@ def test_reports_show_a_mesh_of_each_method_that_makes_one() -> None:
     assert made[0] == "<solid>"
     assert made[1].startswith(b"glTF")
     assert made[2].shape == (3, 128, 128)
+    (file,) = (tmp_path / "meshes").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(solids_module, "glb", None)  # nothing is made a second time
+        (again,) = meshes(solids)
+    assert again[:2] == made[:2]
+    assert torch.equal(again[2], made[2])
+    for damage in (b"", file.read_bytes()[:500]):
+        file.write_bytes(damage)
+        assert meshes(solids)[0][1] == made[1]
 
 
 def test_the_checks_find_what_they_look_for() -> None:
