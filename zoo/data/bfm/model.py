@@ -222,7 +222,7 @@ def _assemble(
         raise DataError(f"the mean is {height:.4g} mm tall, and a face {SHORTEST:g} to {TALLEST:g} mm: other units?")
     if not -0.1 <= colour.mean.min() / white <= colour.mean.max() / white <= 1.1:
         raise DataError(f"mean colours go to {colour.mean.max():.4g}, and should to {white:g}: another range?")
-    tip = mean[mean[:, 2].argmax()]
+    tip = mean[np.argmax(mean[:, 2])]
     origin = tip + np.array([0.0, ABOVE, -BEHIND])
     scale = np.float32(1 / (unit * MM))
     moved = None if expression is None else Linear(expression.mean / (unit * MM), expression.basis * scale)
