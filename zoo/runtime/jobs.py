@@ -63,6 +63,8 @@ def side_by_side(
         ZooError: A process cannot start.
         Exception: Whatever `work` raises ends the iteration.
     """
+    if not tasks:
+        return
     packed, waiting = pickle.dumps(work), deque(tasks)
     board, children = _Board(len(tasks), progress), list[_Child]()
 
@@ -78,8 +80,6 @@ def side_by_side(
         children.append(_Child(packed, threads, slot))
         take(children[-1])
 
-    if not tasks:
-        return
     with board.bar:
         try:
             for slot in range(min(jobs, len(tasks))):
