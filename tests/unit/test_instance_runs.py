@@ -1,6 +1,7 @@
 """Folders of zoo run, read back: faces that turn, runs side by side, and what is said of folders that are none."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ import zoo
 from tests.bfm_files import FORMATS, write_model
 from tests.tiny import TINY_GAN2SHAPE
 from zoo.cli import main as cli
+from zoo.cli.fit import _part
 from zoo.data.bfm.write import write_bfm
 from zoo.data.synface import SynfaceDataset
 from zoo.editing import frames
-from zoo.errors import ConfigError, Interrupted, WeightsError
+from zoo.errors import ConfigError, Interrupted, WeightsError, ZooError
 from zoo.evaluation.benchmark import Row, Subject
 from zoo.evaluation.benchmarks import identity
 from zoo.evaluation.benchmarks.identity import Identity
@@ -35,6 +37,8 @@ from zoo.fitting.subjects import photographs
 from zoo.heads.dataset import HeadDataset
 from zoo.probes.depth import Pairs, average_depth
 from zoo.probes.pose import PoseProbe, train_pose_probe
+from zoo.runtime.jobs import Died
+from zoo.runtime.lock import locked
 
 SIZE = 32
 TINY = [
@@ -164,6 +168,53 @@ def test_an_interrupted_run_must_be_finished_first(
         assert f"{out / 'head0001'}: not finished; repeat the zoo run command to continue" in err
     instances.run_all(job, "heads:0-1")
     assert len(read_run(out).pictures) == 2
+
+
+def losses(folder: Path) -> Any:
+    return [record["loss"] for record in json.loads((folder / "result.json").read_text("utf-8"))["records"]]
+
+
+def test_shards_and_processes_fill_one_folder_with_the_results_of_one_process(
+    made: Path, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(work: Any, tasks: dict[str, Any], jobs: int, threads: int) -> Iterator[tuple[str, Any]]:
+        assert (list(tasks), jobs, threads) == (["head0000"], 2, 1)
+        yield from [("head0000", pickle.loads(pickle.dumps(work))(tasks["head0000"], lambda what, share: None))]
+
+    monkeypatch.setattr(instances, "side_by_side", here)  # processes take a while to start: test_jobs.py starts some
+    job = instances.open_job("gan2shape", TINY, gan, tmp_path, {})
+    assert [r["name"] for r in instances.run_all(job, "heads:0-1", part=_part("2/2"))] == ["head0001"]
+    assert "head0000" not in (tmp_path / "index.html").read_text("utf-8")
+    with locked(tmp_path / "head0000"), pytest.raises(ZooError, match="head0000 is in use"):
+        instances.run_all(job, "heads:0-1")
+    assert [r["name"] for r in instances.run_all(job, "heads:0-1", jobs=2)] == ["head0000", "head0001"]
+    assert [losses(tmp_path / name) for name in ("head0000", "head0001")] == [
+        losses(made / "base" / name) for name in ("head0000", "head0001")
+    ]
+    assert all(
+        f"{name}/index.html" in (tmp_path / "index.html").read_text("utf-8") for name in ("head0000", "head0001")
+    )
+    assert instances.run_all(job, "heads:0-1", part=_part("3/3")) == []
+
+
+def test_a_process_that_dies_over_a_picture_leaves_the_others_their_results(
+    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [("head0000", Died("its process was ended by SIGKILL")), ("head0001", [])]
+    monkeypatch.setattr(instances, "side_by_side", lambda *_: (end for end in ends))
+    job = instances.open_job("gan2shape", TINY, gan, tmp_path, {})
+    with pytest.raises(ZooError, match="head0000: its process was ended by SIGKILL; the same command goes on"):
+        instances.run_all(job, "heads:0-1", jobs=2)
+
+
+def test_shards_are_all_pictures_once_each(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = list(range(10))
+    shares = [pictures[_part(f"{number}/3")] for number in (1, 2, 3)]
+    assert sorted(place for share in shares for place in share) == pictures
+    assert pictures[_part("1/1")] == pictures
+    for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/3"):
+        err = failed(capsys, "run", "gan2shape", "heads:0", f"--shard={wrong}", code=2)
+        assert f"--shard {wrong}: write I/N with I from 1 to N" in err
 
 
 # ---------------------------------------------------------------- side by side

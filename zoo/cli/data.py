@@ -1,4 +1,4 @@
-"""Commands for images: `heads`, `bfm`, `build-heads`, `align`, `check`, `fit-prior`."""
+"""Commands for images: `heads`, `bfm`, `build-heads`, `align`, `check`, `shard`, `fit-prior`."""
 
 import json
 from enum import StrEnum
@@ -169,6 +169,49 @@ def check(
     report = scan(root, name, size, crop=crop)
     typer.echo(json.dumps(asdict(report)) if as_json else str(report))
     if report.bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def shard(
+    source: Annotated[str, typer.Argument(help="Folder or .zip of pictures, or heads.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder.")],
+    name: Annotated[str, typer.Option(help="Layout of the source: folder, zip, celeba, ffhq, ...")] = "folder",
+    like: Annotated[Like | None, typer.Option(help="Cut the faces to this framing, and store their poses.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Store squares of so many pixels. Default: the files as they are.", min=8, max=1024),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Number of heads; val and test get a sixteenth each.", min=1)] = 8000,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0)] = 0,
+    mb: Annotated[int, typer.Option(help="Size of a shard in MB, about.", min=1, max=4096)] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Write pictures as tar files of thousands, to train on from a slow disk or an object store (data=shards).
+
+    The shards are in the convention of WebDataset. The exit code is 1 if pictures had to be left out.
+
+    \b
+    Examples:
+      zoo data shard my_faces --size 128 --out shards
+      zoo data shard my_photos --like celeba --size 64 --out shards
+      zoo data shard heads --n 100000 --out shards
+      zoo train pigan data=shards data.root=s3://bucket/shards
+    """
+    from ..data.shards.writer import write_shards
+    from .options import watched
+
+    framing: Any = None if like is None else like.value
+    counts = write_shards(
+        source, out, name=name, like=framing, size=size, n=n, seed=seed, mb=mb, progress=watched(as_json)
+    )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), **counts}))
+    else:
+        told = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
+        align = f" data.align={framing}" if framing else ""
+        typer.echo(f"{out}: {told}\nnext: zoo train RECIPE data=shards data.root={out}{align}")
+    if counts["left_out"]:
         raise typer.Exit(1)
 
 

@@ -53,6 +53,9 @@ def compare(
     quick: Quick = False,
     seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.")] = 0,
     fresh: Fresh = False,
+    jobs: Annotated[
+        int, typer.Option(help="Processes that measure rows side by side; they share the CPU threads and GPUs.", min=1)
+    ] = 1,
     out: Annotated[
         Path | None, typer.Option(help="HTML report. Default: compare-<benchmark>.html, or none with --json.")
     ] = None,
@@ -62,11 +65,12 @@ def compare(
 
     Rows are kept on disk as they are finished, and those of shipped weights come with zoo: what is there is not
     measured again, so a comparison that was ended or killed goes on where it was. A row that fails says why; the others
-    go on, and the exit code is 1.
+    go on, and the exit code is 1. With --jobs, each process needs the memory of one comparison.
 
     \b
     Examples:
       zoo compare
+      zoo compare --jobs 2 --fresh
       zoo compare shadegan pigan --benchmark bfm data.root=/data/synface --out bfm.html
       zoo compare shadegan stylegan2 runs/heads --benchmark identity --quick
       zoo compare runs/heads runs/flat unsup3d --benchmark instances
@@ -78,7 +82,7 @@ def compare(
     given = names or []
     own = _settings(benchmark, [g for g in given if "=" in g])
     subjects = named([g for g in given if "=" not in g], benchmark)
-    result = run(subjects, benchmark, quick=quick, seed=seed, fresh=fresh, progress=watched(as_json), **own)
+    result = run(subjects, benchmark, quick=quick, seed=seed, fresh=fresh, jobs=jobs, progress=watched(as_json), **own)
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in result.rows]))
     else:

@@ -78,8 +78,8 @@ class SceneConfig:
 class DataConfig:
     """Which images, and how they are read."""
 
-    name: str = "heads"  # heads | folder | zip | lfw | celeba | ffhq | afhq_cats | synface | carla
-    root: str | None = None  # folder or zip file; `heads` needs none
+    name: str = "heads"  # heads | folder | zip | shards | lfw | celeba | ffhq | afhq_cats | synface | carla
+    root: str | None = None  # folder, zip file or, for `shards`, a URL; `heads` needs none
     size: int = number(64, 4, SIDE)  # pixels; images are read once at this size
     workers: int = number(0, 0, 1024)
     crop: str | None = (

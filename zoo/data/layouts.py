@@ -104,9 +104,19 @@ def synface(files: Files, split: str) -> list[str]:
     return [name for name in files.names if split in _parts(name) and _parts(name)[-1] == "image"]
 
 
+def _shards(files: Files, split: str) -> list[str]:
+    """`train/000000000`, as `zoo data shard` counts pictures; "val" is "test" where there is no such split."""
+
+    def of(which: str) -> list[str]:
+        return [name for name in files.names if name.startswith(f"{which}/")]
+
+    return of(split) or (of("test") if split == "val" else [])
+
+
 LAYOUTS: dict[str, Layout] = {
     "folder": Layout(_folder),
     "zip": Layout(_folder),
+    "shards": Layout(_shards),
     "lfw": Layout(_lfw),
     "celeba": Layout(_celeba, "celeba"),
     "ffhq": Layout(_ffhq),

@@ -13,7 +13,8 @@ from ..config.schemas import DataConfig
 from ..errors import DataError
 from ..runtime.progress import track
 from .cache import MemoryCache, on_disk
-from .sources import FaceSource, HeadSource, ImageSource, NoSplit, open_source
+from .shards.reader import Shards
+from .sources import HeadSource, ImageSource, NoSplit, open_source
 from .stream import Batch, Stream, StreamLoader
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class FaceData(LightningDataModule):
             start=self.position,
             rank=self._rank,
             world=self._world,
-            poses=self._train.poses if isinstance(self._train, FaceSource) else None,
+            poses=self._train.poses if isinstance(self._train, ImageSource) else None,
         )
         pin = torch.cuda.is_available()
         return StreamLoader(stream, batch_size=None, num_workers=self._workers, pin_memory=pin)
@@ -180,7 +181,8 @@ def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Callable[[T
         return _Direct(source)
     if isinstance(source, HeadSource):
         return on_disk("heads", _heads_key(config, len(source)), lambda: _render(source)).__getitem__
-    if config.cache == "auto" and len(source) * 3 * config.size**2 > AUTO_CACHE_BYTES:
+    far = isinstance(source.files, Shards) and source.files.remote  # where a batch costs no more than a picture
+    if config.cache == "auto" and (far or len(source) * 3 * config.size**2 > AUTO_CACHE_BYTES):
         return _Direct(source)
     return MemoryCache(len(source), config.size, source.read)
 
@@ -192,7 +194,7 @@ class _Direct:
         self.source = source
 
     def __call__(self, indices: Tensor) -> Tensor:
-        return torch.stack([self.source.read(index) for index in indices.tolist()])
+        return self.source.read_batch(indices.tolist())
 
 
 def _render(source: HeadSource, chunk: int = 50) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,6 +15,7 @@ from ..runtime.files import printable
 from .layouts import LAYOUTS, SPLITS, Layout
 from .measured import Measured, measure
 from .pictures import BadImage, decode
+from .shards.reader import Shards
 from .store import Files, open_files
 from .transforms import Resample, load_image, to_float, to_uint8
 
@@ -63,7 +65,10 @@ class ImageSource(Dataset[dict[str, Any]]):
 
     Attributes:
         bad: The indices that this process has found bad so far.
+        poses: (N, 2) pitch and yaw of the faces in radians, if they are known.
     """
+
+    poses: Tensor | None = None
 
     def __init__(
         self,
@@ -118,6 +123,16 @@ class ImageSource(Dataset[dict[str, Any]]):
                 self.bad.add(at)
         raise DataError(f"all {len(self)} images in {printable(self.files.root)} are bad; `zoo data check` says why")
 
+    def read_batch(self, indices: list[int]) -> Tensor:
+        """The images (B, 3, S, S) uint8, by one request where they are read through a network.
+
+        Raises:
+            DataError: See `read`.
+        """
+        if isinstance(self.files, Shards):
+            self.files.ahead([self.names[index] for index in indices])
+        return torch.stack([self.read(index) for index in indices])
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": to_float(self.read(index)), "index": index}
 
@@ -132,9 +147,9 @@ class FaceSource(ImageSource):
         framing: The data set, see `faces.align.frame_points`.
         on_error, white_back: See `ImageSource`.
 
-    Attributes:
-        poses: (N, 2) measured pitch and yaw in radians.
     """
+
+    poses: Tensor
 
     def __init__(
         self,
@@ -227,12 +242,12 @@ def open_source(
 
     Args:
         name: One of `names()`.
-        root: Folder or zip file; "heads" needs none.
+        root: Folder, zip file, or URL of shards; "heads" needs none.
         split: "train", "val" or "test".
         size: Side of the images in pixels.
         crop: Region of each picture, see `transforms.crop_box`; by default the layout's own.
         align: The data set whose framing the faces on photographs get, in place of `crop`; pictures without a face are
-            left out.
+            left out. Shards must have been written with it.
         resample: See `transforms.load_image`.
         on_error: See `ImageSource`; folders that cannot be listed count as bad files.
         white_back: Whether transparent pictures stand on white instead of black.
@@ -271,6 +286,15 @@ def open_source(
     found = chosen.select(files, split)[:limit]
     if not found:
         raise NoSplit(f"data.root={printable(files.root)} has no {split!r} images in the layout of data={name}")
+    if align != "none" and isinstance(files, Shards):
+        if files.framing != align:
+            has = (
+                f"hold faces framed like {files.framing}" if files.framing else "were not framed when they were written"
+            )
+            raise DataError(f"data.align={align}: the shards of {printable(files.root)} {has}; use data.align=none")
+        framed = ImageSource(files, found, size, on_error=on_error, white_back=white_back)
+        framed.poses = files.poses(found)
+        return framed
     if align != "none":
         faces = measure(files, found, skip=on_error == "skip")
         if not faces.names:

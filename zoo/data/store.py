@@ -1,4 +1,4 @@
-"""Where picture bytes come from: a folder or a zip, listed once, in an order that every machine shares.
+"""Where picture bytes come from: a folder, a zip or shards, listed once, in an order that every machine shares.
 
 Everything that lists pictures lists them here: training, benchmarks, runs, `zoo data check`. Files that look like
 pictures but are passed over are counted, with the reason.
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..errors import DataError
 from ..runtime.files import printable
 from .pictures import CONVERT, SUFFIXES, BadImage
+from .shards.reader import CATALOGUE, Shards, has_shards, is_url
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +72,20 @@ class Files(Protocol):
 
 
 def open_files(root: str | os.PathLike[str]) -> Files:
-    """The folder or the zip file at `root`.
+    """The folder, the zip file or the shards at `root`, which is a URL only for shards.
 
     Raises:
-        DataError: Nothing is there, it is neither a folder nor a zip, or it holds no pictures.
+        DataError: Nothing is there, it is neither a folder nor a zip, it holds no pictures, or shards are damaged.
     """
+    if is_url(root):
+        return Shards(root)
     path = Path(root).expanduser()
     shown = printable(path)
     if not path.exists():
         raise DataError(f"{shown} does not exist: give a folder of images or a .zip")
     files: Files
+    if path.is_dir() and has_shards(path):
+        return Shards(path)
     if path.is_dir():
         files = Folder(path)
     elif zipfile.is_zipfile(path):
@@ -90,6 +95,8 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     unread = Counter(PurePosixPath(name).suffix.lower() for name in files.skipped.get(UNREAD, []))
     left_out = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(unread.items()))
     advice = f"passed over, because their format is not read: {left_out}; {CONVERT}"
+    if not files.names and path.is_dir() and any(path.glob("*.tar")):
+        raise DataError(f"{shown} holds tar files without their {CATALOGUE}; unpack them, and use zoo data shard")
     if not files.names and not files.unreadable:
         raise DataError(f"{shown} holds no images ({' '.join(SUFFIXES)})" + (f"; {advice}" if unread else ""))
     if unread:

@@ -1,24 +1,21 @@
 """Several subjects under one protocol, with the pictures that go with the figures."""
 
-import logging
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, Interrupted, ZooError, unknown
+from ..errors import ConfigError, unknown
 from ..fitting.runs import FinishedRun
 from ..output.strips import Sheet
-from ..runtime.files import printable
 from ..runtime.memory import keep_memory
 from ..runtime.progress import Steps, keeping
-from . import benchmarks, store
-from .benchmark import Benchmark, Kind, Options, Row, Subject
-
-log = logging.getLogger(__name__)
-_LONGEST = 300  # characters of what went wrong
+from . import benchmarks
+from .benchmark import Benchmark, Options, Row, Subject
+from .measuring import Measured, row_of, rows_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ def compare(
     quick: bool = False,
     seed: int = 0,
     fresh: bool = False,
+    jobs: int = 1,
     progress: bool = True,
     command: str | None = None,
     **settings: Any,
@@ -65,34 +63,35 @@ def compare(
         quick: Take fewer images and steps; the protocol's name says so.
         seed: Seed of latents and probes.
         fresh: Measure rows again that are on disk.
+        jobs: Number of processes that measure rows side by side. They share the CPU threads evenly and take turns on
+            several GPUs. One that dies, for example because memory is full, costs its row.
         progress: Show progress bars with the time left.
         command: The command that repeats it, for the report; by default this process's command line.
         settings: The benchmark's own, for example `data_root`.
 
     Raises:
         ConfigError: The benchmark or a setting is unknown, or a subject is named like a baseline or cannot be measured.
+        ZooError: A process cannot start, as in a script without `if __name__ == "__main__":`.
     """
     kind = benchmarks.find(benchmark)
     if taken := set(subjects) & set(kind.baselines):
         raise ConfigError(f"{min(taken)}: the name of a baseline; give the other row another name")
     given: dict[str, Subject] = {name: name for name in kind.baselines}
     opened = _open(benchmark, given | dict(subjects), Options(quick, seed, progress, settings))
-    rows: list[Row] = []
-    sheets: dict[str, list[Sheet]] = {}
-    failed: dict[str, str] = {}
-    with keeping(rows, len(opened.subjects)):
-        for name, subject in opened.subjects.items():
-            try:
-                row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh, drawn=True)
-            except Interrupted:
-                raise
-            except Exception as error:  # even a bug of one method must not cost the rows of the others
-                row = _failed(opened, name, subject, error)
-                failed[name] = row.notes[0]
-            rows.append(row)
-    command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    complete = len(rows) == len(opened.subjects)
-    return Comparison(opened, opened.ranked(rows), sheets, command, complete, failed)
+    found: dict[str, Measured] = {}
+    measured = rows_of(opened, jobs=jobs, fresh=fresh, progress=progress)
+    with keeping(found, len(opened.subjects)), closing(measured):
+        for name, each in measured:
+            found[name] = each
+    finished = {name: found[name] for name in opened.subjects if name in found}
+    return Comparison(
+        opened,
+        opened.ranked([each.row for each in finished.values()]),
+        {name: each.sheets for name, each in finished.items() if not each.failed},
+        command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        len(finished) == len(opened.subjects),
+        {name: each.row.notes[0] for name, each in finished.items() if each.failed},
+    )
 
 
 def measure(
@@ -114,36 +113,9 @@ def measure(
     opened = _open(benchmark, {name: subject}, Options(quick, seed, progress, settings))
     if len(opened.subjects) > 1:
         raise ConfigError(f"{name} has the rows {', '.join(opened.subjects)}; use zoo compare --benchmark {benchmark}")
-    ((name, only),) = opened.subjects.items()
-    return opened, _row(opened, name, only, progress=progress, fresh=fresh, drawn=False)[0]
-
-
-def _row(
-    opened: Benchmark, name: str, subject: Subject, *, progress: bool, fresh: bool, drawn: bool
-) -> tuple[Row, list[Sheet]]:
-    """A row, with its pictures if they are drawn or kept: from disk if it is there; else it is measured, and kept."""
-    key = None if opened.data is None else opened.key(name) or store.key_of(subject, opened.options.seed)
-    if key and not fresh and (found := store.find(opened, name, key)):
-        return found
-    with Steps(name, enabled=progress) as steps:
-        try:
-            row, pictures = opened.row(name, subject, steps)
-        except ValueError as error:  # formulas do not know whose numbers they refuse
-            raise ConfigError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
-    sheets = pictures() if drawn or key else []
-    return (store.keep(opened, row, sheets, key) if key else row), sheets
-
-
-def _failed(opened: Benchmark, name: str, subject: Subject, error: Exception) -> Row:
-    """The row of a subject that could not be measured: no figures, and one line that says why."""
-    expected = isinstance(error, ZooError | OSError)
-    why = str(error).removeprefix(f"{name}: ") if expected else f"{type(error).__name__}: {error}"
-    note = printable(" ".join(f"failed: {why}".split()))[:_LONGEST]
-    log.error("%s: %s", name, note, exc_info=not expected)  # a trace only where nobody has foreseen the error
-    known = {column.key for column in opened.columns}
-    nothing = dict.fromkeys(sorted(known - set(Row.__dataclass_fields__)))
-    kind: Kind = "baseline" if isinstance(subject, str) else "model"
-    return Row(name, kind, opened.protocol, 0, nothing, notes=[note])
+    (only,) = opened.subjects
+    with Steps(only, enabled=progress) as steps:
+        return opened, row_of(opened, only, steps, fresh=fresh, drawn=False)[0]
 
 
 def _open(benchmark: str, subjects: Mapping[str, Subject], options: Options) -> Benchmark:

@@ -1,14 +1,15 @@
 """`zoo run`: a method fitted to each of the given pictures, and everything that is written about it.
 
-Each picture has a folder of its own, whose files are written when they are complete. So the same command goes on where
-it was stopped: what has a result is skipped, and a fit goes on from its last finished step.
+Each picture has a folder of its own, whose files are written when they are complete, the result last. So the same
+command goes on where it was stopped: what has a result is skipped, and a fit goes on from its last finished step.
 """
 
 import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..config import recipes
 from ..config.fill import merge, to_dict
 from ..config.schemas import InstanceConfig, RunConfig
 from ..config.untrusted import from_json
-from ..errors import ConfigError, Interrupted
+from ..errors import ConfigError, Interrupted, ZooError
 from ..generators.base import DepthPredictor, Generator, Latents, PictureGAN
 from ..output.colours import show_image, tile, to_pil
 from ..output.films import film
@@ -30,6 +31,7 @@ from ..output.sheets import save_png
 from ..output.turning import glb
 from ..renderers.depthmaps.obj import MATERIAL, obj_text
 from ..runtime.files import atomic_write, tidy
+from ..runtime.jobs import Died, Tell, side_by_side, threads_for
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
@@ -45,6 +47,7 @@ from .views import Fitted, sheets
 STATE = "state.pt"
 JOINT = "joint"  # folder of what several pictures share
 FRAMES, FPS = 60, 20
+PATIENCE = 30.0  # seconds for others to let go of the folder
 GOES_ON = "the same command goes on from the last finished step"
 
 
@@ -114,13 +117,27 @@ def open_job(
     settings = {"generator": run.generator, "system": to_dict(run.system), "seed": run.seed, "init": run.init}
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     defaults = {"generator": own, "system": to_dict(type(run.system)())}
-    with locked(out):
-        _same_run(out, settings | {"gan": gan, "joint": joint}, defaults)
+    _settle(out, settings | {"gan": gan, "joint": joint}, defaults)
     cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
+
+
+def _settle(out: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Note the settings, or compare them with those of the folder. Shards begin at one moment, and wait their turn."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with locked(out):
+                return _same_run(out, settings, defaults)
+        except ConfigError:
+            raise
+        except ZooError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _filled(path: Path, defaults: dict[str, Any]) -> Any:
@@ -145,59 +162,128 @@ def run_all(
     *,
     align: bool | None = False,
     psi: float = 0.7,
-    advance: Callable[[str, float], None] = lambda what, share: None,
+    part: slice = slice(None),
+    jobs: int = 1,
+    advance: Tell = lambda what, share: None,
 ) -> list[dict[str, Any]]:
     """Fit to all pictures of a source and write everything about them; see `photographs` for the arguments.
 
+    Several processes, also on several machines, may work in one folder: each picture has a lock of its own.
+
     Args:
-        advance: Called with what is being done and the finished share of the whole.
+        part: Picks some of the pictures by their places, for others to fit to the rest.
+        jobs: Number of processes that fit to pictures side by side, for which progress lines are shown if it is above
+            1. Each uses `trainer.threads` CPU threads, by default an even share.
+        advance: Called with what is being done and the finished share of the whole, if `jobs` is 1.
 
     Returns:
         One result for each picture, as in its `result.json`.
 
     Raises:
         Interrupted: Ctrl-C or another signal; finished pictures and steps are kept.
-        ZooError: Another process is writing to this folder; see the functions that this one calls.
+        ConfigError: A joint fit was asked for in parts.
+        ZooError: Another process is writing to a picture's folder, or one died; see the functions that this one calls.
     """
+    if job.joint and (jobs > 1 or part != slice(None)):
+        raise ConfigError("one set of networks for all pictures is fitted by one process: leave out --jobs and --shard")
     signals = Signals(lambda: GOES_ON)
     try:
-        with signals.caught(), locked(job.out):
-            tidy(job.out)
-            return _run_groups(job, source, align, psi, advance)
+        with signals.caught():
+            own, data = job.run.generator, job.run.data
+            root, whole = data.root if data.name == "synface" else None, bool(own["gan_crop"])
+            pictures = photographs(
+                source, job.gan, own["size"], align=align, psi=psi, root=root, whole=whole, part=part
+            )
+            keep_memory()
+            return _run_pictures(job, pictures, jobs, advance)
     except Stopped:
         assert signals.received is not None
         raise Interrupted(f"stopped by {signals.received.name}; {GOES_ON}", signals.received) from None
 
 
-def _run_groups(
-    job: Job, source: str, align: bool | None, psi: float, advance: Callable[[str, float], None]
-) -> list[dict[str, Any]]:
-    own, data = job.run.generator, job.run.data
-    root = data.root if data.name == "synface" else None
-    pictures = photographs(source, job.gan, own["size"], align=align, psi=psi, root=root, whole=bool(own["gan_crop"]))
-    keep_memory()
+def _run_pictures(job: Job, pictures: list[Photograph], jobs: int, advance: Tell) -> list[dict[str, Any]]:
     groups = [pictures] if job.joint else [[picture] for picture in pictures]
-    results: list[dict[str, Any]] = []
-    for number, group in enumerate(groups):
+    names = [f"{len(group)} pictures" if job.joint else group[0].name for group in groups if group]
+    work, results, page, died = _Fit(job), dict[str, list[dict[str, Any]]](), _Index(job), ""
+    missing = {}
+    for name, group in zip(names, groups, strict=False):
+        if found := _results(job, group):
+            results[name] = found
+            advance(f"{name}: done before", len(results) / len(groups))
+        else:
+            missing[name] = group
+    if jobs > 1:
+        threads = job.run.trainer.threads or threads_for(jobs)
+        with closing(side_by_side(work, missing, jobs, threads)) as fitted:
+            for name, found in fitted:
+                if isinstance(found, Died):
+                    died = died or f"{name}: {found.why}; {GOES_ON}"
+                    continue
+                results[name] = found
+                page.write()
+    else:
+        for name, group in missing.items():
+            before = len(results)
 
-        def told(what: str, share: float, number: int = number, group: list[Photograph] = group) -> None:
-            name = f"{len(group)} pictures" if job.joint else group[0].name
-            advance(f"{name} ({number + 1}/{len(groups)}): {what}", (number + share) / len(groups))
+            def told(what: str, share: float, name: str = name, before: int = before) -> None:
+                advance(f"{name} ({before + 1}/{len(groups)}): {what}", (before + share) / len(groups))
 
-        results += _run_group(job, group, job.out / (JOINT if job.joint else group[0].name), told)
-        write_index(job.out / "index.html", results, job.notes.get("command", ""))
-    return results
+            results[name] = work(group, told)
+            page.write()
+    page.write()
+    if died:
+        raise ZooError(died)
+    return [result for name in names for result in results[name]]
 
 
-def _run_group(
-    job: Job, group: list[Photograph], shared: Path, advance: Callable[[str, float], None]
-) -> list[dict[str, Any]]:
+class _Index:
+    """The page that lists whatever is finished in the folder, also by other processes."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.known: dict[str, Any] = {}
+
+    def write(self) -> None:
+        # Whoever writes last looks again after that, so it lists all, in whatever order several processes came here.
+        while self._read() or not (self.job.out / "index.html").exists():
+            results = [self.known[name] for name in sorted(self.known)]
+            write_index(self.job.out / "index.html", results, self.job.notes.get("command", ""))
+
+    def _read(self) -> bool:
+        """Whether there is anything new."""
+        paths = [path for path in self.job.out.glob(f"*/{RESULT}") if path.parent.name not in self.known]
+        for path in paths:
+            with suppress(ValueError):  # of somebody else
+                self.known[path.parent.name] = json.loads(path.read_text("utf-8"))
+        return any(path.parent.name in self.known for path in paths)
+
+
+def _results(job: Job, group: list[Photograph]) -> list[dict[str, Any]]:
+    """What was reached before; empty if a picture has no result yet."""
     folders = [job.out / photo.name for photo in group]
-    if all((folder / RESULT).is_file() for folder in folders):
-        for photo, folder in zip(group, folders, strict=True):
-            _known(photo, folder)
-        advance("done before", 1.0)
-        return [json.loads((folder / RESULT).read_text("utf-8")) for folder in folders]
+    if not all((folder / RESULT).is_file() for folder in folders):
+        return []
+    for photo, folder in zip(group, folders, strict=True):
+        _known(photo, folder)
+    return [json.loads((folder / RESULT).read_text("utf-8")) for folder in folders]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a process needs to know to fit to a picture, or to several at once."""
+
+    job: Job
+
+    def __call__(self, group: list[Photograph], advance: Tell) -> list[dict[str, Any]]:
+        shared = self.job.out / (JOINT if self.job.joint else group[0].name)
+        with locked(shared):
+            for photo in group:
+                tidy(self.job.out / photo.name)
+            return _results(self.job, group) or _run_group(self.job, group, shared, advance)
+
+
+def _run_group(job: Job, group: list[Photograph], shared: Path, advance: Tell) -> list[dict[str, Any]]:
+    folders = [job.out / photo.name for photo in group]
     start, system = time.perf_counter(), job.system()
     system.generator.to(job.device)
     system.frozen.to(job.device)
@@ -233,9 +319,7 @@ def _run_group(
     return results
 
 
-def _subject(
-    job: Job, system: InstanceSystem, photo: Photograph, folder: Path, advance: Callable[[str, float], None]
-) -> Subject:
+def _subject(job: Job, system: InstanceSystem, photo: Photograph, folder: Path, advance: Tell) -> Subject:
     photo.w = _known(photo, folder) if photo.w is None else photo.w
     shape = job.cfg.shape
     other = None if shape in SHAPES else hub.load(shape, device=str(job.device))

@@ -64,6 +64,7 @@ def photographs(
     psi: float = 0.7,
     root: str | None = None,
     whole: bool = False,
+    part: slice = slice(None),
 ) -> list[Photograph]:
     """Read the pictures of a source.
 
@@ -79,18 +80,20 @@ def photographs(
         psi: Truncates the GAN's own pictures.
         root: Is the folder or zip of "bfm:0-3".
         whole: Says that the GAN draws the whole pictures of "bfm:0-3"; else what the benchmark cuts out of them.
+        part: Picks some of the pictures by their places; the others are not read.
 
     Raises:
         ConfigError: There is no such source.
         DataError: A picture cannot be used, or a folder has none.
     """
     kind, _, numbers = source.partition(":")
-    if split := _SPLITS.get(kind):
-        return _heads(kind, split, _numbers(source, numbers), gan, size)
-    if kind == "bfm":
-        return _bfm(_numbers(source, numbers), gan, size, root, whole)
-    if kind == "seed":
-        return _drawn(_numbers(source, numbers), gan, psi)
+    if kind in (*_SPLITS, "bfm", "seed"):
+        chosen = _numbers(source, numbers)[part]
+        if not chosen:
+            return []
+        if kind == "seed":
+            return _drawn(chosen, gan, psi)
+        return _bfm(chosen, gan, size, root, whole) if kind == "bfm" else _heads(kind, chosen, gan, size)
     path = Path(source).expanduser()
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
@@ -98,7 +101,7 @@ def photographs(
     align = framing_of(gan) is not None if align is None else align
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []
-    for name, picture in _pictures(path):
+    for name, picture in _pictures(path, part=part):
         photo = read_photo(picture, gan, align=align)
         for note in photo.notes:
             log.warning("%s: %s", name, note)
@@ -107,23 +110,26 @@ def photographs(
     return out
 
 
-def _pictures(path: Path, only: str | None = None, *, colour: bool = True) -> Iterator[tuple[str, Picture]]:
+def _pictures(
+    path: Path, only: str | None = None, *, colour: bool = True, part: slice = slice(None)
+) -> Iterator[tuple[str, Picture]]:
     """The picture at a path, or those on the topmost level of a folder or zip, with the names of their results.
 
-    `only` picks one of them by name.
+    `only` picks one of them by name, and `part` some by their places.
 
     Raises:
         DataError: Two pictures have one name, or a picture cannot be read.
     """
     if not path.is_dir() and path.suffix.lower() != ".zip":
-        yield printable(path.stem), decode(read_file(path), printable(path), colour=colour)
+        for only_one in [path][part]:
+            yield printable(path.stem), decode(read_file(only_one), printable(path), colour=colour)
         return
     files = open_files(path)
     named = [(printable(PurePosixPath(file).stem), file) for file in topmost(files)]
     chosen = [(name, file) for name, file in named if only in (None, name)]
     if len({name for name, _ in chosen}) < len(chosen):
         raise DataError(f"{printable(path)}: two pictures of one name, which differ only in their endings; rename one")
-    for name, file in chosen:
+    for name, file in chosen[part]:
         yield name, decode(files.read(file), files.where(file), colour=colour)
 
 
@@ -135,7 +141,8 @@ def _numbers(source: str, text: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-def _heads(kind: str, split: str, numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
+def _heads(kind: str, numbers: list[int], gan: PictureGAN, size: int) -> list[Photograph]:
+    split = _SPLITS[kind]
     large, small = HeadDataset(split, size=gan.config.size), HeadDataset(split, size=size)
     if numbers[-1] >= len(large):
         raise ConfigError(f"{kind}:{numbers[-1]} does not exist; the {split} split has 0 to {len(large) - 1}")

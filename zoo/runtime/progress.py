@@ -92,10 +92,13 @@ class Steps:
     Args:
         label: Written before every stage, for example the name of the method.
         enabled: False shows nothing.
+        tell: Is called with what is being done and the finished share of it.
     """
 
-    def __init__(self, label: str, *, enabled: bool = True) -> None:
-        self.label = label
+    def __init__(
+        self, label: str, *, enabled: bool = True, tell: Callable[[str, float], None] = lambda what, share: None
+    ) -> None:
+        self.label, self.tell = label, tell
         self._bar = make_bar(MofNCompleteColumn(), enabled=enabled)
         self._say = LogLines(self._bar)
 
@@ -109,11 +112,16 @@ class Steps:
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A stage of `total` units; yields the function that counts them."""
-        task = self._bar.add_task(f"{self.label}: {what}", total=total)
+        task, over = self._bar.add_task(f"{self.label}: {what}", total=total), 0
 
         def advance(done: int) -> None:
+            nonlocal over
+            over += done
             self._bar.advance(task, done)
             self._say(task)
+            self.tell(what, over / max(total, 1))
+
+        self.tell(what, 0.0)
 
         yield advance
 

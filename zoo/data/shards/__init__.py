@@ -1,0 +1,1 @@
+"""Pictures in tar files of many, on this machine or in an object store."""
