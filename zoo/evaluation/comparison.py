@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..fitting.runs import FinishedRun
 from ..output.strips import Sheet
 from ..runtime.files import printable
 from ..runtime.memory import keep_memory
-from ..runtime.progress import Steps, keeping
+from ..runtime.progress import Steps, foretell, keeping
 from . import benchmarks, store
 from .benchmark import Benchmark, Kind, Options, Row, Subject
 
@@ -80,8 +81,10 @@ def compare(
     rows: list[Row] = []
     sheets: dict[str, list[Sheet]] = {}
     failed: dict[str, str] = {}
+    told = not progress
     with keeping(rows, len(opened.subjects)):
         for name, subject in opened.subjects.items():
+            began = time.monotonic()
             try:
                 row, sheets[name] = _row(opened, name, subject, progress=progress, fresh=fresh, drawn=True)
             except Interrupted:
@@ -90,6 +93,9 @@ def compare(
                 row = _failed(opened, name, subject, error)
                 failed[name] = row.notes[0]
             rows.append(row)
+            left = len(opened.subjects) - len(rows)
+            if not told and not isinstance(subject, str):  # baselines say nothing of how long a method takes
+                told = foretell(f"{left} more row{'s' * (left > 1)}", left * (time.monotonic() - began))
     command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     complete = len(rows) == len(opened.subjects)
     return Comparison(opened, opened.ranked(rows), sheets, command, complete, failed)
