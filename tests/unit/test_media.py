@@ -39,7 +39,7 @@ def test_loggers_get_pictures_and_a_mesh(tmp_path: Path) -> None:
     mesh = board.add_mesh.call_args
     assert mesh.args[1].shape[::2] == mesh.kwargs["colors"].shape[::2] == mesh.kwargs["faces"].shape[::2] == (1, 3)
     assert mesh.kwargs["global_step"] == 64
-    assert mesh.args[1].shape[1] < 20_000
+    assert mesh.args[1].shape[1] < media._CELLS**3  # of noise; a head has some thousand
     (logged,) = run.log.call_args.args
     assert [*logged] == [*names, "samples/mesh", "trainer/global_step"]
     assert logged["trainer/global_step"] == 64
