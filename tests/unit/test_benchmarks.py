@@ -4,13 +4,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from zoo.cli import main as cli
 from zoo.errors import ConfigError
-from zoo.evaluation import benchmarks
+from zoo.evaluation import benchmarks, comparison
 from zoo.evaluation import depth as depth_folder
 from zoo.evaluation.benchmark import Column
 from zoo.evaluation.benchmarks.heads import Heads
@@ -125,6 +126,23 @@ def test_a_benchmark_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._run(["eval", "black", "--benchmark", "toy"], debug=False) == 0
     assert "0.0 ± 0.0" in capsys.readouterr().out
     assert "toy: How bright pictures are.\n    faces=N: number of pictures" in benchmarks.guide()
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_long_comparison_says_beforehand_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def slow(n: int) -> torch.Tensor:
+        clock[0] += 120
+        return torch.full((n, 3, 8, 8), 0.5)
+
+    monkeypatch.setattr(comparison, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    compare({"one": slow, "two": slow, "three": slow}, "toy", faces=2)
+    assert [line for line in capsys.readouterr().err.splitlines() if " about " in line] == [
+        "2 more rows: about 4 min on this machine"
+    ]
 
 
 @pytest.mark.usefixtures("toy_metric")

@@ -149,25 +149,42 @@ def test_sheets_have_a_column_for_each_object_and_a_row_for_each_map(generator: 
 def test_png_says_where_it_comes_from(tmp_path: Path) -> None:
     notes = {"model": "shadegan", "seed": 3, "command": "zoo sample — ü"}
     path = save_png(Image.new("RGB", (2, 2)), tmp_path / "a.png", notes)
-    assert Image.open(path).info == {"model": "shadegan", "seed": "3", "command": "zoo sample — ü"}
+    assert Image.open(path).info == {k: str(v) for k, v in notes.items()} | {"zoo": zoo.__version__}
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "stl"])
+def test_meshes_say_where_they_come_from(suffix: str, tmp_path: Path) -> None:
+    notes = {"model": "shadegan", "seed": 3, "command": "zoo export — \nü"}
+    first, second = (
+        zoo.export(tetrahedron(), tmp_path / f"{name}.{suffix}", notes).read_bytes() for name in ("first", "second")
+    )
+    assert first == second
+    said = {"zoo": zoo.__version__, "model": "shadegan", "seed": "3", "command": "zoo export — \\nü"}
+    if suffix == "glb":
+        assert gltf(tmp_path / "first.glb")[0]["asset"]["extras"] == said
+    elif suffix != "stl":
+        lines = [line.removeprefix("comment ").removeprefix("# ") for line in first.decode("latin-1").splitlines()]
+        assert {f"{key}: {value}".encode().decode("latin-1") for key, value in said.items()} <= {*lines}
+    assert trimesh.load(tmp_path / f"first.{suffix}", force="mesh").volume == pytest.approx(0.001)
 
 
 def test_films(generator: Generator, tmp_path: Path) -> None:
     latents, seen = generator.latents(1), []
     notes = {"model": "shadegan"}
+    said = {"zoo": zoo.__version__, **notes}
     kwargs = {"size": 17, "notes": notes, "maps": ("rgb", "normal")}
     film = turntable(generator, latents, tmp_path / "a.mp4", 4, advance=lambda: seen.append(1), **kwargs)
     assert iio.imread(film).shape == (4, 34, 18, 3)
     assert len(seen) == 4
     gif = Image.open(turntable(generator, latents, tmp_path / "a.gif", 4, **kwargs))
     assert gif.n_frames == 4
-    assert json.loads(gif.info["comment"]) == notes
+    assert json.loads(gif.info["comment"]) == said
     webp = Image.open(turntable(generator, latents, tmp_path / "a.webp", 4, **kwargs))
     assert webp.n_frames == 4
-    assert json.loads(webp.getexif()[ExifTags.Base.ImageDescription]) == notes
+    assert json.loads(webp.getexif()[ExifTags.Base.ImageDescription]) == said
     frames = sorted(turntable(generator, latents, tmp_path / "frames", 4, **kwargs).iterdir())
     assert [p.name for p in frames] == ["0000.png", "0001.png", "0002.png", "0003.png"]
-    assert Image.open(frames[0]).info == notes
+    assert Image.open(frames[0]).info == said
     first, left, middle, right = (np.asarray(Image.open(p)).astype(int) for p in frames)
     np.testing.assert_array_equal(first, middle)  # both frontal
     assert (left != right).any()

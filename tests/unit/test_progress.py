@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from zoo.runtime import progress
-from zoo.runtime.progress import LogLines, Steps, counting, track
+from zoo.runtime.progress import LogLines, Steps, counting, foretell, roughly, track
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, every: float, disable: bool = False) -> list[str]:
@@ -81,3 +81,47 @@ def test_counted_items_are_the_same_and_tell_a_log_file(
     assert list(track([7, 8], "rendering")) == list(track(iter([7, 8]), "rendering", 2)) == [7, 8]
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" %")[0] for line in lines] == ["rendering: 50", "rendering: 100"] * 2
+
+
+def foretold(seconds_a_step: float, steps: int, *, first: float = 0.0, terminal: bool = False) -> list[str]:
+    """What is said, by a fake clock, in the course of a task whose first step takes longer by `first`."""
+    clock, stream = [0.0], io.StringIO()
+    bar = Progress(console=Console(file=stream, force_terminal=terminal, width=80), get_time=lambda: clock[0])
+    task, say = bar.add_task("training", total=steps), LogLines(bar)
+    clock[0] += first
+    for _ in range(steps):
+        clock[0] += seconds_a_step
+        bar.advance(task)
+        say(task)
+    return [line for line in stream.getvalue().splitlines() if " about " in line]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_long_work_says_once_how_long_it_takes(terminal: bool) -> None:
+    assert foretold(2.0, 600, terminal=terminal) == ["training: about 20 min on this machine"]
+    assert foretold(0.1, 500, terminal=terminal) == []  # 50 s in all
+
+
+def test_compiling_does_not_count_for_the_rest() -> None:
+    assert foretold(1.0, 181, first=300.0) == ["training: about 3 min on this machine"]
+
+
+def test_each_stage_says_its_own_time() -> None:
+    clock, stream = [0.0], io.StringIO()
+    bar = Progress(console=Console(file=stream, width=80), get_time=lambda: clock[0])
+    say = LogLines(bar)
+    for name in ("drawing", "probing"):
+        task = bar.add_task(name, total=100, completed=50)  # as a training that goes on does
+        for _ in range(10):
+            clock[0] += 6
+            bar.advance(task)
+            say(task)
+    lines = [line for line in stream.getvalue().splitlines() if " about " in line]
+    assert lines == ["drawing: about 5 min on this machine", "probing: about 5 min on this machine"]
+
+
+def test_lengths_of_time_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [roughly(s) for s in (20, 61, 3599, 7900, 14400)] == ["1 min", "1 min", "1 h", "2 h 10 min", "4 h"]
+    assert not foretell("3 more rows", 59)
+    assert foretell("3 more rows", 200)
+    assert capsys.readouterr().err == "3 more rows: about 3 min on this machine\n"

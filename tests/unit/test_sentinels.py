@@ -62,7 +62,8 @@ def readings(tmp_path: Path, values: list[tuple[float, ...]], cfg: Any, caplog: 
     recorder, samples = Recorder(), Samples(tmp_path, 1.0, patience=2)
     model = SimpleNamespace(hollow_advice=None)
     advice = getattr(cfg, "advice", TrainingSystem.alike_advice)
-    system = SimpleNamespace(shown=lambda n: object(), kimg=1.0, generator=model, cfg=cfg, alike_advice=advice)
+    sheet = {"shown": lambda n: object(), "inputs": lambda n: None}
+    system = SimpleNamespace(**sheet, kimg=1.0, generator=model, cfg=cfg, alike_advice=advice)
     with caplog.at_level(logging.WARNING, "zoo.systems.callbacks"):
         for value in values:
             samples.draw = lambda *_, value=value: (*value, math.nan)[:3]  # type: ignore[method-assign]

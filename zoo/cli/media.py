@@ -109,7 +109,7 @@ def export(
     generator = load(name, device=device)
     latents = generator.latents(1, seed=seed, psi=psi)
     mesh: Any = generator.mesh(latents, resolution=resolution, level=level)
-    path = write(mesh, out)
+    path = write(mesh, out, notes_of(generator, str(seed)))
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
     if html:
         from ..output.turning import front, write_mesh_page

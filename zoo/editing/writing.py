@@ -25,7 +25,7 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
         rec: Is what inversion has found.
         folder: Takes the files; it is made if it is missing.
         size: Is the side of the pictures in pixels.
-        notes: Tells each picture's origin, see `save_png`; the name of the model is added.
+        notes: Tells the origin of each picture and of the mesh, see `save_png`; the name of the model is added.
 
     Returns:
         The files: `sheet.png`, one PNG for each picture, `mesh.glb` and `reconstruction.safetensors`.
@@ -35,7 +35,7 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
     paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
     for row in rows:
         paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
-    return [*paths, export(rec.mesh(), folder / "mesh.glb"), rec.save(folder / "reconstruction.safetensors")]
+    return [*paths, export(rec.mesh(), folder / "mesh.glb", notes), rec.save(folder / "reconstruction.safetensors")]
 
 
 def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":

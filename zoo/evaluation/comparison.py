@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from ..errors import ConfigError, unknown
 from ..fitting.runs import FinishedRun
 from ..output.strips import Sheet
 from ..runtime.memory import keep_memory
-from ..runtime.progress import Steps, keeping
+from ..runtime.progress import Steps, foretell, keeping
 from . import benchmarks
 from .benchmark import Benchmark, Options, Row, Subject
 from .measuring import Measured, row_of, rows_of
@@ -80,9 +81,14 @@ def compare(
     opened = _open(benchmark, given | dict(subjects), Options(quick, seed, progress, settings))
     found: dict[str, Measured] = {}
     measured = rows_of(opened, jobs=jobs, fresh=fresh, progress=progress)
+    told, began = not progress or jobs > 1, time.monotonic()
     with keeping(found, len(opened.subjects)), closing(measured):
         for name, each in measured:
             found[name] = each
+            left = len(opened.subjects) - len(found)
+            if not told and not isinstance(opened.subjects[name], str):  # baselines say nothing of a method's time
+                told = foretell(f"{left} more row{'s' * (left > 1)}", left * (time.monotonic() - began))
+            began = time.monotonic()
     finished = {name: found[name] for name in opened.subjects if name in found}
     return Comparison(
         opened,

@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import torch
 
 from ..heads.dataset import VERSION
 from ..output.pages import versions
+from ..runtime.packages import commit
 from .benchmark import Benchmark
 
 _ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def made(benchmark: Benchmark) -> dict[str, str]:
         "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "versions": versions(),
-        "commit": _commit(),
+        "commit": commit(),
         "numbers": numbers_of(benchmark),
         "code": code_of(type(benchmark)),
         "threads": str(torch.get_num_threads()),
@@ -102,15 +102,6 @@ def _file(module: str) -> Path | None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _commit() -> str:
-    """The commit of a source checkout, and whether files differ from it; empty for an installed package."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _processor() -> str:

@@ -369,7 +369,7 @@ def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
 
     model, g = fitted.model, fitted.geometry
     latents = Latents(fitted.image.flatten(1), code=torch.cat([g.depth, fitted.albedo], 1))
-    mesh = glb(model.mesh(latents))
+    mesh = glb(model.mesh(latents), job.notes)
     atomic_write(folder / "mesh.glb", mesh)
     poster = show_image(fitted.albedo)[0].cpu()
     write_object(folder / "index.html", fitted.subject.name, shown, progress.records, mesh, poster)

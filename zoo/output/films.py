@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
+from ..version import __version__
 from .sheets import grid, png
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def film(
     # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         part = Path(folder) / path.name
-        _FILMS[path.suffix](counted(), part, fps, notes or {})
+        _FILMS[path.suffix](counted(), part, fps, {"zoo": __version__, **(notes or {})})
         os.replace(part, path)
     return path
 

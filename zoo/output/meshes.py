@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, printable
+from ..version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,18 +21,20 @@ _MESH_FILES = (".glb", ".obj", ".ply", ".stl")
 _MATERIAL = {"metallicFactor": 0.0, "roughnessFactor": 0.95}  # like skin; without a material, glTF assumes metal
 
 
-def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
+def export(meshes: "Meshes", path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> Path:
     """Write one mesh as .glb, .obj, .ply or .stl: Y up, face towards +Z, vertices shared.
 
     Colours in .obj and .ply files are 8-bit sRGB. A .glb has what its format asks for: linear numbers at the vertices,
     or an sRGB picture, on a rough, non-metallic material that is seen from both sides if the surface is open. Units and
-    centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere). An
-    .stl, for printers, has the bare shape: no colours, no comments, no shared vertices.
+    centre are those of the world frame and are stated in the file (in the extras of a .glb, in comments elsewhere), and
+    so are zoo's version and the notes (in `asset.extras` of a .glb). The same mesh has the same bytes each time.
+    An .stl, for printers, has the bare shape: no colours, no comments, no shared vertices.
 
     Args:
         meshes: A batch of one, as `Generator.mesh` makes it, with colours in [0, 1] at the vertices, a texture, or
             neither. A .glb gets the whole texture; .obj and .ply get its colours at the vertices.
         path: Where to write; the suffix chooses the format, in capitals or not.
+        notes: Where it comes from, such as model, seed and command.
 
     Returns:
         The path.
@@ -40,10 +44,10 @@ def export(meshes: "Meshes", path: str | os.PathLike[str]) -> Path:
         ZooError: The mesh is empty, a coordinate is not finite, or the textures are of another kind.
     """
     path = Path(path)
-    return atomic_write(path, encode(meshes, path))
+    return atomic_write(path, encode(meshes, path, notes))
 
 
-def encode(meshes: "Meshes", path: Path) -> str | bytes:
+def encode(meshes: "Meshes", path: Path, notes: Mapping[str, Any] | None = None) -> str | bytes:
     """What `export` writes to `path`, for those who put it elsewhere; it raises what `export` does."""
     import numpy as np
     import trimesh
@@ -59,18 +63,19 @@ def encode(meshes: "Meshes", path: Path) -> str | bytes:
     if not len(faces) or not np.isfinite(vertices).all():
         raise ZooError(f"{path}: the mesh is {'not finite' if len(faces) else 'empty'}; try another seed or level")
     low, high = vertices.min(0), vertices.max(0)
-    notes = {
+    origin = {"zoo": __version__, **{key: printable(value) for key, value in (notes or {}).items()}}
+    about = {
         "generator": "zoo",
         "frame": "right-handed, +Y up, front +Z",
         "units": "zoo world units (the camera stands 1 unit from the origin unless its scene says otherwise)",
         "centre": "world origin, not re-centred",
         "bounds": json.dumps([low.round(5).tolist(), high.round(5).tolist()]),
     }
-    mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path), process=False)
-    mesh.metadata.update(notes)
-    comments = [f"{key}: {value}" for key, value in notes.items()]
+    mesh = trimesh.Trimesh(vertices, faces, visual=_visual(meshes, path, glb=kind == ".glb"), process=False)
+    mesh.metadata.update(about)
+    comments = [f"{key}: {value}" for key, value in (about | origin).items()]
     if kind == ".glb":
-        return _glb(mesh, _colours(meshes))
+        return _glb(mesh, _colours(meshes), origin)
     if kind == ".stl":
         solid: Any = mesh.export(file_type="stl")
         return bytes(solid)
@@ -82,7 +87,7 @@ def encode(meshes: "Meshes", path: Path) -> str | bytes:
     return bytes(start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest)
 
 
-def _visual(meshes: "Meshes", path: Path) -> Any:
+def _visual(meshes: "Meshes", path: Path, *, glb: bool) -> Any:
     """Colours as trimesh takes them: a picture with coordinates for .glb, 8-bit colours at the vertices elsewhere."""
     import numpy as np
     import torch.nn.functional as F
@@ -95,14 +100,13 @@ def _visual(meshes: "Meshes", path: Path) -> Any:
         return None
     kind = type(textures).__name__
     if kind == "TexturesVertex":
-        glb = path.suffix.lower() == ".glb"
         return None if glb else ColorVisuals(vertex_colors=_bytes(textures.verts_features_packed()))
     if kind != "TexturesUV" or not bool((textures.faces_uvs_padded()[0] == meshes.faces_padded()[0]).all()):
         raise ZooError(
             f"{path}: the colours are {kind}; give colours at vertices, or a texture with one coordinate per vertex"
         )
     picture, uv = textures.maps_padded()[0], textures.verts_uvs_padded()[0]
-    if path.suffix.lower() != ".glb":
+    if not glb:
         at = uv * uv.new_tensor([2.0, -2.0]) - uv.new_tensor([1.0, -1.0])
         sampled = F.grid_sample(picture.permute(2, 0, 1)[None], at[None, None], align_corners=True)
         return ColorVisuals(vertex_colors=_bytes(sampled[0, :, 0].T))
@@ -125,8 +129,8 @@ def _colours(meshes: "Meshes") -> "np.ndarray | None":
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).float().numpy()
 
 
-def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None") -> bytes:
-    """The bytes of a binary glTF file.
+def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None", origin: dict[str, str]) -> bytes:
+    """The bytes of a binary glTF file that says where it comes from.
 
     trimesh writes colours as 8-bit numbers, which are too coarse for dark tones if the colours are linear. So they go
     in as an attribute of ours, which gets the format's name for colours at the end.
@@ -137,6 +141,7 @@ def _glb(mesh: "trimesh.Trimesh", colours: "np.ndarray | None") -> bytes:
         mesh.vertex_attributes["_colour"] = colours
 
     def finish(tree: dict[str, Any]) -> None:
+        tree["asset"]["extras"] = origin
         if colours is not None:
             attributes = tree["meshes"][0]["primitives"][0]["attributes"]
             attributes["COLOR_0"] = attributes.pop("_colour")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..runtime.files import atomic_write, printable
+from ..version import __version__
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,13 +131,13 @@ def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, A
 
 
 def png(image: "Image", notes: Mapping[str, Any]) -> bytes:
-    """The bytes of a PNG file with `notes` as text chunks."""
+    """The bytes of a PNG file with `notes` and zoo's version as text chunks."""
     import io
 
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
-    for key, value in notes.items():
+    for key, value in {"zoo": __version__, **notes}.items():
         chunks.add_itxt(key, printable(value))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=chunks)

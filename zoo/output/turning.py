@@ -6,10 +6,10 @@ side the object is seen. Without scripts, people see the picture that stands in 
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache as once
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -51,14 +51,14 @@ def script() -> str:
     return f"{_FILE.read_text('utf-8')}\n{_SWING}"
 
 
-def glb(meshes: "Meshes") -> bytes:
-    """One mesh as the bytes of a .glb.
+def glb(meshes: "Meshes", notes: Mapping[str, Any] | None = None) -> bytes:
+    """One mesh as the bytes of a .glb, with notes as `export` takes them.
 
     Raises:
         ConfigError: There is not exactly one mesh.
         ZooError: The mesh is empty, not finite, or has colours of another kind.
     """
-    data = encode(meshes, Path("mesh.glb"))
+    data = encode(meshes, Path("mesh.glb"), notes)
     assert isinstance(data, bytes)
     return data
 

@@ -1,9 +1,11 @@
-"""Packages of others that are installed and do not work: which one it is, and the fix."""
+"""Packages of others that are installed and do not work: which one it is, and the fix; and which commit ours is of."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 
 _WITH_TORCH = ("torchvision", "torchaudio", "torchtext")  # each release works with one of torch; zoo needs none of them
 _OURS = ("zoo", "__main__", "")
@@ -20,6 +22,15 @@ def culprit(error: BaseException) -> str | None:
         if top not in _OURS:
             return next(iter(packages_distributions().get(top, [])), top)
     return None
+
+
+def commit() -> str:
+    """The commit of a source checkout, and whether files differ from it; empty for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def repair(package: str) -> str:

@@ -1,7 +1,9 @@
-"""One progress line per stage, with the time left; in a log file, where no bar can move, a new line now and then."""
+"""One progress line per stage, with the time left; in a log file, where no bar can move, a new line now and then.
+
+Before anything that takes more than a minute one line says how long it will be, measured from its own first steps.
+"""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,12 +15,15 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 
 EVERY = 30.0  # seconds between lines of a log file
+LONG = 60.0  # seconds of work that are worth a line beforehand
+FIRST = 5.0  # seconds of steps from which that line is reckoned
 WINDOW = 600.0  # seconds over which the time left is estimated: single steps may take minutes
 
 
@@ -39,10 +44,28 @@ def make_bar(*columns: ProgressColumn, enabled: bool = True, transient: bool = F
     )
 
 
+def roughly(seconds: float) -> str:
+    """A length of time as people say it, such as `3 min` or `2 h 10 min`."""
+    minutes = max(1, round(seconds / 60))
+    if minutes >= 60:
+        minutes = 10 * round(minutes / 10)
+    hours, rest = divmod(minutes, 60)
+    return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0))
+
+
+def foretell(what: str, seconds: float, console: Console | None = None) -> bool:
+    """Say on the error stream how long something will take, if that is more than a minute; whether it was said."""
+    if seconds > LONG:
+        line = f"{what}: about {roughly(seconds)} on this machine"
+        (console or Console(stderr=True)).print(line, highlight=False, markup=False, soft_wrap=True)
+    return seconds > LONG
+
+
 class LogLines:
     """Tells a log file how far a bar is, at most every 30 seconds; on a terminal, where the bar is seen, nothing.
 
-    A field `detail` of the task is part of the line.
+    Log file and terminal are both told once how long a task will take, if that is more than a minute. The first step is
+    left out of the reckoning: compiling comes once. A field `detail` of the task is part of the line.
 
     Args:
         bar: What is counted.
@@ -52,19 +75,23 @@ class LogLines:
     def __init__(self, bar: Progress, enabled: bool | None = None) -> None:
         self.bar = bar
         told = not bar.disable if enabled is None else enabled
-        self.silent = not told or bar.console.is_terminal
-        self._said = time.monotonic()
+        self.told, self.silent = told, not told or bar.console.is_terminal
+        self._said = bar.get_time()
+        self._began: dict[
+            TaskID, tuple[float, float]
+        ] = {}  # when each task's first step was over, and what was done then
+        self._foretold: set[TaskID] = set()
         self._first = threading.Event()
 
     def until_first(self, what: str) -> None:
         """Say that `what` is going on, now and every 30 seconds, until the first step is over."""
         if not self.silent:
-            threading.Thread(target=self._wait, args=(what, time.monotonic()), daemon=True).start()
+            threading.Thread(target=self._wait, args=(what, self.bar.get_time()), daemon=True).start()
 
     def _wait(self, what: str, began: float) -> None:
         self._print(what)
         while not self._first.wait(EVERY):
-            self._print(f"{what}: {time.monotonic() - began:.0f} s so far")
+            self._print(f"{what}: {self.bar.get_time() - began:.0f} s so far")
 
     def stop(self) -> None:
         """The end of the work, whether or not a step came to its end."""
@@ -75,15 +102,26 @@ class LogLines:
 
     def __call__(self, number: TaskID) -> None:
         """Call it after each step of a task."""
-        now = time.monotonic()
+        now = self.bar.get_time()
         self._first.set()
+        if not self.told:
+            return
+        task = next(t for t in self.bar.tasks if t.id == number)
+        self._foretell(task, now)
         if self.silent or now - self._said < EVERY:
             return
         self._said = now
-        task = next(t for t in self.bar.tasks if t.id == number)
         left = "" if not task.time_remaining else f", {timedelta(seconds=round(task.time_remaining))} left"
         detail = ", ".join(["", task.fields["detail"]]) if task.fields.get("detail") else ""
         self._print(f"{task.description}: {task.percentage:.0f} %{detail}{left}")
+
+    def _foretell(self, task: Task, now: float) -> None:
+        began, done = self._began.setdefault(task.id, (now, task.completed))
+        if task.id in self._foretold or task.remaining is None or now - began < FIRST or task.completed <= done:
+            return
+        left = task.remaining * (now - began) / (task.completed - done)
+        if foretell(task.description, left, self.bar.console):
+            self._foretold.add(task.id)
 
 
 class Steps:

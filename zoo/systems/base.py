@@ -72,6 +72,10 @@ class TrainingSystem(L.LightningModule):
         """Codes of the `n` objects in the sample pictures; None while there is nothing to show."""
         return self.ema.average.latents(n, seed=self.run.seed)
 
+    def inputs(self, n: int) -> Tensor | None:
+        """The photographs (n, 3, S, S) in [-1, 1] that those objects were read off, if they were."""
+        return None
+
     def averaged(self) -> Generator:
         """The average, sampled as it would be if it were saved now."""
         average = self.ema.average

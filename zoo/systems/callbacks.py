@@ -24,6 +24,7 @@ from ..metrics.curvature import depth_curvature, depth_variety
 from ..output.colours import show_depth, show_image, show_normal, tile
 from ..runtime.files import atomic_write, naming
 from ..runtime.progress import LogLines, make_bar
+from . import media
 from .base import TrainingSystem
 from .parts import shown
 
@@ -183,7 +184,8 @@ class Every:
 class Samples(L.Callback):
     """Pictures of the averaged generator from fixed latents, and the sentinels that read them.
 
-    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinels
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides; a method that
+    takes photographs apart has them above. `others` are loggers that get the rows, and a mesh, too. The sentinels
     log `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
     pressed in; and `variety`, 0 if all objects have one shape. Methods with a background of their own also log `cover`,
     the share of the picture that objects fill, and show the backgrounds: near 1 the object is a wall on which the
@@ -191,8 +193,8 @@ class Samples(L.Callback):
     no sentinel.
     """
 
-    def __init__(self, folder: Path, kimg: float, patience: int, n: int = 8) -> None:
-        self.folder, self.patience, self.n = folder, patience, n
+    def __init__(self, folder: Path, kimg: float, patience: int, others: Sequence[Logger] = (), n: int = 8) -> None:
+        self.folder, self.patience, self.others, self.n = folder, patience, others, n
         self.due = Every(kimg)
         self.bad = dict.fromkeys(("hollow", "alike", "flat", "lost"), 0)  # bad readings in a row
 
@@ -215,7 +217,7 @@ class Samples(L.Callback):
         latents = system.shown(self.n)
         if latents is None:
             return
-        curvature, variety, cover = self.draw(system, latents)
+        curvature, variety, cover = self.draw(system, latents, system.inputs(self.n))
         readings = {"curvature": curvature, "variety": variety, "cover": cover}
         if seen := {name: value for name, value in readings.items() if math.isfinite(value)}:
             trainer.loggers[0].log_metrics(seen)
@@ -238,27 +240,35 @@ class Samples(L.Callback):
             log.warning("%s %s (%s at %.1f kimg): %s", what, many, reading, system.kimg, fix)
 
     @torch.no_grad()
-    def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float, float]:
+    def draw(
+        self, system: TrainingSystem, latents: Latents, inputs: Tensor | None = None
+    ) -> tuple[float, float, float]:
         """Write `<kimg>.png` and return mean curvature, variety and cover; NaN without depth, without a background."""
         g = system.averaged()
         size = system.stage()[0].size
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
         front: Render = views[0]
         inside = torch.ones_like(front.rgb[:, :1]) > 0 if front.mask is None else front.mask > 0.5
-        rows = [show_image(front.rgb)]
+        rows: dict[str, Tensor] = {}
+        if inputs is not None:
+            rows["photograph"] = show_image(resize(inputs, size))
+        rows["colour"] = show_image(front.rgb)
         if front.depth is not None:
-            rows.append(show_depth(front.depth, inside))
+            rows["depth"] = show_depth(front.depth, inside)
         if front.normal is not None:
-            rows.append(show_normal(front.normal, inside))
+            rows["normals"] = show_normal(front.normal, inside)
         if front.albedo is not None:
-            rows.append(show_image(front.albedo))
+            rows["albedo"] = show_image(front.albedo)
         behind = g.own_maps(latents).get("background")
         if behind is not None:
-            rows.append(show_image(resize(behind, size)))
-        rows += [show_image(view.rgb) for view in views[1:]]
-        picture = io.BytesIO()
-        tile(rows, scale=max(1, 96 // size)).save(picture, "PNG")
+            rows["background"] = show_image(resize(behind, size))
+        rows |= {name: show_image(view.rgb) for name, view in zip(("left", "right"), views[1:], strict=False)}
+        scale, picture = max(1, 96 // size), io.BytesIO()
+        tile(list(rows.values()), scale=scale).save(picture, "PNG")
         atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
+        media.show(
+            self.others, {name: tile([row], scale=scale) for name, row in rows.items()}, g, latents, system.images
+        )
         if front.depth is None or front.mask is None:
             return math.nan, math.nan, math.nan
         cover = math.nan if behind is None else inside.float().mean().item()

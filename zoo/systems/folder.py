@@ -15,6 +15,8 @@ from ..config.fill import fingerprint, to_dict
 from ..config.schemas import RunConfig
 from ..errors import ConfigError, WeightsError
 from ..runtime.files import atomic_write, naming, printable, tidy
+from ..runtime.packages import commit
+from ..version import __version__
 from ..weights.checkpoints import checkpoints, digest_file, images_of, latest
 from ..weights.places import newest
 
@@ -124,10 +126,17 @@ def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> N
             digest_file(later).unlink(missing_ok=True)
     if start is None:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": L.__version__}
+    versions = {
+        "zoo": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": L.__version__,
+    }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    threads = run.trainer.threads or torch.get_num_threads()
     atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
-    atomic_write(folder / "environment.json", json.dumps({**versions, "device": device}, indent=2))
+    atomic_write(folder / "environment.json", json.dumps({**versions, "device": device, "threads": threads}, indent=2))
     path = folder / "command.txt"
     with naming(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(command + "\n")

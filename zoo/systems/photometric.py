@@ -69,6 +69,9 @@ class PhotometricSystem(TrainingSystem):
         examples = self.examples[:n]
         return _taught(self.ema.average).explain(examples, examples.shape[-1]).latents
 
+    def inputs(self, n: int) -> Tensor | None:
+        return self.examples[:n]
+
 
 def _taught(generator: Generator) -> SelfTaught:
     if not isinstance(generator, SelfTaught):

@@ -147,7 +147,7 @@ def _fit(
         plugins=[AtomicCheckpointIO(), *([who] if who else [])],
         callbacks=[
             KimgProgress(run.trainer.max_kimg),  # first: drawing the first samples compiles
-            Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience),
+            Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience, others),
             KimgCheckpoint(folder / "checkpoints", run.trainer, logger, signals),
         ],
     )
@@ -166,12 +166,10 @@ def _extra_loggers(run: RunConfig, folder: Path) -> list[Logger]:
     for name in run.trainer.loggers:
         if name == "tensorboard":
             out.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-        elif name == "wandb":
+        elif run.trainer.wandb_mode != "disabled":
             from lightning.pytorch.loggers import WandbLogger
 
             digits = folder.name.rpartition("-")[2]  # the same run there, too, when it goes on
             offline = run.trainer.wandb_mode != "online"
             out.append(WandbLogger(name=folder.name, id=digits, resume="allow", save_dir=folder, offline=offline))
-        else:
-            raise ConfigError(f"trainer.loggers: unknown logger {name!r}; known: tensorboard, wandb")
     return out

@@ -14,7 +14,6 @@ from ..errors import DataError
 from ..output.films import film
 from ..output.sheets import grid, png
 from ..runtime.files import printable
-from ..version import __version__
 from .state import MESH, State
 from .view import View
 from .worker import Breathe, Worker
@@ -44,7 +43,7 @@ def picture(worker: Worker, state: State, breathe: Breathe) -> File:
 
 def mesh(worker: Worker, state: State, breathe: Breathe) -> File:
     """The object as a .glb."""
-    return File(f"{_stem(worker, state)}.glb", worker.mesh(state, _CELLS))
+    return File(f"{_stem(worker, state)}.glb", worker.mesh(state, _CELLS, notes(worker, state)))
 
 
 def turntable(worker: Worker, state: State, breathe: Breathe) -> File:
@@ -111,7 +110,7 @@ def notes(worker: Worker, state: State) -> dict[str, str]:
         **({} if lamp is None else {
             "light": f"ambient {lamp.ambient:.2f}, diffuse {lamp.diffuse:.2f}, x {lamp.right:.2f}, y {lamp.up:.2f}"
         }),
-        "map": state.shown, "zoo": __version__,
+        "map": state.shown,
     }  # fmt: skip
 
 

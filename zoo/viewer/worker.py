@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -222,9 +222,9 @@ class Worker:
         render = generator(self.latents(state.thing), state.view.camera(generator, size), light, sampling)
         return np.asarray(pictures(state.shown, render)[0])
 
-    def mesh(self, state: State, cells: int = MESH_CELLS) -> bytes:
-        """The state's object as the bytes of a .glb."""
-        return glb(self.generator.mesh(self.latents(state.thing), cells))
+    def mesh(self, state: State, cells: int = MESH_CELLS, notes: Mapping[str, str] | None = None) -> bytes:
+        """The state's object as the bytes of a .glb that says where it comes from."""
+        return glb(self.generator.mesh(self.latents(state.thing), cells), notes)
 
     def latents(self, thing: Thing) -> Latents:
         """The object's code, which is kept for the next pictures of it."""
