@@ -395,9 +395,9 @@ class Unsup3D(Generator):
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """Mesh the canonical depth map as an open surface, with albedo at its vertices.
 
-        With `depth_prior: ellipsoid` it ends at the outline of the ellipsoid: around the object nothing asks for a shape,
-        and a wavy sheet would hang behind it. It has the photograph's own resolution; `resolution` and
-        `level` change nothing.
+        With `depth_prior: ellipsoid` it ends at the outline of the ellipsoid: around the object nothing asks for a
+        shape, and a wavy sheet would hang behind it. It has the photograph's own resolution; `resolution` and `level`
+        change nothing.
         """
         depth, albedo = self.code(latents).split([1, 3], 1)
         size = self.config.size
