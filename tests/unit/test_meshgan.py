@@ -205,3 +205,25 @@ def test_shipped_heads_have_no_fin() -> None:
     for verts in generator.mesh(generator.latents(6, seed=0, psi=0.7)).verts_list():
         height = (verts.max(0).values - verts.min(0).values)[1].item()
         assert height == pytest.approx(0.19, abs=0.015)
+
+
+def test_a_symmetric_shape_is_its_own_mirror_image() -> None:
+    mirror = torch.tensor([-1.0, 1.0, 1.0])
+    away = []
+    for symmetric in (False, True):
+        generator = shaped(symmetric=symmetric)
+        departure, _, _ = generator.maps(generator.code(generator.latents(2)))
+        verts = generator.world_vertices(departure) / generator.unit
+        away.append(torch.cdist(verts.double(), verts.double() * mirror).amin(2).max().item())
+    assert away[1] < 1e-5 < 0.01 < away[0]
+
+
+def test_what_no_picture_shows_is_drawn_to_the_sphere() -> None:
+    generator = shaped(departure_weight=2.0).train()
+    camera = generator.camera(size=16)
+    terms = generator.regularisers(generator(generator.latents(2), camera))
+    departure, _, _ = generator.maps(generator.code(generator.latents(2)))
+    assert torch.allclose(terms["departure"], 2 * departure.square().sum(1).mean())
+    terms["departure"].backward()
+    assert all(layer.weight.grad.abs().max() > 0 for layer in generator.to_position)
+    assert "departure" not in build().regularisers(build()(generator.latents(2), camera))

@@ -13,6 +13,7 @@ from zoo.generators.base import Latents
 from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig
 from zoo.generators.unsup3d_terms import pose_loss, rigid_loss
 from zoo.geometry import Light, continued
+from zoo.renderers.depthmaps.gridmesh import grid_faces
 
 
 def tiny(**options: object) -> Unsup3D:
@@ -120,6 +121,24 @@ def test_the_mesh_is_upright_and_faces_forward() -> None:
     assert colours[verts[:, 1].argmax()].mean() > 0.9 > 0.1 > colours[verts[:, 1].argmin()].mean()
     tip = verts[verts[:, 2].argmax()]
     torch.testing.assert_close(tip, torch.tensor([0.0, 0.0, 0.06]), atol=5e-3, rtol=0)
+
+
+def test_the_mesh_ends_at_the_ellipsoid_that_training_started_from() -> None:
+    whole, model = tiny(), tiny(depth_prior="ellipsoid")
+    code = torch.cat([bump(model), torch.zeros(1, 3, 32, 32)], 1)
+    latents = Latents(torch.zeros(1, model.config.z_dim), code=code)
+    sheet, mesh = whole.mesh(latents), model.mesh(latents)
+    assert sheet.verts_packed().shape[0] == 32 * 32
+    assert torch.equal(sheet.faces_packed(), grid_faces(32))
+    verts = mesh.verts_packed()
+    used = mesh.faces_packed().unique()
+    assert torch.equal(used, torch.arange(len(verts)))  # no vertex without a triangle
+    half = sheet.verts_packed().amax(0)
+    assert ((verts[:, 0] / half[0] / 0.65) ** 2 + (verts[:, 1] / half[1] / 0.9) ** 2).max() < 1.05
+    at = (model.prior < model.prior.amax() - 1e-3)[0, 0].flatten()  # where depth stands out before the plane
+    inside = set(map(tuple, sheet.verts_packed()[at].tolist()))
+    assert set(map(tuple, verts.tolist())) <= inside
+    assert len(verts) > 0.9 * len(inside)
 
 
 def test_depth_of_other_sizes_and_batches() -> None:

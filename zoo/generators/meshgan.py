@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config.bounds import number
 from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Camera, Light, Render
@@ -53,6 +54,8 @@ class MeshGANConfig:
     radius_max: float = 0.75
     size_weight: float = 10.0  # weight of the soft constraint
     volume_weight: float = 0.0  # weight of a hinge on the signed volume, against hollow masks
+    departure_weight: float = number(0.0, 0)  # weight of squared departures from the sphere: for what no picture shows
+    symmetric: bool = False  # the shape is its own mirror image; the texture is free
     background_scale: int = 2  # the background map covers this many image widths; 1: no crop
     background_crop: str = "uniform"  # none: the middle | uniform: anywhere | view: moves with yaw and pitch
     warmup_kimg: float = 0.0  # the shape departs from the sphere gradually, over this many thousand images
@@ -154,7 +157,7 @@ class MeshGAN(Generator):
             x = layer(features[level - len(self.to_position)])
             x = F.interpolate(x, size=(c.map_size, c.map_size), mode="bilinear", align_corners=True)
             total = total + c.amplitude * 0.5**level * x
-        return total
+        return (total + mirrored(total)) / 2 if c.symmetric else total
 
     def vertices(self, departure: Tensor, shape_weight: float = 1.0, n: int | None = None) -> Tensor:
         """Vertices (B, V, 3) in object units of a mesh of `n` cells across, before the size constraint."""
@@ -213,6 +216,7 @@ class MeshGAN(Generator):
                 "radius": rms_radius(verts) / self.unit,
                 "centre": verts.mean(1) / self.unit,
                 "volume": signed_volume(verts, topology.faces) / self.unit**3,
+                "departure": departure.square().sum(1).mean((1, 2)),
             },
         )
 
@@ -276,6 +280,8 @@ class MeshGAN(Generator):
         if c.volume_weight > 0:
             least = 2 * c.radius_min**3  # about half the volume of the smallest sphere allowed
             out["volume"] = c.volume_weight * F.relu(least - aux["volume"]).square().mean()
+        if c.departure_weight > 0:
+            out["departure"] = c.departure_weight * aux["departure"].mean()
         return out
 
     def monitors(self, render: Render) -> dict[str, float | Tensor]:
@@ -302,6 +308,11 @@ def sphere_map(size: int) -> Tensor:
     angle = math.pi * r.clamp(max=1)
     ratio = angle.sin() / r.clamp_min(1e-9)
     return torch.stack([ratio * u, -ratio * v, angle.cos()])[None]
+
+
+def mirrored(positions: Tensor) -> Tensor:
+    """Position maps (B, 3, S, S) of the objects' mirror images, left and right exchanged."""
+    return positions.flip(-1) * positions.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
 
 
 def low_pass(maps: Tensor, sigma: float) -> Tensor:

@@ -29,10 +29,10 @@ from ..networks.confnet import ConfNet
 from ..networks.encoders import EDDeconv, Encoder
 from ..networks.perceptual import PerceptualLoss
 from ..renderers.depthmaps import depthmap as dm
-from ..renderers.depthmaps.gridmesh import grid_faces, interpolate_vertices, rasterize_grid
+from ..renderers.depthmaps.gridmesh import faces_within, grid_faces, interpolate_vertices, rasterize_grid
 from ..renderers.p3d import pytorch3d
 from .base import Explanation, Generator, Latents
-from .unsup3d_terms import TermsConfig, ellipsoid_prior, own_terms, pose_moments
+from .unsup3d_terms import TermsConfig, ellipsoid_outline, ellipsoid_prior, own_terms, pose_moments
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
@@ -395,13 +395,18 @@ class Unsup3D(Generator):
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """Mesh the canonical depth map as an open surface, with albedo at its vertices.
 
-        It has the photograph's own resolution; `resolution` and `level` change nothing.
+        With `depth_prior: ellipsoid` it ends at the outline of the ellipsoid: around the object nothing asks for a
+        shape, and a wavy sheet would hang behind it. It has the photograph's own resolution; `resolution` and `level`
+        change nothing.
         """
         depth, albedo = self.code(latents).split([1, 3], 1)
-        verts = self.map_camera.to_world(self.map_camera.lift(depth)).flatten(1, 2)
-        faces = grid_faces(self.config.size).to(verts.device)
+        size = self.config.size
+        whole = self.config.depth_prior != "ellipsoid"
+        inside = torch.ones(size, size, dtype=torch.bool) if whole else ellipsoid_outline(size)
+        pixels, faces = faces_within(inside.to(depth.device))
+        verts = self.map_camera.to_world(self.map_camera.lift(depth)).flatten(1, 2)[:, pixels]
         p3d = pytorch3d()
-        textures = p3d.renderer.TexturesVertex((albedo.flatten(2).mT + 1) / 2)
+        textures = p3d.renderer.TexturesVertex((albedo.flatten(2).mT[:, pixels] + 1) / 2)
         return p3d.structures.Meshes(verts, faces.expand(len(verts), -1, -1), textures)
 
     def schedule(self, kimg: float) -> None:

@@ -22,6 +22,7 @@ from ..renderers.depthmaps import depthmap as dm
 if TYPE_CHECKING:
     from .unsup3d import Prediction, Unsup3D
 
+_WIDTH, _HEIGHT = 0.65, 0.9  # half the axes of the ellipsoid, in halves of the map
 OVER_VIEWS = ("rigid_weight", "cycle_weight")  # weights of the terms that compare views
 
 
@@ -167,7 +168,7 @@ def covariance(numbers: Tensor, maps: Tensor) -> Tensor:
     return torch.einsum("bk,byx->kyx", numbers - numbers.mean(0), maps[:, 0]) / (len(maps) - 1)
 
 
-def ellipsoid_prior(size: int, width: float = 0.65, height: float = 0.9, bulge: float = 1.1) -> Tensor:
+def ellipsoid_prior(size: int, bulge: float = 1.1) -> Tensor:
     """The shift (1, 1, size, size) by which a depth network's output of 0 shows half an ellipsoid before a plane.
 
     From a flat start faces are pressed inwards as easily as they stand out, and a flat surface looks the same from both
@@ -175,11 +176,19 @@ def ellipsoid_prior(size: int, width: float = 0.65, height: float = 0.9, bulge: 
 
     Args:
         size: Is the side in pixels.
-        width: Is half the horizontal axis, in halves of the map.
-        height: Is half the vertical axis, in halves of the map.
         bulge: Says how far it stands out, in halves of the depth range.
     """
-    axis = torch.linspace(-1, 1, size)
-    y, x = torch.meshgrid(axis / height, axis / width, indexing="ij")
-    unit = 0.4 - bulge * (1 - x.square() - y.square()).clamp_min(0).sqrt()
+    unit = 0.4 - bulge * _within(size).clamp_min(0).sqrt()
     return unit.atanh()[None, None]
+
+
+def ellipsoid_outline(size: int) -> Tensor:
+    """The pixels (size, size), bool, that `ellipsoid_prior` covers."""
+    return _within(size) > 0
+
+
+def _within(size: int) -> Tensor:
+    """The squared height (size, size) of a unit sphere that is pressed into the outline; below 0 around it."""
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis / _HEIGHT, axis / _WIDTH, indexing="ij")
+    return 1 - x.square() - y.square()

@@ -24,6 +24,19 @@ def grid_faces(size: int) -> Tensor:
     return torch.cat(halves)
 
 
+def faces_within(inside: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a map that lies in a mask (S, S), bool: its pixels and their triangles.
+
+    Returns:
+        Row-major indices (V,) of the pixels that a triangle inside needs, and these triangles (F, 3), in the order of
+        `grid_faces`, as indices into the first.
+    """
+    faces = grid_faces(len(inside)).to(inside.device)
+    faces = faces[inside.flatten()[faces].all(1)]
+    pixels, renumbered = faces.unique(return_inverse=True)
+    return pixels, renumbered
+
+
 class Visible(NamedTuple):
     """What is seen of B grids at H x W samples, with row 0 at the top.
 
