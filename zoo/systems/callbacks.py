@@ -183,7 +183,8 @@ class Every:
 class Samples(L.Callback):
     """Pictures of the averaged generator from fixed latents, and the sentinels that read them.
 
-    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. The sentinels
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. A method that
+    takes photographs apart has two rows above these: the photographs, and what it makes of them. The sentinels
     log `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
     pressed in; and `variety`, 0 if all objects have one shape. Methods with a background of their own also log `cover`,
     the share of the picture that objects fill, and show the backgrounds: near 1 the object is a wall on which the
@@ -245,7 +246,7 @@ class Samples(L.Callback):
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
         front: Render = views[0]
         inside = torch.ones_like(front.rgb[:, :1]) > 0 if front.mask is None else front.mask > 0.5
-        rows = [show_image(front.rgb)]
+        rows = [*map(show_image, system.beside(self.n)), show_image(front.rgb)]
         if front.depth is not None:
             rows.append(show_depth(front.depth, inside))
         if front.normal is not None:
