@@ -38,13 +38,14 @@ class Judge(Protocol):
 
 
 class KernelJudge:
-    """The kernel distance (KID) of 64 fixed samples, in the features of the discriminator as the run found it.
+    """The kernel distance (KID) of 64 fixed samples, in features of the discriminator as the run found it.
 
     Inception's features need a file that not everybody has, and those of the face mesh know no colours and nothing but
     faces. The discriminator that came with the weights is always there, knows the kind of pictures and their size, and
     is kept as it was: the one that learns would know the training images by heart, and move from reading to reading.
-    Without weights it is untrained, which serves, too (Naeem et al. 2020). The same few images, latents, poses and
-    lights stand behind each reading, so that what differs between two readings is the generator alone.
+    Without weights it is untrained, which serves, too (Naeem et al. 2020). The features are means and deviations of
+    the maps of all its layers: ten pictures tell these, while they are too few for features that know places. The same
+    images, latents, poses and lights stand behind each reading, so that only the generator differs between two.
     """
 
     name = "KID in features of the first discriminator"
@@ -62,10 +63,10 @@ class KernelJudge:
         return squared_mmd(real / scale, fake / scale)
 
     def _features(self, images: Tensor, system: AdversarialSystem) -> Tensor:
-        """The deepest maps that still have places, (N, D)."""
+        """Means and deviations of all maps, (N, D)."""
         self.critic.to(images.device)
         together = self.critic.group if isinstance(self.critic, OneSize) and self.critic.group > 1 else _TOGETHER
-        return torch.cat([_deepest(self.critic, part) for part in images.split(together)])
+        return torch.cat([_statistics(self.critic, part) for part in images.split(together)])
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.critic.state_dict())
@@ -112,5 +113,6 @@ def samples(system: AdversarialSystem, size: int) -> Tensor:
     return torch.cat([g(latents[r], camera[r], light[r] if g.uses_light else None, sampling).rgb for r in rows])
 
 
-def _deepest(critic: nn.Module, images: Tensor) -> Tensor:
-    return [out for _, out in traced(critic, images) if out.shape[-1] >= 2][-1].flatten(1)
+def _statistics(critic: nn.Module, images: Tensor) -> Tensor:
+    maps = [out.flatten(2) for _, out in traced(critic, images) if out.shape[-1] > 1]
+    return torch.cat([torch.cat([x.mean(2), x.std(2)], 1) for x in maps], 1)
