@@ -194,6 +194,8 @@ def test_a_folder_is_all_that_must_be_said(weights: str) -> None:
     assert (own.data.align, own.data.holdout, own.trainer.patience) == ("none", 0, 0)
     assert own.system.ada_target == 0  # type: ignore[attr-defined]
     assert finetune(weights).data.holdout == 0  # the heads have a split val
+    with pytest.raises(ConfigError, match="gan2shape is fitted to single pictures, not trained: zoo run"):
+        finetune("gan2shape.heads64")
     photos = finetune("unsup3d.photos64", ["data.root=faces"])
     assert (photos.data.align, photos.data.holdout, photos.trainer.patience) == ("celeba", 0.2, 8)
 

@@ -26,11 +26,12 @@ from .judges import Judge, judge_of
 log = logging.getLogger(__name__)
 
 BEST = "best"  # folder of a run
-MOST = 256  # images that are read
+MOST = 128  # images that are read
+_KEPT = ("first", "first_kimg", "best", "best_kimg", "since")  # in checkpoints
 
 
 def held_back(run: RunConfig, data: FaceData) -> Tensor:
-    """The images (N, 3, S, S) in [-1, 1] of the split "val", at most 256 of them, evenly spaced.
+    """The images (N, 3, S, S) in [-1, 1] of the split "val", at most 128 of them, evenly spaced.
 
     Raises:
         DataError: There are none, or a file is bad.
@@ -60,7 +61,7 @@ class HeldBack(L.Callback):
     def __init__(self, folder: Path, run: RunConfig, images: Tensor) -> None:
         self.folder, self.run, self.images = folder, run, images
         self.due = Every(run.trainer.sample_kimg)
-        self.first, self.best, self.best_kimg, self.since = math.nan, math.inf, 0.0, 0
+        self.first, self.first_kimg, self.best, self.best_kimg, self.since = math.nan, 0.0, math.inf, 0.0, 0
         self._kept: dict[str, Any] = {}  # of the judge, from a checkpoint
         self._judge: Judge | None = None
 
@@ -69,7 +70,7 @@ class HeldBack(L.Callback):
         self._judge = judge_of(pl_module)
         if self._kept:
             self._judge.load_state_dict(self._kept)
-        if pl_module.kimg == 0:
+        if math.isnan(self.first):
             self._look(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
@@ -78,17 +79,18 @@ class HeldBack(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         judge = {} if self._judge is None else self._judge.state_dict()
-        return {k: getattr(self, k) for k in ("first", "best", "best_kimg", "since")} | {"judge": judge}
+        return {name: getattr(self, name) for name in _KEPT} | {"judge": judge}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._kept = state_dict["judge"]
-        for name in ("first", "best", "best_kimg", "since"):
+        for name in _KEPT:
             setattr(self, name, state_dict[name])
 
     def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
         assert self._judge is not None
         value = self._judge(system, resize(self.images.to(system.device), system.stage()[0].size))
-        self.first = value if math.isnan(self.first) else self.first
+        if math.isnan(self.first):
+            self.first, self.first_kimg = value, system.kimg
         self.since = 0 if value < self.best else self.since + 1
         if self.since == 0:
             self.best, self.best_kimg = value, system.kimg
@@ -108,12 +110,12 @@ class HeldBack(L.Callback):
         new, best = self.folder / f"{BEST}.new", self.folder / BEST
         shutil.rmtree(new, ignore_errors=True)
         beside = system.discriminator.state_dict() if isinstance(system, AdversarialSystem) else None
-        metrics = [
-            Metric(self._judge.name, value, f"{len(self.images)} held-back images, at {kimg:g} kimg", len(self.images))
-            for value, kimg in ((self.first, 0.0), (self.best, self.best_kimg))
+        card, n = card_of(to_dict(self.run), system.kimg), len(self.images)
+        card.command = (self.folder / "command.txt").read_text("utf-8").splitlines()[0]
+        card.metrics = [
+            Metric(self._judge.name, value, f"{n} held-back images, at {kimg:g} kimg", n, card.command)
+            for value, kimg in ((self.first, self.first_kimg), (self.best, self.best_kimg))
         ]
-        card = card_of(to_dict(self.run), system.kimg)
-        card.metrics = metrics
         hub.save(system.averaged(), new, card=card, discriminator=beside)
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)

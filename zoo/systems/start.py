@@ -10,8 +10,8 @@ from .. import registry
 from ..config import recipes
 from ..config.fill import merge
 from ..config.overrides import given, split
-from ..config.schemas import AdversarialConfig, Card, RunConfig
-from ..errors import WeightsError
+from ..config.schemas import AdversarialConfig, Card, InstanceConfig, RunConfig
+from ..errors import ConfigError, WeightsError
 from ..hub import load
 from ..runtime.files import printable
 from ..weights.build import construct
@@ -87,7 +87,7 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     still. Overrides replace all that. A folder given to weights of the embedded heads has its faces cut like heads.
 
     Raises:
-        ConfigError: Unknown names or keys.
+        ConfigError: Unknown names or keys; or a method that is fitted to single pictures.
         WeightsError: The card does not say which recipe trained the weights.
     """
     stored = read_weights(locate(name))
@@ -98,6 +98,9 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
         known_as = printable(known.recipe[:100])
         raise WeightsError(f"{name}: its card's recipe {known_as} is none of zoo's; use: zoo train RECIPE init={name}")
     architecture = {k: v for k, v in stored.config.items() if k not in ("name", "scene")}
+    if isinstance(recipes.load_run(known.recipe).system, InstanceConfig):
+        method = stored.config["name"]
+        raise ConfigError(f"{name}: {method} is fitted to single pictures, not trained: zoo run {method} photo.jpg")
     run = recipes.load_run(known.recipe, [*_left_open(known.recipe, overrides), *overrides])
     own, system = given(overrides, "generator"), given(overrides, "system")
     run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in own})
