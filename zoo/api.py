@@ -44,7 +44,10 @@ def train(recipe: str, overrides: Sequence[str] = (), /, **settings: Any) -> Pat
 
 
 def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Path:
-    """Train weights further, by the last stage of the recipe that made them, at a third of its learning rates.
+    """Train weights further on images of your own, by the last stage of their recipe, at a third of its learning rates.
+
+    A fifth of the images is held back: it says which weights were best, which are kept in the folder `best` of the run,
+    and when to stop.
 
     Args:
         name: Names the weights to start from, as `zoo.load` takes them.

@@ -16,7 +16,8 @@ from zoo.data.cache import MemoryCache, on_disk
 from zoo.data.module import FaceData
 from zoo.data.sources import names
 from zoo.data.stream import PositionSampler, Stream
-from zoo.errors import DataError
+from zoo.data.transforms import to_uint8
+from zoo.errors import ConfigError, DataError
 from zoo.priors import light_prior, pose_prior
 
 N = 11
@@ -302,3 +303,17 @@ def test_shipped_configurations_are_valid(name: str) -> None:
 
 def test_every_data_set_has_a_configuration() -> None:
     assert group("data") == sorted(names())
+
+
+def test_images_held_back_are_never_trained_on(root: Path) -> None:
+    data = FaceData(config(root, holdout=0.2, hflip=False))
+    train, held = data.source("train"), data.source("val")
+    assert held.names == ["04.png", "09.png"]
+    assert sorted([*train.names, *held.names]) == [f"{i:02d}.png" for i in range(N)]
+    seen = {int(value) for batch in take(data, 3) for value in to_uint8(batch["image"])[:, 0, 0, 0]}
+    assert seen == {10 * i for i in range(N) if i not in (4, 9)}
+    assert len(FaceData(config(root, holdout=0.2, limit=6)).source("val")) == 1
+    with pytest.raises(DataError, match=r"data\.holdout=0\.05: holds back none of 11 pictures; .*larger share"):
+        FaceData(config(root, holdout=0.05)).source("val")
+    with pytest.raises(ConfigError, match=r"data\.holdout=0\.2: the heads have a split val"):
+        structured(DataConfig, {"name": "heads", "holdout": 0.2}, "data")

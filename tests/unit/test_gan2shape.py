@@ -1,5 +1,6 @@
 """GAN2Shape on tiny networks: who learns in which step, stopping and going on, priors, masks, switches, files."""
 
+import copy
 import io
 import json
 import zipfile
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import zoo
 from tests.tiny import TINY_GAN2SHAPE
 from zoo.config.recipes import load_run
-from zoo.config.schemas import RunConfig
+from zoo.config.schemas import Card, RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.fitting import job as instances
 from zoo.fitting.fit import fit
@@ -337,6 +338,24 @@ def test_settings_that_cannot_work(override: str, line: str) -> None:
 def test_it_is_run_and_not_trained() -> None:
     with pytest.raises(ConfigError, match="zoo run gan2shape"):
         train(tiny_run())
+
+
+def test_a_gan_of_drawn_heads_is_told_of_where_photographs_come_in(
+    gan: Generator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "photo.png")
+    network: Any = copy.copy(gan)
+    for data, told in (("the embedded heads, split train", 1), ("photographs, framed like celeba", 0)):
+        caplog.clear()
+        network.card = Card(data=data)
+        photographs(str(tmp_path / "photo.png"), network, SIZE, align=False)
+        photographs("seed:0", network, SIZE)
+        assert len(caplog.messages) == told
+    caplog.clear()
+    network.card, network.name = Card(data="the embedded heads"), "stylegan2.heads64"
+    photographs(str(tmp_path / "photo.png"), network, SIZE, align=False)
+    assert "stylegan2.heads64 draws the embedded heads" in caplog.text
+    assert "--gan ffhq" in caplog.text
 
 
 # ---------------------------------------------------------------- the whole

@@ -113,7 +113,10 @@ def test_cover_is_the_share_that_objects_fill(tmp_path: Path) -> None:
     for background in ("none", "map"):
         model = zoo.build("pigan", **TINY, density_scale=30, background=background).eval()
         system = SimpleNamespace(
-            averaged=lambda model=model: model, stage=lambda: (SimpleNamespace(size=16),), images=0
+            averaged=lambda model=model: model,
+            stage=lambda: (SimpleNamespace(size=16),),
+            beside=lambda n: [],
+            images=0,
         )
         latents = model.latents(2)
         cover = Samples(tmp_path, 1.0, patience=1).draw(cast(Any, system), latents)[2]

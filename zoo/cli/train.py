@@ -42,9 +42,12 @@ def finetune(
     seed: RunSeed = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train weights further on your own images, by their recipe, at a third of its learning rates.
+    """Train weights further on your own images. A fifth of them is held back, and says when to stop.
 
-    Example: zoo finetune shadegan data=folder data.root=my_faces
+    \b
+    Examples:
+      zoo finetune shadegan.photos32 data.root=my_faces
+      zoo finetune shadegan.photos32 data.root=my_faces system.freeze=[mapping] trainer.max_kimg=5
     """
     if dry_run:
         from ..systems.start import finetune as configure
@@ -87,7 +90,12 @@ def _print(run: RunConfig) -> None:
 
 
 def _tell(folder: Path) -> None:
-    """Say where the run is, and what to do with it."""
-    method = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"]
-    film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(method).uses_camera else ""
-    typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png{film}")
+    """Say where the run is, which of its weights were best if images were held back, and what to do with them."""
+    typer.echo(folder)
+    method, place = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"], folder
+    if (folder / "best").is_dir():
+        place = folder / "best"
+        first, best = hub.card(f"file:{place}").metrics
+        typer.echo(f"best: {place} ({best.name}, {best.protocol}: {first.value:.4g} > {best.value:.4g})")
+    film = f"  |  zoo turntable {place} --out film.mp4" if registry.resolve(method).uses_camera else ""
+    typer.echo(f"next: zoo sample {place} --out grid.png{film}")

@@ -91,6 +91,9 @@ class DataConfig:
     on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
     cache: str = choice("auto", "auto", "always", "never")  # keep decoded images in memory
     limit: int | None = number(None, 1)  # use the first N images only
+    holdout: float = number(
+        0.0, 0, 0.5
+    )  # share of the images, evenly spaced, that training never sees: the split "val"
     length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
     background: str = choice("black", "black", "random")  # behind `heads`; random ones are procedural pictures
     highlights: bool = False  # of `heads`: gloss, an uneven sky and shadows beside the light of the scene
@@ -108,6 +111,8 @@ class DataConfig:
         need(known, f"{at}crop", self.crop, f"use {', '.join(CROPS)} or pixels of a centred square, 1 to {SIDE}")
         whole = self.name != "heads" or self.crop is None
         need(whole, f"{at}crop", self.crop, "the heads are drawn as they are used; leave it out")
+        fix = "the heads have a split val of their own; leave it out"
+        need(self.name != "heads" or self.holdout == 0, f"{at}holdout", self.holdout, fix)
         photographs = self.align == "none" or self.name != "heads"
         need(photographs, f"{at}align", self.align, "the heads are drawn as they are used; leave it out")
         one = self.align == "none" or (self.crop is None and self.resample == "lanczos")
@@ -155,6 +160,7 @@ class SystemConfig:
     grad_clip: float = number(1.0, 0, above=True)
     ema_kimg: float = number(2.0, 0, above=True)  # half-life of the generator's average
     start_kimg: float = number(0.0, 0)  # where the generator's own schedules begin; fine-tuning goes on behind them
+    freeze: list[str] = field(default_factory=list)  # parts of the generator that do not learn, see `Generator.parts`
     hollow_patience: int = number(5, 1)  # warn after this many hollow readings in a row
 
     def clock(self, images: float) -> float:
@@ -188,6 +194,7 @@ class AdversarialConfig(SystemConfig):
     pose_weight: float = number(5.0, 0)  # regression of the pose by D
     real_pose: str = choice("none", "none", "measured")  # D learns poses on generated images, or on real ones by labels
     latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
+    freeze_d: int = number(0, 0, 16)  # FreezeD: D does not learn until it has halved images so many times
     hold_kimg: float = number(0.0, 0)  # G waits this long at first, so that D gets to know other images than its last
     share_fakes: bool = True  # D and G of a step see the same generated images: one rendering less
     by_steps: bool = False  # schedules, top-k and average count a step of any stage as one of the first, as papers do
@@ -275,6 +282,7 @@ class InstanceConfig(SystemConfig):
         self.check_betas(at)
         fix = f"give at least one, e.g. {at}stages=[{{albedo: 50, joint: 50}}]"
         need(bool(self.stages), f"{at}stages", [], fix)
+        need(not self.freeze, f"{at}freeze", self.freeze, "the steps of a fit choose what learns; leave it out")
         files = self.perceptual != "lpips" or (self.vgg is not None and self.lpips is not None)
         need(files, f"{at}perceptual", "lpips", f"give {at}vgg=FILE and {at}lpips=FILE too")
 
@@ -289,6 +297,7 @@ class TrainerConfig:
     max_kimg: float = number(64.0, 0, above=True)
     checkpoint_kimg: float = number(2.0, 0, above=True)
     sample_kimg: float = number(4.0, 0, above=True)
+    patience: int = number(0, 0)  # stop after so many sample sheets without progress on held-back images; 0: none read
     log_every: int = number(25, 1)  # steps
     threads: int | None = number(None, 1, 2**16)  # CPU threads; None leaves torch's choice
     compile: str = choice("auto", "auto", "always", "never")

@@ -65,6 +65,7 @@ class FaceData(LightningDataModule):
             on_error=c.on_error,  # type: ignore[arg-type]
             white_back=c.scene.white_back,
             limit=c.limit,
+            holdout=c.holdout,
             length=c.length if split == "train" else max(1, c.length // 16),
             seed=c.seed,
             background=c.background,

@@ -232,6 +232,7 @@ def open_source(
     on_error: OnError = "stop",
     white_back: bool = False,
     limit: int | None = None,
+    holdout: float = 0.0,
     length: int = 8000,
     seed: int = 0,
     background: str = "black",
@@ -252,6 +253,8 @@ def open_source(
         on_error: See `ImageSource`; folders that cannot be listed count as bad files.
         white_back: Whether transparent pictures stand on white instead of black.
         limit: Number of images to use, from the first on; by default all.
+        holdout: Share of the images of "train", evenly spaced, that are left out there and are the split "val" instead.
+            The heads, which have such a split, ignore it.
         length: Number of different heads.
         seed: Makes the heads.
         background, highlights, jitter: How the heads are drawn, see `HeadDataset`.
@@ -283,7 +286,16 @@ def open_source(
     files = open_files(root)
     if files.unreadable and on_error == "stop":
         raise DataError(f"{files.where(files.unreadable[0])}: folder cannot be listed; check its permissions")
-    found = chosen.select(files, split)[:limit]
+    if holdout and split != "test":
+        whole = chosen.select(files, "train")[:limit]
+        found = [
+            name for i, name in enumerate(whole) if (split == "val") == (int((i + 1) * holdout) > int(i * holdout))
+        ]
+        if whole and not found:
+            fix = "give more pictures, or hold a larger share back"
+            raise NoSplit(f"data.holdout={holdout}: holds back none of {len(whole)} pictures; {fix}")
+    else:
+        found = chosen.select(files, split)[:limit]
     if not found:
         raise NoSplit(f"data.root={printable(files.root)} has no {split!r} images in the layout of data={name}")
     if align != "none" and isinstance(files, Shards):

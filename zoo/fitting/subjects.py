@@ -98,6 +98,9 @@ def photographs(
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
     side = gan.config.size
+    if framing_of(gan) == "heads":
+        fix = "for photographs, --gan ffhq (after zoo import ffhq), or your own weights of stylegan2_photos64"
+        log.warning("%s draws the embedded heads, and a person comes back as one of those: %s", gan.name, fix)
     align = framing_of(gan) is not None if align is None else align
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None
     out = []

@@ -221,6 +221,15 @@ class Generator(nn.Module):
     def initialise(self) -> None:
         """Prepare a fresh network for training, beyond its random weights. Loaded weights are left as they are."""
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters by part, as `system.freeze` names them: the mapping network, the background, and the rest."""
+        mapping = list(self.mapping.parameters())
+        behind = [p for key, p in self.named_parameters() if "background" in key.partition(".")[0]]
+        taken = {id(p) for p in [*mapping, *behind]}
+        rest = [p for p in self.parameters() if id(p) not in taken]
+        found = {"mapping": mapping, "background": behind, "synthesis": rest}
+        return {name: part for name, part in found.items() if part}
+
     def need_batch(self, n: int) -> None:
         """Refuse batches that are too small to learn from.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config.bounds import number
 from ..config.schemas import SceneConfig
@@ -170,6 +170,17 @@ class Unsup3D(Generator):
     @classmethod
     def tiny(cls) -> Unsup3DConfig:
         return Unsup3DConfig(size=32, nf=8, zdim=8, groups=4, encoder_nf=4, conf_zdim=8)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of the networks of depth, albedo, light, viewpoint and, if there is one, confidence."""
+        networks = {
+            "depth": self.netD,
+            "albedo": self.netA,
+            "light": self.netL,
+            "viewpoint": self.netV,
+            "confidence": self.netC,
+        }
+        return {name: list(part.parameters()) for name, part in networks.items() if part is not None}
 
     # ---------------------------------------------------------------- photograph -> parts -> photograph
 

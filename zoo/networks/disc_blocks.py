@@ -143,3 +143,26 @@ def check_images(images: Tensor, smallest: int, largest: int) -> int:
         allowed = sides(smallest, largest)
         raise ValueError(f"images are {side} px, but this discriminator takes {allowed}: resize them or set max_size")
     return side
+
+
+@torch.no_grad()
+def traced(discriminator: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """The layers that images (B, 3, S, S) pass on their way, in order, each with its map (B, C, H, W).
+
+    The discriminator works in evaluation mode, so that norms which count images do not count these.
+    """
+    found: list[tuple[nn.Module, Tensor]] = []
+
+    def look(layer: nn.Module, _: object, out: object) -> None:
+        if isinstance(out, Tensor) and out.ndim == 4:
+            found.append((layer, out))
+
+    hooks = [layer.register_forward_hook(look) for layer in discriminator.modules()]
+    training = discriminator.training
+    try:
+        discriminator.eval()(images)
+    finally:
+        discriminator.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found

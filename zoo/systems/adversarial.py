@@ -20,6 +20,7 @@ from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
 from ..weights.files import shown
 from .base import Logs, TrainingSystem
+from .freezing import first_layers
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.latent_weight > 0:
             widths["latent_dim"] = self.generator.config.z_dim
         self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
+        self._still = first_layers(self.discriminator, largest, self.cfg.freeze_d)
         if isinstance(self.discriminator, OneSize):
             self._need_one_size(largest, self.discriminator.group)
         scene = self.run.data.scene
@@ -169,6 +171,8 @@ class AdversarialSystem(TrainingSystem):
         lazy: bool,
     ) -> Logs:
         d = self.discriminator.requires_grad_(True)
+        for parameter in self._still:
+            parameter.requires_grad_(False)
         use_r1 = self.cfg.r1 > 0 and lazy
         real, fake = self._augmented(real), self._augmented(fake)
         real = real.detach().requires_grad_(use_r1)

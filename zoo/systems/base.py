@@ -18,6 +18,7 @@ from ..runtime.workers import sent
 from ..weights.files import shown
 from .ema import GeneratorEMA
 from .folder import differences
+from .freezing import freeze
 from .parts import Parts
 
 Logs = dict[str, float | Tensor]
@@ -50,6 +51,7 @@ class TrainingSystem(L.LightningModule):
                 self.generator.load_state_dict(initial.state_dict())
             elif fresh:
                 self.generator.initialise()
+        freeze(self.generator, self.cfg.freeze)
         self.generator.train()
         self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
@@ -72,9 +74,9 @@ class TrainingSystem(L.LightningModule):
         """Codes of the `n` objects in the sample pictures; None while there is nothing to show."""
         return self.ema.average.latents(n, seed=self.run.seed)
 
-    def inputs(self, n: int) -> Tensor | None:
-        """The photographs (n, 3, S, S) in [-1, 1] that those objects were read off, if they were."""
-        return None
+    def beside(self, n: int) -> dict[str, Tensor]:
+        """Rows (n, 3, S, S) in [-1, 1] that stand above those objects in the sample pictures, by what they show."""
+        return {}
 
     def averaged(self) -> Generator:
         """The average, sampled as it would be if it were saved now."""

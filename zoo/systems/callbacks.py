@@ -184,8 +184,9 @@ class Every:
 class Samples(L.Callback):
     """Pictures of the averaged generator from fixed latents, and the sentinels that read them.
 
-    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides; a method that
-    takes photographs apart has them above. `others` are loggers that get the rows, and a mesh, too. The sentinels
+    Columns are objects; rows are colour, depth and normals from the front, then colour from both sides. A method that
+    takes photographs apart has two rows above these: the photographs, and what it makes of them. `others` are loggers
+    that get the rows, and a mesh, too. The sentinels
     log `curvature`, the mean over the objects of the depth's curvature: above 0 faces stand out, below 0 they are
     pressed in; and `variety`, 0 if all objects have one shape. Methods with a background of their own also log `cover`,
     the share of the picture that objects fill, and show the backgrounds: near 1 the object is a wall on which the
@@ -217,7 +218,7 @@ class Samples(L.Callback):
         latents = system.shown(self.n)
         if latents is None:
             return
-        curvature, variety, cover = self.draw(system, latents, system.inputs(self.n))
+        curvature, variety, cover = self.draw(system, latents)
         readings = {"curvature": curvature, "variety": variety, "cover": cover}
         if seen := {name: value for name, value in readings.items() if math.isfinite(value)}:
             trainer.loggers[0].log_metrics(seen)
@@ -240,18 +241,14 @@ class Samples(L.Callback):
             log.warning("%s %s (%s at %.1f kimg): %s", what, many, reading, system.kimg, fix)
 
     @torch.no_grad()
-    def draw(
-        self, system: TrainingSystem, latents: Latents, inputs: Tensor | None = None
-    ) -> tuple[float, float, float]:
+    def draw(self, system: TrainingSystem, latents: Latents) -> tuple[float, float, float]:
         """Write `<kimg>.png` and return mean curvature, variety and cover; NaN without depth, without a background."""
         g = system.averaged()
         size = system.stage()[0].size
         views = [g(latents, g.camera(yaw, size=size)) for yaw in ((0.0, -0.5, 0.5) if g.uses_camera else (0.0,))]
         front: Render = views[0]
         inside = torch.ones_like(front.rgb[:, :1]) > 0 if front.mask is None else front.mask > 0.5
-        rows: dict[str, Tensor] = {}
-        if inputs is not None:
-            rows["photograph"] = show_image(resize(inputs, size))
+        rows = {name: show_image(resize(images, size)) for name, images in system.beside(self.n).items()}
         rows["colour"] = show_image(front.rgb)
         if front.depth is not None:
             rows["depth"] = show_depth(front.depth, inside)

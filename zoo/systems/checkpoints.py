@@ -104,7 +104,7 @@ class KimgCheckpoint(L.Callback):
         self._longest = max(self._longest, self._ended - before if before else 0.0)
         self.signals.finishing(self._longest)
         over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
-        stop = self.signals.received is not None
+        stop = self.signals.received is not None or trainer.should_stop
         if trainer.world_size > 1:  # the signal reaches the processes at different steps, or only one of them
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if over or stop:

@@ -69,8 +69,18 @@ class PhotometricSystem(TrainingSystem):
         examples = self.examples[:n]
         return _taught(self.ema.average).explain(examples, examples.shape[-1]).latents
 
-    def inputs(self, n: int) -> Tensor | None:
-        return self.examples[:n]
+    def beside(self, n: int) -> dict[str, Tensor]:
+        """The photographs, and what the average makes of them."""
+        examples = self.examples[:n]
+        return {"photograph": examples, "reconstruction": rebuilt(self.ema.average, examples)[0]}
+
+
+def rebuilt(generator: Generator, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Photographs (B, 3, S, S) taken apart and put together again, and the masks (B, 1, S, S) of what is shown."""
+    found = _taught(generator).explain(images, images.shape[-1])
+    render = generator(found.latents, found.camera, found.light)
+    assert render.mask is not None
+    return render.rgb, render.mask
 
 
 def _taught(generator: Generator) -> SelfTaught:

@@ -28,6 +28,7 @@ from .base import TrainingSystem
 from .callbacks import KimgProgress, RunLogger, Samples
 from .checkpoints import AtomicCheckpointIO, KimgCheckpoint, last_words
 from .folder import prepare, run_folder, starting_point
+from .held_back import HeldBack, held_back
 from .processes import environment
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ def train(
 ) -> Path:
     """Train, or go on training, and return the run's folder.
 
-    The folder holds config.json, command.txt, environment.json, metrics.jsonl and .csv, samples/*.png and
-    checkpoints/*.ckpt.
+    The folder holds config.json, command.txt, environment.json, metrics.jsonl and .csv, samples/*.png,
+    checkpoints/*.ckpt and, if images are held back, the best weights in best/.
 
     Args:
         run: The configuration.
@@ -127,6 +128,8 @@ def _fit(
     signals: Signals,
     who: ClusterEnvironment | None,
 ) -> None:
+    data = FaceData(run.data, system.batch_at)
+    judged = [HeldBack(folder, run, held_back(run, data))] if run.trainer.patience else []
     others = _extra_loggers(run, folder)
     logger = RunLogger(folder, run.trainer.log_every, others)
     if start is not None:
@@ -148,10 +151,11 @@ def _fit(
         callbacks=[
             KimgProgress(run.trainer.max_kimg),  # first: drawing the first samples compiles
             Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience, others),
+            *judged,
+            # Last, so that what the others found is saved.
             KimgCheckpoint(folder / "checkpoints", run.trainer, logger, signals),
         ],
     )
-    data = FaceData(run.data, system.batch_at)
     trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
 
 

@@ -130,17 +130,22 @@ def _from_checkpoint(path: Path) -> Stored:
         run = dict(checkpoint["zoo"]["config"])
         config = dict(run["generator"]) | dict(checkpoint["zoo"].get("at_rest", {}))  # older ones have none
         tensors = _under("ema.average.", path, checkpoint["state_dict"])
-        card = Card(
-            name=str(config["name"]),
-            data=_data_of(run["data"]),
-            recipe=str(run["recipe"]),
-            kimg=float(run["system"].get("start_kimg", 0)) + float(checkpoint["zoo"]["kimg"]),
-            seed=int(run["seed"]),
-        )
+        card = card_of(run, float(checkpoint["zoo"]["kimg"]))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise WeightsError(f"{path}: not a checkpoint of zoo train") from None
     refuse_hostile(config, str(path), WeightsError)
     return Stored(config, tensors, card)
+
+
+def card_of(run: Mapping[str, Any], kimg: float) -> Card:
+    """What is known of weights from the configuration of the run that made them, and how far it had come."""
+    return Card(
+        name=str(run["generator"]["name"]),
+        data=_data_of(run["data"]),
+        recipe=str(run["recipe"]),
+        kimg=float(run["system"].get("start_kimg", 0)) + kimg,
+        seed=int(run["seed"]),
+    )
 
 
 def _data_of(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,121 @@
+"""Early stopping: images that training never sees say when it no longer helps, and the best weights are kept."""
+
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from .. import hub
+from ..config.fill import to_dict
+from ..config.schemas import Metric, RunConfig
+from ..data.module import FaceData
+from ..data.sources import HeadSource, NoSplit
+from ..data.transforms import to_float
+from ..images import resize
+from ..weights.files import card_of
+from .adversarial import AdversarialSystem
+from .base import TrainingSystem
+from .callbacks import Every
+from .judges import Judge, judge_of
+
+log = logging.getLogger(__name__)
+
+BEST = "best"  # folder of a run
+MOST = 128  # images that are read
+_KEPT = ("first", "first_kimg", "best", "best_kimg", "since")  # in checkpoints
+
+
+def held_back(run: RunConfig, data: FaceData) -> Tensor:
+    """The images (N, 3, S, S) in [-1, 1] of the split "val", at most 128 of them, evenly spaced.
+
+    Raises:
+        DataError: There are none, or a file is bad.
+    """
+    try:
+        source = data.source("val")
+    except NoSplit as error:
+        fix = "hold some back with data.holdout=0.2, or use trainer.patience=0"
+        raise NoSplit(f"trainer.patience={run.trainer.patience}: {error}; {fix}") from None
+    rows = torch.linspace(0, len(source) - 1, min(MOST, len(source))).round().long().tolist()
+    if isinstance(source, HeadSource):
+        return to_float(source.read_batch(rows))
+    return to_float(torch.stack([source.read(row) for row in rows]))
+
+
+class HeldBack(L.Callback):
+    """Reads the averaged generator as often as sample sheets are drawn, keeps the best in `best/`, ends a run in time.
+
+    Readings are logged as `held_back`, see `judges`; the first one is that of what the run starts from.
+
+    Args:
+        folder: The folder of the run.
+        run: Its configuration.
+        images: (N, 3, S, S) in [-1, 1], which training does not see.
+    """
+
+    def __init__(self, folder: Path, run: RunConfig, images: Tensor) -> None:
+        self.folder, self.run, self.images = folder, run, images
+        self.due = Every(run.trainer.sample_kimg)
+        self.first, self.first_kimg, self.best, self.best_kimg, self.since = math.nan, 0.0, math.inf, 0.0, 0
+        self._kept: dict[str, Any] = {}  # of the judge, from a checkpoint
+        self._judge: Judge | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
+        self.due(pl_module.kimg)
+        self._judge = judge_of(pl_module)
+        if self._kept:
+            self._judge.load_state_dict(self._kept)
+        if math.isnan(self.first):
+            self._look(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
+        if self.due(pl_module.kimg):
+            self._look(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        judge = {} if self._judge is None else self._judge.state_dict()
+        return {name: getattr(self, name) for name in _KEPT} | {"judge": judge}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._kept = state_dict["judge"]
+        for name in _KEPT:
+            setattr(self, name, state_dict[name])
+
+    def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
+        assert self._judge is not None
+        value = self._judge(system, resize(self.images.to(system.device), system.stage()[0].size))
+        if math.isnan(self.first):
+            self.first, self.first_kimg = value, system.kimg
+        self.since = 0 if value < self.best else self.since + 1
+        if self.since == 0:
+            self.best, self.best_kimg = value, system.kimg
+        if trainer.is_global_zero:
+            trainer.loggers[0].log_metrics({"held_back": value})
+            if self.since == 0:
+                self._keep(system)
+        if self.since >= self.run.trainer.patience:
+            trainer.should_stop = True  # the checkpoints see it, and save
+            log.info(
+                "%g kimg: no progress on held-back images since %g kimg, so training ends", system.kimg, self.best_kimg
+            )
+
+    def _keep(self, system: TrainingSystem) -> None:
+        """Replace `best/`, which is never half of one and half of another."""
+        assert self._judge is not None
+        new, best = self.folder / f"{BEST}.new", self.folder / BEST
+        shutil.rmtree(new, ignore_errors=True)
+        beside = system.discriminator.state_dict() if isinstance(system, AdversarialSystem) else None
+        card, n = card_of(to_dict(self.run), system.kimg), len(self.images)
+        card.command = (self.folder / "command.txt").read_text("utf-8").splitlines()[0]
+        card.metrics = [
+            Metric(self._judge.name, value, f"{n} held-back images, at {kimg:g} kimg", n, card.command)
+            for value, kimg in ((self.first, self.first_kimg), (self.best, self.best_kimg))
+        ]
+        hub.save(system.averaged(), new, card=card, discriminator=beside)
+        shutil.rmtree(best, ignore_errors=True)
+        new.rename(best)
