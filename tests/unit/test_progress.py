@@ -120,6 +120,16 @@ def test_each_stage_says_its_own_time() -> None:
     assert lines == ["drawing: about 5 min on this machine", "probing: about 5 min on this machine"]
 
 
+def test_what_is_said_names_the_whole_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "FIRST", 0)
+    monkeypatch.setattr(progress, "LONG", 0)
+    with counting("inverting: looking around", 3) as advance:
+        advance(1, "inverting: loss 0.2")
+        time.sleep(0.001)
+        advance(1, "inverting: loss 0.1")
+    assert capsys.readouterr().err == "inverting: about 1 min on this machine\n"
+
+
 def test_lengths_of_time_are_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert [roughly(s) for s in (20, 61, 3599, 7900, 14400)] == ["1 min", "1 min", "1 h", "2 h 10 min", "4 h"]
     assert not foretell("3 more rows", 59)

@@ -292,8 +292,10 @@ def test_files_hold_what_is_shown(worker: Worker, monkeypatch: pytest.MonkeyPatc
     walk = files.walk(worker, replace(state, shown=MESH), breathe)
     assert walk.name == "shadegan-seed3-to-seed8.mp4"
     assert walk.data[4:8] == b"ftyp"
-    monkeypatch.setattr(worker, "mesh", lambda state, cells: b"glTF")
+    said: list[dict[str, str]] = []
+    monkeypatch.setattr(worker, "mesh", lambda state, cells, notes: said.append(notes) or b"glTF")
     assert files.mesh(worker, replace(state, shown=MESH), breathe).name == "shadegan-seed3-to-seed8-0.50.glb"
+    assert said == [files.notes(worker, replace(state, shown=MESH))]
 
 
 def test_photographs_become_objects_or_a_line(worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ class LogLines:
     """Tells a log file how far a bar is, at most every 30 seconds; on a terminal, where the bar is seen, nothing.
 
     Log file and terminal are both told once how long a task will take, if that is more than a minute. The first step is
-    left out of the reckoning: compiling comes once. A field `detail` of the task is part of the line.
+    left out of the reckoning: compiling comes once. A field `detail` of the task is part of the lines; a field `whole`
+    says what takes that long, where the description tells of parts.
 
     Args:
         bar: What is counted.
@@ -77,9 +78,7 @@ class LogLines:
         told = not bar.disable if enabled is None else enabled
         self.told, self.silent = told, not told or bar.console.is_terminal
         self._said = bar.get_time()
-        self._began: dict[
-            TaskID, tuple[float, float]
-        ] = {}  # when each task's first step was over, and what was done then
+        self._began: dict[TaskID, tuple[float, float]] = {}  # end of the first step, and what was done by then
         self._foretold: set[TaskID] = set()
         self._first = threading.Event()
 
@@ -120,7 +119,7 @@ class LogLines:
         if task.id in self._foretold or task.remaining is None or now - began < FIRST or task.completed <= done:
             return
         left = task.remaining * (now - began) / (task.completed - done)
-        if foretell(task.description, left, self.bar.console):
+        if foretell(task.fields.get("whole", task.description), left, self.bar.console):
             self._foretold.add(task.id)
 
 
@@ -169,7 +168,7 @@ def counting(what: str, total: int, *, enabled: bool = True) -> Iterator[Callabl
     """One stage of `total` units whose bar goes when it is over; yields the function that counts one, or several."""
     shown = enabled and Console(stderr=True).is_terminal  # elsewhere a bar that goes leaves an empty line
     with make_bar(enabled=shown, transient=True) as bar:
-        task, say = bar.add_task(what, total=total), LogLines(bar, enabled)
+        task, say = bar.add_task(what, total=total, whole=what.partition(":")[0]), LogLines(bar, enabled)
 
         def advance(done: int = 1, now: str = what) -> None:
             bar.update(task, advance=done, description=now)

@@ -263,9 +263,8 @@ class Samples(L.Callback):
         scale, picture = max(1, 96 // size), io.BytesIO()
         tile(list(rows.values()), scale=scale).save(picture, "PNG")
         atomic_write(self.folder / f"{system.images:09d}.png", picture.getvalue())
-        media.show(
-            self.others, {name: tile([row], scale=scale) for name, row in rows.items()}, g, latents, system.images
-        )
+        strips = {name: tile([row], scale=scale) for name, row in rows.items()}
+        media.show(self.others, strips, g, latents, system.images)
         if front.depth is None or front.mask is None:
             return math.nan, math.nan, math.nan
         cover = math.nan if behind is None else inside.float().mean().item()

@@ -74,6 +74,6 @@ def _to_wandb(run: Any, pictures: Mapping[str, "Image"], meshes: "Meshes | None"
         if meshes is not None:
             try:
                 shown["samples/mesh"] = wandb.Object3D(str(export(meshes, Path(folder) / "mesh.glb")))
-            except ZooError as error:  # empty, or not finite
-                log.debug("no mesh for wandb: %s", error)
+            except (ZooError, OSError) as error:  # not finite, or no room: nothing that a training should end for
+                log.warning("no mesh for wandb: %s", error)
         run.log({**shown, "trainer/global_step": images})  # which copies the file
