@@ -144,6 +144,20 @@ def test_a_size_stores_what_training_at_that_size_reads(pictures: Path, tmp_path
     assert all(map(torch.equal, stored, read))
 
 
+def test_the_crop_of_a_layout_is_kept(tmp_path: Path) -> None:
+    place = tmp_path / "in" / "train" / "image"
+    place.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(place / "a.png")
+    (expected,) = images("synface", tmp_path / "in")  # the middle 170 pixels
+    for number, settings in enumerate(({}, {"size": 32})):
+        write_shards(str(tmp_path / "in"), tmp_path / str(number), name="synface", progress=False, **settings)
+        (found,) = images("shards", tmp_path / str(number))
+        assert torch.equal(found, expected)
+    with pytest.raises(DataError, match="framed already"):
+        write_shards("heads", tmp_path / "x", like="celeba")
+
+
 def test_splits_stay_apart_and_bad_pictures_are_left_out(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,8 +228,15 @@ def other_table(root: Path) -> str:
     return rf"table\.npy: has not the {N} pictures of shards\.json"
 
 
+def beyond(root: Path) -> str:
+    table = np.load(root / "table.npy")
+    table["bytes"][-1] = 2**31
+    np.save(root / "table.npy", table)
+    return r"table\.npy: does not fit the shards"
+
+
 def empty(root: Path) -> str:
-    (root / "shards.json").write_text('{"version": 1, "framing": null, "splits": {"train": []}}')
+    (root / "shards.json").write_text('{"version": 1, "framing": null, "crop": "square", "splits": {"train": []}}')
     return "names no pictures"
 
 
@@ -239,7 +260,7 @@ def foreign(root: Path) -> str:
     return r"tar files without their shards\.json"
 
 
-@pytest.mark.parametrize("damage", [cut, gone, no_table, other_table, empty, outside, no_json, newer, foreign])
+@pytest.mark.parametrize("damage", [cut, gone, no_table, other_table, beyond, empty, outside, no_json, newer, foreign])
 def test_damage_is_named_in_one_line_before_the_work(copy: Path, damage: Any) -> None:
     expected = damage(copy)
     with pytest.raises(DataError, match=expected) as caught:

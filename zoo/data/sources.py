@@ -312,5 +312,6 @@ def open_source(
         if not faces.names:
             raise DataError(f"{printable(files.root)}: none of {len(found)} pictures shows a face; use data.align=none")
         return FaceSource(files, faces, size, align, on_error=on_error, white_back=white_back)
-    crop = chosen.crop if crop is None else crop
+    if crop is None:
+        crop = files.crop if isinstance(files, Shards) else chosen.crop
     return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error, white_back=white_back)

@@ -42,10 +42,12 @@ def rows_of(
     Yields:
         The name of a row, and the row.
     """
-    keys = {name: _key(opened, name, subject) for name, subject in opened.subjects.items()}
+    keys: dict[str, str | None] = {}
+    if jobs > 1:
+        keys = {name: _key(opened, name, subject) for name, subject in opened.subjects.items()}
     shared = {name for name, key in keys.items() if key and (fresh or not store.find(opened, name, key))}
     work = _Work(opened, fresh)
-    if jobs < 2 or not (shared and _can_be_sent(work)):
+    if shared and not _can_be_sent(work):
         shared = set()
     own = [name for name in opened.subjects if name not in shared]
     later = [name for name in own if shared and not keys[name]]  # the others are on disk

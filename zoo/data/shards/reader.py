@@ -37,6 +37,11 @@ def has_shards(root: Path) -> bool:
     return (root / CATALOGUE).is_file()
 
 
+def _ends(table: np.ndarray) -> np.ndarray:
+    ends: np.ndarray = table["offset"] + table["bytes"].astype(np.int64)
+    return ends
+
+
 class Shards:
     """The pictures of a folder of shards, with the interface of `store.Files`; none of the shards is ever held open.
 
@@ -48,6 +53,7 @@ class Shards:
 
     Attributes:
         framing: The data set like whose images the pictures show faces; None if they are not known to.
+        crop: Region of each picture that is used by default, see `transforms.crop_box`.
 
     Raises:
         DataError: The folder is not complete, or cannot be reached.
@@ -65,6 +71,7 @@ class Shards:
             splits = {split: list(shards) for split, shards in sorted(catalogue["splits"].items())}
             self._shards = [(str(s["name"]), int(s["bytes"])) for shards in splits.values() for s in shards]
             self.framing: str | None = catalogue["framing"]
+            self.crop: str | int = catalogue["crop"]
             counts = {split: sum(int(s["images"]) for s in shards) for split, shards in splits.items()}
             version = catalogue["version"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -88,8 +95,10 @@ class Shards:
             raise DataError(f"{self.where(TABLE)}: cannot be read ({error}); {_AGAIN}") from None
         if table.dtype != ROW or table.shape != (rows,):
             raise DataError(f"{self.where(TABLE)}: has not the {rows} pictures of {CATALOGUE}; {_AGAIN}")
-        if table["shard"].max() >= len(self._shards):
-            raise DataError(f"{self.where(TABLE)}: names shards that {CATALOGUE} does not know; {_AGAIN}")
+        sizes = np.array([size for _, size in self._shards], np.int64)
+        known = table["shard"] < len(sizes)
+        if not known.all() or (table["offset"] < 0).any() or (_ends(table) > sizes[table["shard"]]).any():
+            raise DataError(f"{self.where(TABLE)}: does not fit the shards of {CATALOGUE}; {_AGAIN}")
         return table
 
     def _check_shards(self) -> None:

@@ -78,6 +78,8 @@ def write_shards(
     """
     if is_url(out):
         raise DataError(f"{printable(out)}: write to a folder, then copy that with the tool of your object store")
+    if source == "heads" and like:
+        raise DataError(f"--like {like}: the heads are framed already; leave it out")
     out = Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
@@ -106,7 +108,8 @@ def write_shards(
             raise DataError(f"{printable(source)}: none of {total} pictures can be used")
         np.save(place / TABLE, np.array(table, ROW))
         framing = "heads" if source == "heads" else like
-        text = json.dumps({"version": VERSION, "framing": framing, "splits": catalogue}, indent=1)
+        crop = layout(name).crop if source != "heads" and not (like or size) else "square"
+        text = json.dumps({"version": VERSION, "framing": framing, "crop": crop, "splits": catalogue}, indent=1)
         (place / CATALOGUE).write_text(text, "utf-8")
         if out.is_dir():
             out.rmdir()  # it is empty, and some systems rename to new names only
@@ -134,7 +137,7 @@ def _pictures(source: str, name: str, like: Framing | None, size: int | None) ->
         if opened.files.unreadable:
             raise DataError(f"{opened.files.where(opened.files.unreadable[0])}: folder cannot be listed")
         found[split] = opened
-    if len(found) == 3 and _names(found["val"]) == _names(found["test"]):
+    if {"val", "test"} <= found.keys() and _names(found["val"]) == _names(found["test"]):
         del found["val"]  # layouts that have no such split show the test split in its place; readers do that again
     return found
 
