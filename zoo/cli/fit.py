@@ -57,8 +57,6 @@ def run(
     command = shlex.join(["zoo", *sys.argv[1:]])
     job = open_job(recipe, seeded(overrides, seed), gan, out, {"model": "gan2shape", "command": command}, joint=joint)
     with make_bar(enabled=not as_json and jobs == 1) as bar:
-        task, say = bar.add_task(source, total=1.0), LogLines(bar)
-    with make_bar(enabled=not as_json) as bar:
         task, say = bar.add_task(source, total=1.0, whole=source), LogLines(bar)
 
         def advance(what: str, share: float) -> None:
