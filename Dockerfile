@@ -6,7 +6,8 @@ RUN python -m venv /opt/zoo
 WORKDIR /source
 # Packages first: they change less often than zoo. A CPU-only torch comes as its index gives it, without a hash of ours.
 ARG TORCH=torch==2.13.0
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX
+RUN test -n "$TORCH_INDEX" || { echo "add --build-arg TORCH_INDEX=URL, that of PyTorch's CPU-only builds" >&2; exit 1; }
 COPY pyproject.toml ./
 COPY .ci .ci
 RUN python .ci/requirements.py run > requirements.txt \
