@@ -16,7 +16,7 @@ from zoo.config.schemas import Card
 from zoo.data.module import FaceData
 from zoo.errors import ConfigError, DataError
 from zoo.images import resize
-from zoo.systems import held_back
+from zoo.systems import held_back, judges
 from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.judges import KernelJudge, judge_of, samples
 from zoo.systems.photometric import PhotometricSystem, rebuilt
@@ -128,7 +128,9 @@ def test_the_kernel_distance_prefers_the_generator_that_drew_the_images(weights:
         judge(system, images[:1])
 
 
-def test_methods_that_take_photographs_apart_are_read_by_what_they_rebuild(pictures: list[str]) -> None:
+def test_methods_that_take_photographs_apart_are_read_by_what_they_rebuild(
+    pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = [
         "generator.size=32", "generator.nf=4", "generator.zdim=4", "generator.groups=2", "generator.encoder_nf=4",
         "generator.confidence=false", "system.stages=[{size: 32, batch: 4}]", "data.size=32", "data.holdout=0.2",
@@ -141,6 +143,8 @@ def test_methods_that_take_photographs_apart_are_read_by_what_they_rebuild(pictu
     expected = ((rgb - images).abs() * mask).sum() / (3 * mask.sum())
     assert judge(system, images) == pytest.approx(expected.item(), rel=1e-5)
     assert judge.name == "L1 of reconstructions"
+    monkeypatch.setattr(judges, "rebuilt", lambda _, x: (x, torch.zeros_like(x[:, :1])))
+    assert judge(system, images) == float("inf")  # an object that vanishes is no perfect one
     system.examples[:2] = images
     above = system.beside(2)
     assert torch.equal(above[0], images)
@@ -203,4 +207,9 @@ def test_a_folder_is_all_that_must_be_said(weights: str) -> None:
 def test_patience_needs_images_that_are_held_back(pictures: list[str]) -> None:
     run = recipes.load_run("shadegan", [*pictures, *QUICK, "trainer.patience=2"])
     with pytest.raises(DataError, match=r"trainer\.patience=2: .*no 'val' images.*data\.holdout=0\.2"):
+        held_back.held_back(run, FaceData(run.data))
+    run.data.holdout = 0.05
+    with pytest.raises(
+        DataError, match=r"holds back none of 10 pictures; .*larger share back; or use trainer\.patience=0"
+    ):
         held_back.held_back(run, FaceData(run.data))

@@ -91,9 +91,7 @@ class DataConfig:
     on_error: str = choice("stop", "stop", "skip")  # stop at the first unreadable file, or skip it and count
     cache: str = choice("auto", "auto", "always", "never")  # keep decoded images in memory
     limit: int | None = number(None, 1)  # use the first N images only
-    holdout: float = number(
-        0.0, 0, 0.5
-    )  # share of the images, evenly spaced, that training never sees: the split "val"
+    holdout: float = number(0.0, 0, 0.5)  # evenly spaced share that training never sees; it is the split "val"
     length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
     background: str = choice("black", "black", "random")  # behind `heads`; random ones are procedural pictures
     highlights: bool = False  # of `heads`: gloss, an uneven sky and shadows beside the light of the scene

@@ -39,7 +39,7 @@ def held_back(run: RunConfig, data: FaceData) -> Tensor:
     try:
         source = data.source("val")
     except NoSplit as error:
-        fix = "hold some back with data.holdout=0.2, or use trainer.patience=0"
+        fix = "or use trainer.patience=0" if run.data.holdout else "hold some back with data.holdout=0.2"
         raise NoSplit(f"trainer.patience={run.trainer.patience}: {error}; {fix}") from None
     rows = torch.linspace(0, len(source) - 1, min(MOST, len(source))).round().long().tolist()
     if isinstance(source, HeadSource):
@@ -116,6 +116,8 @@ class HeldBack(L.Callback):
             Metric(self._judge.name, value, f"{n} held-back images, at {kimg:g} kimg", n, card.command)
             for value, kimg in ((self.first, self.first_kimg), (self.best, self.best_kimg))
         ]
-        hub.save(system.averaged(), new, card=card, discriminator=beside)
+        model = system.averaged()
+        model.name = card.name  # two methods may share a class
+        hub.save(model, new, card=card, discriminator=beside)
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)

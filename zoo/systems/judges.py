@@ -1,6 +1,7 @@
 """How good a generator is, read from images that training never sees. All readings are better when they are smaller."""
 
 import copy
+import math
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +88,7 @@ class RebuildJudge:
             rgb, mask = rebuilt(system.ema.average, part)
             off += float(((rgb - part).abs() * mask).mean(1).sum())
             seen += float(mask.sum())
-        return off / max(seen, 1.0)
+        return off / seen if seen else math.inf  # where nothing is shown, nothing is wrong
 
     def state_dict(self) -> dict[str, Any]:
         return {}
