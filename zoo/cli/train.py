@@ -1,6 +1,7 @@
 """Commands that train, and that keep what was learned: `train`, `finetune`, `save`."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from .. import api, hub, registry
 from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import RunConfig
+from ..runtime.launched import launch
 from .options import Overrides, RunSeed, seeded, speak
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")]
@@ -32,7 +34,7 @@ def train(
     if dry_run:
         _print(recipes.load_run(recipe, seeded(overrides, seed)))
         return
-    speak()
+    _speak()
     _tell(api.train(recipe, seeded(overrides, seed)))
 
 
@@ -51,7 +53,7 @@ def finetune(
 
         _print(configure(name, seeded(overrides, seed)))
         return
-    speak()
+    _speak()
     _tell(api.finetune(name, seeded(overrides, seed)))
 
 
@@ -80,6 +82,12 @@ def save(
     typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")
 
 
+def _speak() -> None:
+    speak()
+    if launch().rank > 0:  # of several processes, the first one speaks
+        logging.getLogger("zoo").setLevel(logging.ERROR)
+
+
 def _print(run: RunConfig) -> None:
     import yaml
 
@@ -87,7 +95,9 @@ def _print(run: RunConfig) -> None:
 
 
 def _tell(folder: Path) -> None:
-    """Say where the run is, and what to do with it."""
+    """Say where the run is, and what to do with it; of several processes, the first says it."""
+    if launch().rank > 0:
+        return
     method = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"]
     film = f"  |  zoo turntable {folder} --out film.mp4" if registry.resolve(method).uses_camera else ""
     typer.echo(f"{folder}\nnext: zoo sample {folder} --out grid.png{film}")
