@@ -14,6 +14,7 @@ import torch
 from zoo.config.recipes import load_run
 from zoo.data import stream
 from zoo.networks import siren
+from zoo.systems import callbacks
 from zoo.systems.run import train
 
 Run = tuple[str, list[str]]
@@ -49,6 +50,7 @@ def main(runs: list[Run]) -> None:
     torch.float32 = torch.float64  # type: ignore[misc]
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     siren.has_kernels = lambda device: False  # type: ignore[attr-defined]
+    callbacks.Samples._look = lambda *_: None  # type: ignore[method-assign]  # colours are float32, and no part of a curve
     whole = stream.to_float
     stream.to_float = lambda images: whole(images).double()  # type: ignore[attr-defined]
     for recipe, overrides in runs:

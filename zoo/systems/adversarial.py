@@ -159,7 +159,8 @@ class AdversarialSystem(TrainingSystem):
                 kept.append(made)
             real = self.generator.real_view(part["image"], self.sampling())
             self.parts.lap("G", self.device)
-            return self._loss_d(real, made, part.get("pose"), alpha, lazy)
+            labels = part["pose"] if self.cfg.real_pose == "measured" else None
+            return self._loss_d(real, made, labels, alpha, lazy)
 
         def fakes(part: Part) -> Fakes:
             if kept:
@@ -196,10 +197,9 @@ class AdversarialSystem(TrainingSystem):
         if self.cfg.ada_target > 0:
             logs["certainty"] = on_real.score.detach().sign().mean()
         asked = [(on_fake, truth)]
-        if self.cfg.real_pose == "measured":
+        if labels is not None:
             if on_real.pose is None:
                 raise ConfigError("system.real_pose=measured: this discriminator reads no poses; use plain or style")
-            assert labels is not None
             asked = [(on_real, {"pose": labels}), (on_fake, {"latent": truth["latent"]})]
         for seen, answer in asked:
             recognised, parts = self._recognition(seen, answer)

@@ -23,7 +23,7 @@ from ..runtime.launched import restarted
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
-from ..weights.checkpoints import images_of
+from ..weights.checkpoints import checkpoints, images_of
 from .adversarial import AdversarialSystem
 from .base import TrainingSystem
 from .callbacks import KimgProgress, RunLogger, Samples
@@ -66,7 +66,7 @@ def train(
         raise ConfigError(f"{method} is fitted to single pictures, not trained: zoo run {method} photo.jpg --gan NAME")
     team = processes(run.trainer)
     folder = run_folder(run)
-    if run.resume == "never" and restarted():  # the same job goes on
+    if restarted() and checkpoints(folder / "checkpoints"):  # the same job goes on
         run = replace(run, resume="auto")
     signals = Signals(lambda: last_words(folder / "checkpoints"))
     first = team.rank == 0
@@ -88,6 +88,8 @@ def train(
             _fit(run, system, folder, start, signals, team)
     except Stopped:
         assert signals.received is not None
+        if not first:
+            raise SystemExit(128 + signals.received) from None
         raise Interrupted(
             f"stopped by {signals.received.name}; {last_words(folder / 'checkpoints')}", signals.received
         ) from None
