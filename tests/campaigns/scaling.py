@@ -52,7 +52,7 @@ class Traffic:
 
 def traffic(run: RunConfig) -> Traffic:
     """Count the networks of a run."""
-    system = make_system(run)
+    system = make_system(run, fresh=False)  # as large, and made without its first training
 
     def millions(name: str) -> float:
         network = getattr(system, name, None)

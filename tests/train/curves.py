@@ -15,6 +15,7 @@ from zoo.config.recipes import load_run
 from zoo.data import stream
 from zoo.networks import siren
 from zoo.systems import callbacks
+from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.run import train
 
 Run = tuple[str, list[str]]
@@ -24,7 +25,7 @@ COMMON = ["trainer.accelerator=cpu", "trainer.compile=never", "trainer.threads=1
 
 # R1 and path length at every second step, augmentation that moves, mixing, D with statistics over groups of 4 images.
 STYLE = [
-    "system.ada_target=0.6", "system.ada_kimg=0.2", "system.mixing=0.5", "system.path_length=2",
+    "system.ada_target=0.6", "system.ada_kimg=0.5", "system.mixing=0.5", "system.path_length=2",
     "system.path_length_every=2", "system.r1_every=2", "system.share_fakes=true", "system.ema_kimg=0.05",
     "generator.z_dim=8", "generator.size=32", "generator.mapping_layers=2", "generator.channel_base=64",
     "generator.channel_max=4", "system.discriminator={name: style, channels: [4, 4, 4, 4]}",
@@ -53,6 +54,15 @@ def main(runs: list[Run]) -> None:
     callbacks.Samples._look = lambda *_: None  # type: ignore[method-assign]  # colours are float32, and no part of a curve
     whole = stream.to_float
     stream.to_float = lambda images: whole(images).double()  # type: ignore[attr-defined]
+    build = AdversarialSystem.build
+
+    def augmenting(system: AdversarialSystem) -> None:
+        """From the first step on; in so few, no probability would rise to what shows."""
+        build(system)
+        if system.cfg.ada_target > 0:
+            system.augment_p.fill_(0.5)
+
+    AdversarialSystem.build = augmenting  # type: ignore[method-assign]
     for recipe, overrides in runs:
         train(load_run(recipe, overrides))
 

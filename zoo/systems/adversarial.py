@@ -153,6 +153,8 @@ class AdversarialSystem(TrainingSystem):
         begin = draws.state(self.device)
 
         def learn_d(part: Part) -> tuple[Tensor, Logs]:
+            if self.run.trainer.accumulate > 1:
+                self.parts.lap("D", self.device)  # of the micro-batch before
             with torch.set_grad_enabled(keep):  # D alone needs no graph of its fakes
                 made = self.generate(len(part["image"]), stage.size)
             if keep:
