@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .runtime import draws
+
 EPS = 1e-7
 
 
@@ -47,7 +49,7 @@ def path_lengths(images: Tensor, code: Tensor) -> Tensor:
     mean square over layers (Karras et al. 2020, eq. 4). The graph is kept, so that gradients flow through the lengths.
     The length of an image that does not depend on its code is 1e-6.
     """
-    y = torch.randn_like(images) / math.sqrt(images.shape[-2] * images.shape[-1])
+    y = draws.randn_like(images) / math.sqrt(images.shape[-2] * images.shape[-1])
     (gradient,) = torch.autograd.grad((images * y).sum(), code, create_graph=True)
     squares = gradient.square().sum(-1).reshape(len(gradient), -1).mean(1)
     return (squares + 1e-12).sqrt()  # the slope of the root is infinite at 0

@@ -15,6 +15,7 @@ from .config.fill import to_dict
 from .config.prior_files import read_prior
 from .config.schemas import DISTRIBUTIONS, LightConfig, NormalConfig, PoseConfig
 from .errors import ConfigError, DataError, unknown
+from .runtime import draws
 from .runtime.files import atomic_write
 from .runtime.pickles import read_plain
 
@@ -68,10 +69,10 @@ class PosePrior:
         std = torch.tensor([self.pitch_std, self.yaw_std], device=device)
 
         def normal(*tries: int) -> Tensor:
-            return torch.randn(n, 2, *tries, generator=generator, device=device)
+            return draws.randn(n, 2, *tries, generator=generator, device=device)
 
         def uniform() -> Tensor:
-            return torch.rand(n, 2, generator=generator, device=device) * 2 - 1
+            return draws.rand(n, 2, generator=generator, device=device) * 2 - 1
 
         match self.distribution:
             case "gaussian":
@@ -134,7 +135,7 @@ class NormalPrior:
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n, SIZE) float32 numbers on the generator's device."""
         device = generator.device
-        noise = torch.randn(n, self.SIZE, generator=generator, device=device)
+        noise = draws.randn(n, self.SIZE, generator=generator, device=device)
         out: Tensor = self.mean.to(device) + noise @ self._factor.to(device).T
         return out
 

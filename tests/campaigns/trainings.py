@@ -296,7 +296,7 @@ def train_rank(field: Field, reference: Path) -> Row:
             row.notes.append(f"rank {rank}: the other was there for {took:.0f} s")
         os.killpg(process.pid, signal.SIGKILL) if took > 30 else None
         _, errors = process.communicate(timeout=60)
-        if rank == 1 and "another process of this training has ended" not in errors and process.returncode != -9:
+        if errors.count(f"process {rank} of 2 has ended") != 1:
             row.notes.append(f"code {process.returncode}: {errors[-300:]}")
             row.corrupt += 1
     again = subprocess.run(

@@ -26,7 +26,6 @@ from zoo.runtime import lock
 from zoo.runtime.files import atomic_write, tidy
 from zoo.systems import run as runs
 from zoo.systems.folder import run_folder
-from zoo.systems.processes import environment
 from zoo.systems.run import train
 from zoo.weights.checkpoints import checkpoints, digest_file, images_of, latest, not_finite, read_checkpoint
 
@@ -419,25 +418,6 @@ def test_compiled_code_does_not_keep_a_process_alive() -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert errors == "zoo: stopped by SIGTERM at once; all is kept\n"
-
-
-@pytest.mark.parametrize(("who", "set_to", "devices", "wrong"), [
-    ("torchrun", {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"}, 1, True),
-    ("torchrun", {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"}, 2, False),
-    ("srun", {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, 1, True),
-    ("srun", {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, 4, False),
-])  # fmt: skip
-def test_launchers_and_devices_agree(
-    who: str, set_to: dict[str, str], devices: int, wrong: bool, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, value in set_to.items():
-        monkeypatch.setenv(key, value)
-    trainer = load_run("pigan", tiny(f"trainer.devices={devices}")).trainer
-    if wrong:
-        with pytest.raises(ConfigError, match=rf"{who} started {set_to.get('WORLD_SIZE', '4')} processes"):
-            environment(trainer)
-    else:
-        assert environment(trainer) is None
 
 
 def test_a_slurm_script_without_srun_is_one_process(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

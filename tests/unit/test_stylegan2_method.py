@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -23,6 +24,7 @@ from zoo.output.figures import canonical_views, interpolation
 from zoo.output.films import turntable
 from zoo.systems import adversarial
 from zoo.systems.adversarial import AdversarialSystem
+from zoo.systems.base import Logs, Part
 
 TINY = ["generator.z_dim=8", "generator.size=16", "generator.mapping_layers=2", "generator.channel_max=8"]
 TINY += [
@@ -46,14 +48,19 @@ def system(*more: str) -> AdversarialSystem:
     return AdversarialSystem(run)
 
 
-def still(monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[AdversarialSystem, list[Tensor]]:
-    """A system in training whose networks stay as they are, and the losses of its updates."""
+def still(monkeypatch: pytest.MonkeyPatch, *more: str) -> AdversarialSystem:
+    """A system in training whose networks stay as they are."""
     s = system(*more)
     s.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    updates: list[Tensor] = []
     monkeypatch.setattr(s, "optimizers", s.configure_optimizers)
-    monkeypatch.setattr(s, "update", lambda optimizer, loss, network, lr: updates.append(loss))
-    return s, updates
+
+    def update(
+        optimizer: Any, network: Any, lr: float, batch: Part, loss: Callable[[Part], tuple[Tensor, Logs]]
+    ) -> Logs:
+        return loss(batch)[1]
+
+    monkeypatch.setattr(s, "update", update)
+    return s
 
 
 # ---------------------------------------------------------------- pictures
@@ -194,7 +201,7 @@ def test_switches_that_are_off_draw_nothing() -> None:
 
 
 def test_d_learns_from_augmented_images_and_so_does_g(monkeypatch: pytest.MonkeyPatch) -> None:
-    s, _ = still(monkeypatch, "system.ada_target=0.6", "system.share_fakes=false")
+    s = still(monkeypatch, "system.ada_target=0.6", "system.share_fakes=false")
     s.augment_p.fill_(0.5)
     given: list[Tensor] = []
     shown: list[Tensor] = []
@@ -220,7 +227,7 @@ def test_d_learns_from_augmented_images_and_so_does_g(monkeypatch: pytest.Monkey
 
 def test_d_alone_needs_no_graph_of_its_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the images are those that one would have made with it."""
-    s, _ = still(monkeypatch, "system.share_fakes=false")
+    s = still(monkeypatch, "system.share_fakes=false")
     made: list[Tensor] = []
     s.generator.register_forward_hook(lambda _, __, render: made.append(render.rgb))
     torch.manual_seed(0)
@@ -344,15 +351,14 @@ def test_images_that_do_not_depend_on_their_codes_can_be_learnt_from() -> None:
 
 def test_path_lengths_are_pressed_to_their_running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand, on two processes, whose other has lengths of 5 in the mean."""
-    s, updates = still(monkeypatch, "system.path_length=2", "system.path_length_every=8")
+    s = still(monkeypatch, "system.path_length=2", "system.path_length_every=8")
     monkeypatch.setattr(s, "all_gather", lambda own: torch.stack([own, torch.tensor(5.0)]))
-    render, truth = s.generate(4, 16)
+    fakes = s.generate(4, 16)
 
     def penalty(lengths: list[float]) -> float:
         monkeypatch.setattr(losses, "path_lengths", lambda images, code: torch.tensor(lengths))
-        for lazy in (True, False):
-            s._step_g(None, render, truth, 1.0, 1e-3, lazy)
-        return (updates[-2] - updates[-1]).item()
+        with_it, without = (s._loss_g(fakes, 1.0, lazy)[0] for lazy in (True, False))
+        return (with_it - without).item()
 
     assert penalty([1.0, 1.0, 1.0, 9.0]) == pytest.approx(2 * 8 * (3 * 3**2 + 5**2) / 4)
     assert s.path_mean.item() == 4.0  # of (3, 5)

@@ -1,6 +1,7 @@
 """Commands that train, and that keep what was learned: `train`, `finetune`, `save`."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from .. import api, hub, registry
 from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import RunConfig
+from ..runtime.launched import launch
 from .options import Overrides, RunSeed, seeded, speak
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")]
@@ -32,7 +34,7 @@ def train(
     if dry_run:
         _print(recipes.load_run(recipe, seeded(overrides, seed)))
         return
-    speak()
+    _speak()
     _tell(api.train(recipe, seeded(overrides, seed)))
 
 
@@ -54,7 +56,7 @@ def finetune(
 
         _print(configure(name, seeded(overrides, seed)))
         return
-    speak()
+    _speak()
     _tell(api.finetune(name, seeded(overrides, seed)))
 
 
@@ -83,6 +85,12 @@ def save(
     typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")
 
 
+def _speak() -> None:
+    speak()
+    if launch().rank > 0:  # of several processes, the first one speaks
+        logging.getLogger("zoo").setLevel(logging.ERROR)
+
+
 def _print(run: RunConfig) -> None:
     import yaml
 
@@ -90,7 +98,12 @@ def _print(run: RunConfig) -> None:
 
 
 def _tell(folder: Path) -> None:
-    """Say where the run is, which of its weights were best if images were held back, and what to do with them."""
+    """Say where the run is, which of its weights were best if images were held back, and what to do with them.
+
+    Of several processes, the first says it.
+    """
+    if launch().rank > 0:
+        return
     typer.echo(folder)
     method, place = json.loads((folder / "config.json").read_text("utf-8"))["generator"]["name"], folder
     if (folder / "best").is_dir():

@@ -20,6 +20,9 @@ def validate(run: RunConfig, heads: SceneConfig) -> None:
         regime = registry.resolve(method).system
         need(run.system.name == regime, "system", run.system.name, f"{method} trains with system={regime}")
     if isinstance(run.system, InstanceConfig):
+        for name in ("devices", "nodes", "accumulate"):
+            fix = "a fit to photographs, a joint one too, is one process on one device; use 1"
+            need((value := getattr(run.trainer, name)) == 1, f"trainer.{name}", value, fix)
         return
     if isinstance(run.system, AdversarialConfig) and run.system.path_length > 0:
         fix = "compiled code has no second derivatives, which system.path_length takes; use never"

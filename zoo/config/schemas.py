@@ -123,7 +123,9 @@ class StageConfig:
 
     kimg: float = number(0.0, 0)
     size: int = 32
-    batch: int = number(16, 1, 2**16)
+    batch: int = number(
+        16, 1, 2**16
+    )  # images per process, and per micro-batch where `trainer.accumulate` makes several
     lr_g: float = number(3e-4, 0, 10, above=True)
     lr_d: float = number(3e-4, 0, 10, above=True)
     fade_kimg: float = number(0.0, 0)  # the new discriminator block fades in over this many thousand images
@@ -290,7 +292,9 @@ class TrainerConfig:
     """Where and how long; what is written."""
 
     accelerator: str = choice("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
-    devices: int = number(1, 1, 2**16)
+    devices: int = number(1, 1, 2**16)  # processes on each machine, one to a GPU
+    nodes: int = number(1, 1, 2**16)  # machines; torchrun or srun starts the processes
+    accumulate: int = number(1, 1, 2**16)  # micro-batches a step: a batch of so many times `batch` images
     precision: str = "32-true"  # or bf16-mixed
     max_kimg: float = number(64.0, 0, above=True)
     checkpoint_kimg: float = number(2.0, 0, above=True)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..runtime import draws
 from ..runtime.workers import sent
 
 MOST = 0.8
@@ -55,7 +56,7 @@ class _Chain:
         for i, row in enumerate(rows):
             for j, value in enumerate(row):
                 matrix[:, i, j] = torch.as_tensor(value)
-        self.drawn.append((matrix, torch.rand(self.batch, 1, 1)))
+        self.drawn.append((matrix, draws.rand(self.batch, 1, 1)))
         self.chances.append(self.p if p is None else p)
 
     def product(self) -> Tensor:
@@ -84,19 +85,19 @@ def _moves(batch: int, size: int, p: float | Tensor, turns: bool = True, device:
         chain.then([[1.0, 0.0, by[:, 0]], [0.0, 1.0, by[:, 1]]])
 
     if turns:
-        stretch(1.0 - 2 * torch.randint(2, (batch,)), torch.ones(batch))  # mirror
-        rotate(torch.randint(4, (batch,)) * (math.pi / 2))
-    shift(((torch.rand(batch, 2) * 2 - 1) * size / 8).round() * 2 / size)  # whole pixels
-    scale = torch.exp2(0.2 * torch.randn(batch))
+        stretch(1.0 - 2 * draws.randint(0, 2, batch), torch.ones(batch))  # mirror
+        rotate(draws.randint(0, 4, batch) * (math.pi / 2))
+    shift(((draws.rand(batch, 2) * 2 - 1) * size / 8).round() * 2 / size)  # whole pixels
+    scale = torch.exp2(0.2 * draws.randn(batch))
     stretch(scale, scale)
     if turns:
         # Two rotations about a stretch give one in any direction; together they act with probability p.
         half = 1 - (1 - p) ** 0.5
-        rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
-        ratio = torch.exp2(0.2 * torch.randn(batch))
+        rotate((draws.rand(batch) * 2 - 1) * math.pi, half)
+        ratio = torch.exp2(0.2 * draws.randn(batch))
         stretch(ratio, 1 / ratio)
-        rotate((torch.rand(batch) * 2 - 1) * math.pi, half)
-    shift(0.25 * torch.randn(batch, 2))  # an eighth of the side
+        rotate((draws.rand(batch) * 2 - 1) * math.pi, half)
+    shift(0.25 * draws.randn(batch, 2))  # an eighth of the side
     return chain.product()
 
 
@@ -112,12 +113,12 @@ def _colours(batch: int, p: float | Tensor, device: torch.device | None = None) 
     def on(values: Tensor, matrix: Tensor) -> Tensor:
         return values[:, None, None] * matrix
 
-    saturation, angle = torch.exp2(torch.randn(batch)), (torch.rand(batch) * 2 - 1) * math.pi
+    saturation, angle = torch.exp2(draws.randn(batch)), (draws.rand(batch) * 2 - 1) * math.pi
     mix(grey + on(saturation, torch.eye(3) - grey))
     mix(grey + on(angle.cos(), torch.eye(3) - grey) + on(angle.sin(), turn))  # Rodrigues
-    mix(torch.eye(3) - on(2.0 * torch.randint(2, (batch,)), grey))
-    contrast = torch.exp2(0.5 * torch.randn(batch))
+    mix(torch.eye(3) - on(2.0 * draws.randint(0, 2, batch), grey))
+    contrast = torch.exp2(0.5 * draws.randn(batch))
     mix(on(contrast, torch.eye(3)))
-    brightness = 0.2 * torch.randn(batch)
+    brightness = 0.2 * draws.randn(batch)
     chain.then([[1.0, 0.0, 0.0, brightness], [0.0, 1.0, 0.0, brightness], [0.0, 0.0, 1.0, brightness]])
     return chain.product()

@@ -22,6 +22,7 @@ from ..geometry import Camera, Light, Render
 from ..renderers.fields.surface import Crossing
 from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert
+from ..runtime import draws
 from .base import Latents
 from .field import SurfaceView, camera_normals, to_image
 from .shadegan import ShadeGAN, ShadeGANConfig, ShadeSampling
@@ -222,7 +223,7 @@ def unit(gradient: Tensor) -> Tensor:
 
 def random_directions(like: Tensor) -> Tensor:
     """Unit vectors from the middle of a cube to uniform points in it, as the published code draws them."""
-    return F.normalize(torch.rand_like(like) - 0.5, dim=-1)
+    return F.normalize(draws.rand_like(like) - 0.5, dim=-1)
 
 
 def opacity_prior(opacity: Tensor) -> Tensor:

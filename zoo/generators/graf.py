@@ -19,6 +19,7 @@ from ..geometry import Camera, Light, Render
 from ..networks.nerf_mlp import NeRFMLP
 from ..renderers.fields.volume import Field, FieldOut, Sampling
 from ..renderers.shading import unit_normals
+from ..runtime import draws
 from .base import Latents
 from .field import VolumeGenerator, camera_normals, check_density, outward_init_, to_image
 
@@ -53,8 +54,8 @@ class Patch:
     @classmethod
     def draw(cls, n: int, size: int, least: float, device: torch.device | str = "cpu") -> "Patch":
         """`n` patches of uniform scale in [least, 1], anywhere inside the image."""
-        scale = least + (1 - least) * torch.rand(n, device=device)
-        return cls(size, scale, (torch.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None]))
+        scale = least + (1 - least) * draws.rand(n, device=device)
+        return cls(size, scale, (draws.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None]))
 
     def places(self) -> Tensor:
         """The places (B, size * size, 2), x and y, row by row; -1 and 1 are the centres of the outermost pixels."""

@@ -26,6 +26,7 @@ from ..networks.stylegan2 import EqualConv2d, StyledConv, ToMap, mapping_network
 from ..renderers.meshes.render import MeshRenderConfig, render_mesh
 from ..renderers.meshes.topology import octa_sphere, rms_radius, signed_volume
 from ..renderers.p3d import pytorch3d
+from ..runtime import draws
 from .base import Generator, Latents
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class MeshGAN(Generator):
         """
         b, scale = len(background), self.config.background_scale
         if self.config.background_crop == "uniform" and random:
-            where = torch.rand(b, 2).to(background) * 2 - 1
+            where = draws.rand(b, 2).to(background) * 2 - 1
         elif self.config.background_crop == "view":
             where = (camera.pose.flip(-1) * torch.tensor([1.0, -1.0], device=background.device)).clamp(-1, 1)
         else:

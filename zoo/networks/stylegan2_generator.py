@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..runtime import draws
 from .stylegan2 import StyledConv, ToMap, biased_leaky_relu, mapping_network, official_width
 
 
@@ -42,7 +43,7 @@ class NoisyConv(StyledConv):
         `noise` broadcasts to (B, 1, H', W'); None draws it afresh.
         """
         x = self.conv(x, w)
-        noise = x.new_empty(len(x), 1, *x.shape[2:]).normal_() if noise is None else noise
+        noise = draws.randn(len(x), 1, *x.shape[2:], dtype=x.dtype, device=x.device) if noise is None else noise
         return biased_leaky_relu(x + self.noise.weight * noise, self.activate.bias)
 
 

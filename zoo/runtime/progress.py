@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .launched import launch
+
 EVERY = 30.0  # seconds between lines of a log file
 LONG = 60.0  # seconds of work that are worth a line beforehand
 FIRST = 5.0  # seconds of steps from which that line is reckoned
@@ -30,7 +32,8 @@ WINDOW = 600.0  # seconds over which the time left is estimated: single steps ma
 def make_bar(*columns: ProgressColumn, enabled: bool = True, transient: bool = False) -> Progress:
     """A bar on the error stream, so that tables and JSON stay clean: what is done, these columns, the time left.
 
-    Times are estimated from the first finished unit on: what comes before, such as compiling, comes once.
+    Times are estimated from the first finished unit on: what comes before, such as compiling, comes once. Of several
+    processes, the first alone shows it.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -38,7 +41,7 @@ def make_bar(*columns: ProgressColumn, enabled: bool = True, transient: bool = F
         *columns,
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
-        disable=not enabled,
+        disable=not enabled or launch().rank > 0,
         transient=transient,
         speed_estimate_period=WINDOW,
     )

@@ -1,8 +1,10 @@
 """Adversarial training of any generator: one LightningModule for all methods that learn from unpaired images."""
 
 import logging
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +20,14 @@ from ..geometry import Camera, Light, Render
 from ..networks.disc_blocks import DiscOut, OneSize
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
+from ..runtime import draws
 from ..weights.files import shown
-from .base import Logs, TrainingSystem
+from .base import Logs, Part, TrainingSystem
 from .freezing import first_layers
 
 log = logging.getLogger(__name__)
+
+Fakes: TypeAlias = tuple[Render, dict[str, Tensor]]  # generated images, and what D may be asked to recognise
 
 
 class AdversarialSystem(TrainingSystem):
@@ -97,11 +102,11 @@ class AdversarialSystem(TrainingSystem):
             torch.optim.Adam(self.generator.parameters(), lr=stage.lr_g, betas=betas),
         ]
 
-    def generate(self, n: int, size: int) -> tuple[Render, dict[str, Tensor]]:
+    def generate(self, n: int, size: int) -> Fakes:
         """`n` random objects from random cameras under random lights, for training; and the `pose` (n, 2) and `latent`
         (n, z_dim) that D may be asked to recognise."""
         g = self.generator
-        z = torch.randn(n, g.config.z_dim)
+        z = draws.randn(n, g.config.z_dim)
         pose = self.poses.sample(n, torch.default_generator)
         scene = self.run.data.scene
         camera = Camera.at(pose, fov=scene.fov, size=size, radius=scene.radius)
@@ -131,57 +136,77 @@ class AdversarialSystem(TrainingSystem):
         parts = g.split_code(code)
         if mixing > 0:
             n, layers = len(latents), g.code_layers
-            other = g.split_code(g.code(Latents(self.sent(torch.randn(n, g.config.z_dim)))))
-            cut = torch.where(torch.rand(n) < mixing, torch.randint(1, layers, (n,)), layers)
+            other = g.split_code(g.code(Latents(self.sent(draws.randn(n, g.config.z_dim)))))
+            cut = torch.where(draws.rand(n) < mixing, draws.randint(1, layers, n), layers)
             own = torch.arange(layers) < cut[:, None]
             parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
         return replace(latents, code=g.join_code(parts))
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
-        images = batch["image"]
+    def step(self, batch: Part, stage: StageConfig) -> Logs:
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
         lr_g, lr_d = self.learning_rates(stage)
         alpha = self.stage()[1]
-        number = self.images // (len(images) * self.trainer.world_size)
-        held = self.kimg < self.cfg.hold_kimg
-        with torch.set_grad_enabled(self.cfg.share_fakes and not held):  # D alone needs no graph of its fakes
-            render, truth = self.generate(len(images), stage.size)
+        number = self.images // (len(batch["image"]) * self.trainer.world_size)
         lazy, lazy_path = number % self.cfg.r1_every == 0, number % self.cfg.path_length_every == 0
-        images = self.generator.real_view(images, self.sampling())
-        self.parts.lap("G", self.device)
-        labels = batch["pose"] if self.cfg.real_pose == "measured" else None
-        logs = self._step_d(optimizer_d, images, render.rgb.detach(), truth, labels, alpha, lr_d, lazy)
+        held = self.kimg < self.cfg.hold_kimg
+        # The graph of shared fakes is kept for G. Those of several micro-batches would not fit, and are made anew.
+        keep = self.cfg.share_fakes and not held and self.run.trainer.accumulate == 1
+        kept: list[Fakes] = []
+        begin = draws.state(self.device)
+
+        def learn_d(part: Part) -> tuple[Tensor, Logs]:
+            if self.run.trainer.accumulate > 1:
+                self.parts.lap("D", self.device)  # of the micro-batch before
+            with torch.set_grad_enabled(keep):  # D alone needs no graph of its fakes
+                made = self.generate(len(part["image"]), stage.size)
+            if keep:
+                kept.append(made)
+            real = self.generator.real_view(part["image"], self.sampling())
+            self.parts.lap("G", self.device)
+            labels = part["pose"] if self.cfg.real_pose == "measured" else None
+            return self._loss_d(real, made, labels, alpha, lazy)
+
+        def fakes(part: Part) -> Fakes:
+            if kept:
+                return kept[0]
+            again = self.cfg.share_fakes
+            with draws.replayed(begin, self.device) if again else nullcontext():
+                return self.generate(len(part["image"]), stage.size)
+
+        logs = self.update(optimizer_d, self._learning_d(), lr_d, batch, learn_d)
+        if self.cfg.ada_target > 0:
+            self._adapt(logs.pop("certainty"), len(batch["image"]))
+            logs["augment_p"] = self.augment_p.clone()
         self.parts.lap("D", self.device)
         if held:
             return logs
-        if not self.cfg.share_fakes:
-            render, truth = self.generate(len(images), stage.size)
+        self.discriminator.requires_grad_(False)
         lr_g *= self.generator.rate_scale(self.sampling())
-        return logs | self._step_g(optimizer_g, render, truth, alpha, lr_g, lazy_path)
+        if use_path := self.cfg.path_length > 0 and lazy_path:
+            self._follow_path(batch, fakes)
+        return logs | self.update(
+            optimizer_g, self.generator, lr_g, batch, lambda part: self._loss_g(fakes(part), alpha, use_path)
+        )
 
-    def _step_d(
-        self,
-        optimizer: Any,
-        real: Tensor,
-        fake: Tensor,
-        truth: dict[str, Tensor],
-        labels: Tensor | None,
-        alpha: float,
-        lr: float,
-        lazy: bool,
-    ) -> Logs:
+    def _learning_d(self) -> nn.Module:
+        """The discriminator, whose parameters take gradients unless they are held still."""
         d = self.discriminator.requires_grad_(True)
         for parameter in self._still:
             parameter.requires_grad_(False)
+        return d
+
+    def _loss_d(
+        self, real: Tensor, fakes: Fakes, labels: Tensor | None, alpha: float, lazy: bool
+    ) -> tuple[Tensor, Logs]:
+        d, (render, truth) = self.discriminator, fakes
         use_r1 = self.cfg.r1 > 0 and lazy
-        real, fake = self._augmented(real), self._augmented(fake)
+        real, fake = self._augmented(real), self._augmented(render.rgb.detach())
         real = real.detach().requires_grad_(use_r1)
         on_real, on_fake = d(real, alpha), d(fake, alpha)
         loss = losses.discriminator_loss(on_real.score, on_fake.score)
         logs: Logs = {"d": loss, "score_real": on_real.score.mean(), "score_fake": on_fake.score.mean()}
         if self.cfg.ada_target > 0:
-            self._adapt(on_real.score)
-            logs["augment_p"] = self.augment_p.clone()
+            logs["certainty"] = on_real.score.detach().sign().mean()
         asked = [(on_fake, truth)]
         if labels is not None:
             if on_real.pose is None:
@@ -194,14 +219,11 @@ class AdversarialSystem(TrainingSystem):
             penalty = losses.r1_penalty(on_real.score, real)
             loss = loss + self.cfg.r1 * self.cfg.r1_every * penalty
             logs["r1"] = penalty
-        self.update(optimizer, loss, d, lr)
-        return logs
+        return loss, logs
 
-    def _step_g(
-        self, optimizer: Any, render: Render, truth: dict[str, Tensor], alpha: float, lr: float, lazy_path: bool
-    ) -> Logs:
-        d = self.discriminator.requires_grad_(False)
-        out = d(self._augmented(render.rgb), alpha)
+    def _loss_g(self, fakes: Fakes, alpha: float, use_path: bool) -> tuple[Tensor, Logs]:
+        render, truth = fakes
+        out = self.discriminator(self._augmented(render.rgb), alpha)
         loss = losses.generator_loss(out.score, self._keep())
         logs: Logs = {"g": loss}
         recognised, parts = self._recognition(out, truth)
@@ -211,16 +233,31 @@ class AdversarialSystem(TrainingSystem):
         for name, value in self.generator.regularisers(render).items():
             loss = loss + value
             logs[name] = value
-        if self.cfg.path_length > 0 and lazy_path:
+        if use_path:
             lengths = losses.path_lengths(render.rgb, render.aux["code"])
-            # From 0, the mean would press all lengths, and with them the pictures, flat for a long time.
-            mean = cast(Tensor, self.all_gather(lengths.detach().mean())).mean()
-            self.path_mean.lerp_(mean, torch.where(self.path_mean > 0, 0.01, 1.0))
+            if self.run.trainer.accumulate == 1:
+                self._follow(lengths)
             loss = loss + self.cfg.path_length * self.cfg.path_length_every * (lengths - self.path_mean).square().mean()
             logs["path_length"] = lengths.mean()
-        logs |= self.generator.monitors(render)
-        self.update(optimizer, loss, self.generator, lr)
-        return logs
+        return loss, logs | self.generator.monitors(render)
+
+    def _follow_path(self, batch: Part, fakes: Callable[[Part], Fakes]) -> None:
+        """Take the lengths of all micro-batches into their mean, before the first of them is compared with it."""
+        if self.run.trainer.accumulate == 1:
+            return
+
+        def lengths(part: Part) -> Tensor:
+            render = fakes(part)[0]
+            self._augmented(render.rgb)  # draws what is drawn before the lengths
+            return losses.path_lengths(render.rgb, render.aux["code"]).detach()
+
+        with draws.replayed(draws.state(self.device), self.device):
+            self._follow(torch.cat(self.in_parts(batch, lengths)))
+
+    def _follow(self, lengths: Tensor) -> None:
+        # From 0, the mean would press all lengths, and with them the pictures, flat for a long time.
+        mean = cast(Tensor, self.all_gather(lengths.detach().mean())).mean()
+        self.path_mean.lerp_(mean, torch.where(self.path_mean > 0, 0.01, 1.0))
 
     def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, Logs]:
         """Weighted squared errors of the pose and latent that D reads off images (Chan et al. 2021)."""
@@ -238,10 +275,10 @@ class AdversarialSystem(TrainingSystem):
             return images
         return augment(images, self.augment_p, turns=self.cfg.pose_weight == 0)
 
-    def _adapt(self, on_real: Tensor) -> None:
-        """More augmentation while D is surer of real images than the target, less otherwise."""
-        signs = cast(Tensor, self.all_gather(on_real.detach().sign().mean()))
-        change = len(on_real) * self.trainer.world_size / (1000 * self.cfg.ada_kimg)
+    def _adapt(self, certainty: float | Tensor, images: int) -> None:
+        """More augmentation while D is surer of this process's real images than the target, less otherwise."""
+        signs = cast(Tensor, self.all_gather(torch.as_tensor(certainty)))
+        change = images * self.trainer.world_size / (1000 * self.cfg.ada_kimg)
         self.augment_p.copy_(adapted(self.augment_p, signs.mean(), self.cfg.ada_target, change))
 
     def _keep(self) -> float:

@@ -1,12 +1,15 @@
 """What every training regime shares: a count of images, a curriculum over it, an average, reproducible steps."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies.parallel import ParallelStrategy
 from torch import Tensor
 
 from .. import registry
@@ -14,6 +17,7 @@ from ..config.fill import generator_config, to_dict, without_name
 from ..config.schemas import RunConfig, StageConfig
 from ..errors import WeightsError, ZooError
 from ..generators.base import Generator, Latents
+from ..runtime import draws
 from ..runtime.workers import sent
 from ..weights.files import shown
 from .ema import GeneratorEMA
@@ -23,6 +27,9 @@ from .parts import Parts
 
 Logs = dict[str, float | Tensor]
 """What a step has to say: numbers, or scalars that stay on the device until a record is written."""
+Part = dict[str, Tensor]
+"""Images and what is known of them, each (B, ...)."""
+T = TypeVar("T")
 
 
 class TrainingSystem(L.LightningModule):
@@ -63,7 +70,7 @@ class TrainingSystem(L.LightningModule):
     def build(self) -> None:
         """Make the networks that train beside the generator."""
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
+    def step(self, batch: Part, stage: StageConfig) -> Logs:
         """Learn from a batch, whose `image` (B, 3, S, S) is of the stage's size, and return what to log.
 
         Nothing in it reads a tensor.
@@ -113,8 +120,9 @@ class TrainingSystem(L.LightningModule):
         return stage.lr_g * factor, stage.lr_d * factor
 
     def batch_at(self, position: int) -> int:
-        """Images per process in the batch that starts at a position of the training stream."""
-        return [s for s in self.cfg.stages if s.kimg * 1000 <= position or s is self.cfg.stages[0]][-1].batch
+        """Images per process in the step that starts at a position of the training stream."""
+        stage = [s for s in self.cfg.stages if s.kimg * 1000 <= position or s is self.cfg.stages[0]][-1]
+        return stage.batch * self.run.trainer.accumulate
 
     # ---------------------------------------------------------------- one step
 
@@ -153,8 +161,11 @@ class TrainingSystem(L.LightningModule):
 
     @property
     def step_seed(self) -> int:
-        """The seed of the next step. torch keeps 32 bits of a CPU seed, so the three numbers are mixed first."""
-        return int(np.random.SeedSequence((self.run.seed, self.global_rank, self.images)).generate_state(1)[0])
+        """The seed of the next step, one for all processes, see `zoo.runtime.draws`.
+
+        torch keeps 32 bits of a CPU seed, so the numbers are mixed first. The 0 was once the number of the process.
+        """
+        return int(np.random.SeedSequence((self.run.seed, 0, self.images)).generate_state(1)[0])
 
     @property
     def runs_ahead(self) -> bool:
@@ -179,9 +190,8 @@ class TrainingSystem(L.LightningModule):
         now = self.cfg.clock(self.images)
         self.ema.update(self.generator, now - before, now)
         self.parts.lap("G", self.device)
-        if self.trainer.is_global_zero:
-            record: Any = {**logs, "alpha": alpha, "size": stage.size}  # Lightning's type says numbers; ours reads both
-            self.trainer.loggers[0].log_metrics(record, step=self.images)
+        record: Any = {**logs, "alpha": alpha, "size": stage.size}  # Lightning's type says numbers; ours reads both
+        self.trainer.loggers[0].log_metrics(record, step=self.images)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.parts.lap("rest", self.device)  # records, pictures, checkpoints
@@ -189,8 +199,37 @@ class TrainingSystem(L.LightningModule):
             self.need_finite()
             self.shares = self.parts.shares()
 
-    def update(self, optimizer: Any, loss: Tensor, network: torch.nn.Module, lr: float) -> None:
-        """One optimiser step with clipped gradients.
+    def in_parts(self, batch: Part, work: Callable[[Part], T]) -> list[T]:
+        """What `work` makes of each micro-batch of a process's batch, one after the other.
+
+        Each sees every so many-th image, and draws the numbers of its own images alone. So no image, and no number that
+        is drawn for one, depends on how a batch is shared out.
+        """
+        world, parts, out = self.trainer.world_size, self.run.trainer.accumulate, []
+        begin = draws.state(self.device)
+        for i in range(parts):
+            if i > 0:
+                draws.restore(begin, self.device)
+            with draws.share(self.global_rank + world * i, world * parts):
+                out.append(work({name: rows[i::parts] for name, rows in batch.items()}))
+        return out
+
+    def update(
+        self,
+        optimizer: Any,
+        network: torch.nn.Module,
+        lr: float,
+        batch: Part,
+        loss: Callable[[Part], tuple[Tensor, Logs]],
+    ) -> Logs:
+        """One optimiser step with clipped gradients of the mean loss over the micro-batches; what to log of them.
+
+        Args:
+            optimizer: Steps.
+            network: Has the parameters that it moves.
+            lr: Is the rate.
+            batch: This process's.
+            loss: Gives the loss of a micro-batch, and what to log.
 
         Raises:
             ZooError: The gradient is not finite; weights that are not numbers must never reach a checkpoint. On a
@@ -198,13 +237,28 @@ class TrainingSystem(L.LightningModule):
         """
         for group in optimizer.param_groups:
             group["lr"] = lr
-        optimizer.zero_grad()
-        self.manual_backward(loss)
+        parts, logs = self.run.trainer.accumulate, list[Logs]()
+
+        def learn(part: Part) -> None:
+            value, said = loss(part)
+            logs.append(said)
+            if len(logs) == 1:
+                optimizer.zero_grad()
+            with nullcontext() if len(logs) == parts else self._unsynced():
+                self.manual_backward(value / parts if parts > 1 else value)
+
+        self.in_parts(batch, learn)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.cfg.grad_clip)
         self._norms.append((type(network).__name__, self.kimg, norm.detach()))
         if not self.runs_ahead:
             self.need_finite()
         optimizer.step()
+        return logs[0] if parts == 1 else {key: _mean([said[key] for said in logs]) for key in logs[0]}
+
+    def _unsynced(self) -> AbstractContextManager[None]:
+        """Inside, gradients stay with this process: those of the last micro-batch take the others along."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
     def need_finite(self) -> None:
         """Look at the gradients since the last call. Raises ZooError for the first that was not finite."""
@@ -215,3 +269,8 @@ class TrainingSystem(L.LightningModule):
                     f"the gradient of {name} is not finite at {kimg:.1f} kimg: resume=PATH of the "
                     "last checkpoint with lower learning rates (system.stages)"
                 )
+
+
+def _mean(values: list[float | Tensor]) -> float | Tensor:
+    """The mean of numbers, or of scalars on a device, where it stays."""
+    return sum(values[1:], values[0]) / len(values)

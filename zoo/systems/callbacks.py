@@ -13,7 +13,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import TextColumn
 from torch import Tensor
 
@@ -23,10 +22,12 @@ from ..images import resize
 from ..metrics.curvature import depth_curvature, depth_variety
 from ..output.colours import show_depth, show_image, show_normal, tile
 from ..runtime.files import atomic_write, naming
+from ..runtime.launched import launch
 from ..runtime.progress import LogLines, make_bar
 from . import media
 from .base import TrainingSystem
 from .parts import shown
+from .processes import means
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ LEAST, MOST = 0.05, 0.95  # a cover outside of these is no object before a backg
 class RunLogger(Logger):
     """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it.
 
-    A record averages all steps since the one before; the other loggers get the same records. Scalars on a device are
+    A record averages all steps of all processes since the one before; the other loggers get the same records. Every
+    process takes part, the first one writes. Scalars on a device are
     read when the record is written, all at once, so that no step waits for them. Lightning's own `self.log`
     is not used: it repeats the last value of quantities that are not there at every step.
 
@@ -74,17 +76,17 @@ class RunLogger(Logger):
                 self.flush(step)
 
     def flush(self, images: int) -> None:
-        """Write the averages of what came since the last record."""
-        if not self._values:
-            return
-        means = {key: sum(values) / len(values) for key, values in self._read().items()}
+        """Write the averages of what came since the last record; all processes call it."""
+        record = means(self._read())
         self._values.clear()
         self._steps = 0
+        if not record or launch().rank > 0:
+            return
         path = self.folder / "metrics.jsonl"
         with naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kimg": images / 1000, **means}) + "\n")
+            file.write(json.dumps({"kimg": images / 1000, **record}) + "\n")
         for other in self.others:
-            other.log_metrics(means, step=images)
+            other.log_metrics(record, step=images)
 
     def _read(self) -> dict[str, list[float]]:
         """All values as numbers, in one transfer."""
@@ -135,7 +137,6 @@ class KimgProgress(L.Callback):
         self.bar = make_bar(
             TextColumn("{task.completed:.1f}/{task.total:g} kimg"),
             TextColumn("{task.fields[detail]}"),
-            enabled=rank_zero_only.rank == 0,  # type: ignore[attr-defined]  # Lightning sets it on the function
         )
         self.max_kimg = max_kimg
         self._say = LogLines(self.bar)

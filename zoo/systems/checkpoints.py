@@ -123,8 +123,8 @@ class KimgCheckpoint(L.Callback):
     def save(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:
         """Write a checkpoint now; all processes call it."""
         self._saved = pl_module.images
+        self.logger.flush(pl_module.images)
         if trainer.is_global_zero:
-            self.logger.flush(pl_module.images)
             self.folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.folder / f"images{pl_module.images:09d}.ckpt")
         if trainer.is_global_zero:

@@ -10,7 +10,7 @@ from ..config.schemas import PhotometricConfig, StageConfig
 from ..errors import ConfigError
 from ..generators.base import Generator, Latents, SelfTaught
 from ..networks.perceptual import PerceptualLoss
-from .base import Logs, TrainingSystem
+from .base import Logs, Part, TrainingSystem
 
 SHOWN = 8
 
@@ -46,17 +46,31 @@ class PhotometricSystem(TrainingSystem):
             weight_decay=self.cfg.weight_decay,
         )
 
-    def step(self, batch: dict[str, Tensor], stage: StageConfig) -> Logs:
+    def step(self, batch: Part, stage: StageConfig) -> Logs:
         images = batch["image"]
-        room = SHOWN - self.images // self.trainer.world_size  # each process keeps examples of its own
-        if room > 0:
-            self.examples[SHOWN - room :][: len(images)] = images[:room]
+        if (room := SHOWN - self.images) > 0:
+            # (processes, B, ...): the first of each, then the second of each, as the stream has them
+            all_of_them = cast(Tensor, self.all_gather(images)).reshape(-1, *images.shape)
+            first = all_of_them.transpose(0, 1).flatten(0, 1)[:room]
+            self.examples[SHOWN - room :][: len(first)] = first
         perceptual = self._perceptual[0].to(images.device) if self._perceptual else None
-        state = {name: self.get_buffer(name) for name in self._remembered}
-        loss, parts = _taught(self.generator).training_loss(images, self.kimg, state, perceptual)
+        before = {name: self.get_buffer(name) for name in self._remembered}
+        after: list[dict[str, Tensor]] = []
+
+        def learn(part: Part) -> tuple[Tensor, Logs]:
+            after.append({name: value.clone() for name, value in before.items()})
+            loss, terms = _taught(self.generator).training_loss(part["image"], self.kimg, after[-1], perceptual)
+            return loss, {"loss": loss, **terms}
+
         optimizer = cast(LightningOptimizer, self.optimizers())
-        self.update(optimizer, loss, self.generator, self.learning_rates(stage)[0])
-        return {"loss": loss, **parts}
+        logs = self.update(optimizer, self.generator, self.learning_rates(stage)[0], batch, learn)
+        for name, value in before.items():  # each micro-batch of each process has added its own
+            value.copy_(
+                cast(Tensor, self.all_gather(torch.stack([own[name] for own in after]).mean(0)))
+                .reshape(-1, *value.shape)
+                .mean(0)
+            )
+        return logs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in self._remembered:  # runs from before a method remembered this start with what it is at first
@@ -64,7 +78,7 @@ class PhotometricSystem(TrainingSystem):
         super().on_load_checkpoint(checkpoint)
 
     def shown(self, n: int) -> Latents | None:
-        if self.images // self.trainer.world_size < n:
+        if self.images < n:
             return None
         examples = self.examples[:n]
         return _taught(self.ema.average).explain(examples, examples.shape[-1]).latents

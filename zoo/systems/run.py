@@ -5,13 +5,13 @@ import shlex
 import shutil
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.strategies import DDPStrategy
 
 from ..config.regimes import regime
 from ..config.schemas import RunConfig, TrainerConfig
@@ -19,17 +19,19 @@ from ..data.module import FaceData
 from ..errors import ConfigError, Interrupted, ZooError
 from ..generators.base import Generator
 from ..runtime.files import tidy
+from ..runtime.launched import restarted
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
-from ..weights.checkpoints import images_of
+from ..weights.checkpoints import checkpoints, images_of
 from .adversarial import AdversarialSystem
 from .base import TrainingSystem
 from .callbacks import KimgProgress, RunLogger, Samples
 from .checkpoints import AtomicCheckpointIO, KimgCheckpoint, last_words
 from .folder import prepare, run_folder, starting_point
 from .held_back import HeldBack, held_back
-from .processes import environment
+from .processes import Processes, gathered, processes
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +65,12 @@ def train(
     if not issubclass(system_class, TrainingSystem):
         method = run.generator["name"]
         raise ConfigError(f"{method} is fitted to single pictures, not trained: zoo run {method} photo.jpg --gan NAME")
-    who = environment(run.trainer)
+    team = processes(run.trainer)
     folder = run_folder(run)
+    if restarted() and checkpoints(folder / "checkpoints"):  # the same job goes on
+        run = replace(run, resume="auto")
     signals = Signals(lambda: last_words(folder / "checkpoints"))
-    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it on the function
+    first = team.rank == 0
     try:
         with signals.caught(), locked(folder) if first else nullcontext():
             start = starting_point(run, folder)
@@ -82,19 +86,17 @@ def train(
             if run.trainer.threads:
                 torch.set_num_threads(run.trainer.threads)
             system = make_system(run, initial, initial_discriminator, fresh=start is None)
-            _fit(run, system, folder, start, signals, who)
+            _fit(run, system, folder, start, signals, team)
     except Stopped:
         assert signals.received is not None
+        if not first:
+            raise SystemExit(128 + signals.received) from None
         raise Interrupted(
             f"stopped by {signals.received.name}; {last_words(folder / 'checkpoints')}", signals.received
         ) from None
-    except RuntimeError as error:
-        if run.trainer.devices == 1 or not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
-            raise
-        raise ZooError(
-            f"another process of this training has ended, see its own message; {last_words(folder / 'checkpoints')}"
-        ) from error
     if signals.received is not None:
+        if not first:  # the first process says it
+            raise SystemExit(128 + signals.received)
         raise Interrupted(
             f"stopped by {signals.received.name} at {system.kimg:g} kimg, saved; "
             "the same command with resume=auto goes on",
@@ -126,19 +128,21 @@ def _fit(
     folder: Path,
     start: Path | None,
     signals: Signals,
-    who: ClusterEnvironment | None,
+    team: Processes,
 ) -> None:
     data = FaceData(run.data, system.batch_at)
     judged = [HeldBack(folder, run, held_back(run, data))] if run.trainer.patience else []
     others = _extra_loggers(run, folder)
     logger = RunLogger(folder, run.trainer.log_every, others)
-    if start is not None:
+    if start is not None and team.rank == 0:
         logger.forget_after(images_of(start) / 1000)
         log.info("going on from %s", start)
     trainer = L.Trainer(
         accelerator=run.trainer.accelerator,
-        devices=run.trainer.devices,
-        strategy="ddp_find_unused_parameters_true" if run.trainer.devices > 1 else "auto",
+        devices=team.devices,
+        num_nodes=team.nodes,
+        # A step of D leaves out G's parameters, and the other way round. Buffers are the same everywhere by themselves.
+        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if team.world > 1 else "auto",
         precision=run.trainer.precision,  # type: ignore[arg-type]
         max_epochs=-1,
         logger=[logger, *others],
@@ -147,8 +151,9 @@ def _fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         limit_val_batches=0,
-        plugins=[AtomicCheckpointIO(), *([who] if who else [])],
+        plugins=[AtomicCheckpointIO(), team.environment],
         callbacks=[
+            _SameStart(start),
             KimgProgress(run.trainer.max_kimg),  # first: drawing the first samples compiles
             Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience, others),
             *judged,
@@ -156,7 +161,27 @@ def _fit(
             KimgCheckpoint(folder / "checkpoints", run.trainer, logger, signals),
         ],
     )
-    trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
+    watch = Watch(trainer, team, lambda: last_words(folder / "checkpoints"))
+    try:
+        with watch.looking():
+            trainer.fit(system, datamodule=data, ckpt_path=str(start) if start else None, weights_only=True)
+    except RuntimeError as error:
+        if team.world == 1 or not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise ZooError(watch.gone()) from error
+
+
+class _SameStart(L.Callback):
+    """Refuses processes that do not go on from the same number of images. Raises ZooError."""
+
+    def __init__(self, start: Path | None) -> None:
+        self.images = 0 if start is None else images_of(start)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Compare, before anything is read."""
+        if len(set(found := gathered(self.images))) > 1:
+            fix = "out= must be a folder that all machines see, in the same state"
+            raise ZooError(f"processes would start from {found} images: {fix}")
 
 
 def can_compile(trainer: TrainerConfig) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from ...runtime import draws
 from .surface import Crossing, find_surface, surface_distances
 
 
@@ -299,19 +300,19 @@ def _march(
         return _Samples(sigma, rgb, gradient)
 
     def noisy(sigma: Tensor) -> Tensor | None:
-        return torch.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
+        return draws.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
 
     def weigh(sigma: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
         return composite_weights(sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
 
     def jittered(z: Tensor) -> Tensor:
-        u = torch.rand_like(z) if u_jitter is None and sampling.random else u_jitter
+        u = draws.rand_like(z) if u_jitter is None and sampling.random else u_jitter
         return z if u is None else jitter(z, u)
 
     def refined(sigma: Tensor, z: Tensor) -> Tensor:
         f = sampling.fine_steps
         even = (torch.arange(f, device=z.device) + 0.5) / f
-        fresh = torch.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
+        fresh = draws.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
         return fine_distances(z, weigh(sigma, z, noisy(sigma)), fresh if u_fine is None else u_fine)
 
     z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
