@@ -16,12 +16,12 @@ from zoo.config.schemas import Card
 from zoo.data.module import FaceData
 from zoo.errors import ConfigError, DataError
 from zoo.images import resize
-from zoo.systems import held_back, judges
 from zoo.systems.adversarial import AdversarialSystem
-from zoo.systems.judges import KernelJudge, judge_of, samples
 from zoo.systems.photometric import PhotometricSystem, rebuilt
 from zoo.systems.run import train
 from zoo.systems.start import finetune, initial
+from zoo.systems.stopping import held_back, judges
+from zoo.systems.stopping.judges import KernelJudge, judge_of, samples
 from zoo.weights.checkpoints import latest, read_checkpoint
 
 QUICK = [

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import losses
 from ..config.schemas import AdversarialConfig, StageConfig

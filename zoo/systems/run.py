@@ -29,8 +29,8 @@ from .base import TrainingSystem
 from .callbacks import KimgProgress, RunLogger, Samples
 from .checkpoints import AtomicCheckpointIO, KimgCheckpoint, last_words
 from .folder import prepare, run_folder, starting_point
-from .held_back import HeldBack, held_back
 from .processes import Processes, gathered, processes
+from .stopping.held_back import HeldBack, held_back
 from .watch import Watch
 
 log = logging.getLogger(__name__)

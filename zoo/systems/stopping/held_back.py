@@ -10,17 +10,17 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from .. import hub
-from ..config.fill import to_dict
-from ..config.schemas import Metric, RunConfig
-from ..data.module import FaceData
-from ..data.sources import HeadSource, NoSplit
-from ..data.transforms import to_float
-from ..images import resize
-from ..weights.files import card_of
-from .adversarial import AdversarialSystem
-from .base import TrainingSystem
-from .callbacks import Every
+from ... import hub
+from ...config.fill import to_dict
+from ...config.schemas import Metric, RunConfig
+from ...data.module import FaceData
+from ...data.sources import HeadSource, NoSplit
+from ...data.transforms import to_float
+from ...images import resize
+from ...weights.files import card_of
+from ..adversarial import AdversarialSystem
+from ..base import TrainingSystem
+from ..callbacks import Every
 from .judges import Judge, judge_of
 
 log = logging.getLogger(__name__)

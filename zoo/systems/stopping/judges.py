@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ..geometry import Camera, Light
-from ..metrics.distributions import squared_mmd
-from ..networks.disc_blocks import OneSize, traced
-from .adversarial import AdversarialSystem
-from .base import TrainingSystem
-from .photometric import rebuilt
+from ...errors import ConfigError
+from ...geometry import Camera, Light
+from ...metrics.distributions import squared_mmd
+from ...networks.disc_blocks import OneSize, traced
+from ..adversarial import AdversarialSystem
+from ..base import TrainingSystem
+from ..photometric import rebuilt
 
 SAMPLES, _TOGETHER = 64, 16
 
