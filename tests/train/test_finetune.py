@@ -147,8 +147,8 @@ def test_methods_that_take_photographs_apart_are_read_by_what_they_rebuild(
     assert judge(system, images) == float("inf")  # an object that vanishes is no perfect one
     system.examples[:2] = images
     above = system.beside(2)
-    assert torch.equal(above[0], images)
-    assert torch.equal(above[1], rgb)
+    assert torch.equal(above["photograph"], images)
+    assert torch.equal(above["reconstruction"], rgb)
     assert list(system.generator.parts()) == ["depth", "albedo", "light", "viewpoint"]
 
 

@@ -20,12 +20,14 @@ from zoo.systems.folder import prepare
 from zoo.systems.run import _extra_loggers
 
 
-def looked_at(model: Any, folder: Path, inputs: torch.Tensor | None = None) -> tuple[Any, Any]:
+def looked_at(model: Any, folder: Path, **above: torch.Tensor) -> tuple[Any, Any]:
     """The two loggers' own objects after a sample at 64 images."""
     board, run = MagicMock(spec=TensorBoardLogger), MagicMock(spec=WandbLogger)
     board.experiment, run.experiment = MagicMock(), MagicMock()
-    system = SimpleNamespace(averaged=lambda: model, stage=lambda: (SimpleNamespace(size=16),), images=64)
-    Samples(folder, 1.0, 1, (board, run)).draw(cast(Any, system), model.latents(2, seed=0), inputs)
+    system = SimpleNamespace(
+        averaged=lambda: model, stage=lambda: (SimpleNamespace(size=16),), beside=lambda n: above, images=64
+    )
+    Samples(folder, 1.0, 1, (board, run)).draw(cast(Any, system), model.latents(2, seed=0))
     return board.experiment, run.experiment
 
 
@@ -62,7 +64,7 @@ def test_pictures_only_have_no_mesh(tmp_path: Path) -> None:
 def test_photographs_stand_above_what_was_made_of_them(tmp_path: Path) -> None:
     model = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4).eval()
     inputs = torch.rand(2, 3, 32, 32) * 2 - 1
-    board, _ = looked_at(model, tmp_path, inputs)
+    board, _ = looked_at(model, tmp_path, photograph=inputs)
     first, second = board.add_image.call_args_list[:2]
     assert (first.args[0], second.args[0]) == ("samples/photograph", "samples/colour")
 

@@ -115,7 +115,7 @@ def test_cover_is_the_share_that_objects_fill(tmp_path: Path) -> None:
         system = SimpleNamespace(
             averaged=lambda model=model: model,
             stage=lambda: (SimpleNamespace(size=16),),
-            beside=lambda n: [],
+            beside=lambda n: {},
             images=0,
         )
         latents = model.latents(2)
@@ -128,7 +128,7 @@ def test_cover_is_the_share_that_objects_fill(tmp_path: Path) -> None:
 def test_a_dead_depth_network_shows(tmp_path: Path) -> None:
     model = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4, depth_prior="ellipsoid").eval()
     system = SimpleNamespace(
-        averaged=lambda: model, stage=lambda: (SimpleNamespace(size=32),), beside=lambda n: [], images=0
+        averaged=lambda: model, stage=lambda: (SimpleNamespace(size=32),), beside=lambda n: {}, images=0
     )
     draw, latents = Samples(tmp_path, 1.0, patience=1).draw, model.latents(3)
     alive = draw(cast(Any, system), latents)[1]

@@ -76,6 +76,21 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def departures(values: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults, both as `to_dict` gives them.
+
+    A setting that a later version adds is not among it, so names that are made of it stay.
+    """
+    out = {}
+    for key, value in values.items():
+        default = plain.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value, default = departures(value, default), {}
+        if value != default:
+            out[key] = value
+    return out
+
+
 def fingerprint(config: Any) -> str:
     """Eight hex digits that change when any value of the configuration does."""
     import hashlib  # here, as it takes a seventh of the time of `import zoo`

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import resources
-from ..config.fill import to_dict
+from ..config.fill import departures, to_dict
 from ..config.untrusted import from_json
 from ..errors import ConfigError
 from ..fitting.runs import FinishedRun
@@ -53,7 +53,8 @@ def key_of(subject: Subject, seed: int) -> str | None:
         return hashlib.sha256(repr([subject.settings, fits]).encode()).hexdigest()[:12] + tail
     if not isinstance(subject, Generator):
         return None
-    digest = hashlib.sha256(json.dumps([type(subject).__name__, to_dict(subject.config)], sort_keys=True).encode())
+    config = departures(to_dict(subject.config), to_dict(type(subject.config)()))
+    digest = hashlib.sha256(json.dumps([type(subject).__name__, config], sort_keys=True).encode())
     for name, tensor in sorted(subject.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

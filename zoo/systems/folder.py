@@ -11,7 +11,7 @@ import lightning as L
 import torch
 
 from .. import registry
-from ..config.fill import fingerprint, to_dict
+from ..config.fill import departures, fingerprint, to_dict
 from ..config.schemas import RunConfig
 from ..errors import ConfigError, WeightsError
 from ..runtime.files import atomic_write, naming, printable, tidy
@@ -30,26 +30,11 @@ def run_folder(run: RunConfig) -> Path:
     """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     plain = to_dict(RunConfig(generator=own, system=type(run.system)()))
-    departs = _departures(to_dict(run), plain)
+    departs = departures(to_dict(run), plain)
     what = {k: departs.get(k) for k in _SAME}
     for how in _HOW:
         (what["data"] or {}).pop(how, None)
     return Path(run.out) / f"{run.name}-{fingerprint(what)}"
-
-
-def _departures(values: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the defaults.
-
-    So a setting that a later version adds does not rename the runs of an earlier one.
-    """
-    out = {}
-    for key, value in values.items():
-        default = plain.get(key)
-        if isinstance(value, dict) and isinstance(default, dict):
-            value, default = _departures(value, default), {}
-        if value != default:
-            out[key] = value
-    return out
 
 
 def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
