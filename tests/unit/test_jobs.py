@@ -111,7 +111,11 @@ def test_ctrl_c_ends_all_processes_at_once_and_keeps_what_is_finished(
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press, daemon=True).start()
-    result = toy(monkeypatch, "slow", "one", place=tmp_path)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
+    try:
+        result = toy(monkeypatch, "slow", "one", place=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert list(figures(result)) == ["one"]
     assert not result.complete
     assert "1 of 2 rows are finished" in capsys.readouterr().err
