@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import zoo
 from zoo.errors import ConfigError
@@ -21,6 +22,7 @@ from zoo.evaluation.shape.reals import Reals, fit_space, load_space
 from zoo.evaluation.shape.truth import CONDITIONS, Surface, Truth, heads_at
 from zoo.evaluation.statistics import difference, figure, interval, ranks
 from zoo.geometry import continued
+from zoo.heads.dataset import render_heads
 from zoo.heads.model import HeadModel
 from zoo.heads.sampling import sample_heads
 from zoo.metrics.shape import person_r2
@@ -219,6 +221,20 @@ def test_intervals_hold_what_they_promise() -> None:
     source = np.random.default_rng(1)
     hits = sum(low < 0 < high for low, high in (interval(source.normal(size=60)) for _ in range(200)))
     assert 180 <= hits <= 198
+
+
+def test_the_shipped_space_knows_a_head_that_nods() -> None:
+    """Heads that look up or down by 6 degrees move by far less than what tells people apart."""
+    space, heads = load_space(), sample_heads(np.arange(20), 0, "val", HeadModel.load())
+    assert 0.2 < (space.mean > 0).double().mean() < 0.6  # the head has an outline to be registered by
+
+    def shapes(pitch: float) -> Tensor:
+        seen = render_heads(heads, np.tile([pitch, 0.0], (20, 1)), np.zeros((20, 4)), ShapeProtocol.size)
+        return space.project(torch.from_numpy(seen.depth), torch.from_numpy(seen.mask), space.camera)
+
+    ahead = shapes(0.0)
+    for pitch in (0.1, -0.1):
+        assert (shapes(pitch) - ahead).norm(dim=1).mean() < 0.6
 
 
 @pytest.mark.slow

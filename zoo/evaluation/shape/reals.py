@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...geometry import Camera, continued, depth_to_points
+from ...geometry import Camera, depth_to_points
 from ...heads.dataset import HeadDataset
 from ...heads.sampling import FOV
 from ...metrics.inception import inception_features
@@ -82,7 +82,10 @@ def fit_space(size: int, n: int) -> ShapeSpace:
     """The space that is spanned by `n` heads of the train split, seen at `size` pixels a side."""
     mean, inside = frontal_mean(size)
     region = inside.bool() & face_region(mean, _front(size))
-    return ShapeSpace.fit(*frontal_heads("train", 0, n, size), continued(mean, inside > 0), region, _front(size))
+    head = torch.where(
+        inside > 0, mean, 0.0
+    )  # or the picture's border would be the outline that heads are registered to
+    return ShapeSpace.fit(*frontal_heads("train", 0, n, size), head, region, _front(size))
 
 
 def load_space() -> ShapeSpace:
