@@ -91,8 +91,11 @@ def test_it_ends_without_progress_and_keeps_the_best(
     assert initial(again)[1] is not None
     assert again.system.start_kimg == pytest.approx(3.008)
 
-    scripted(monkeypatch, 2.0)  # the count of readings without progress goes on, too
+    scripted(monkeypatch)  # what has ended stays so
     train(finetune(weights, [*short, "name=long", "trainer.patience=2", "resume=auto"]))
+    assert latest(run / "checkpoints").name == "images000000024.ckpt"  # type: ignore[union-attr]
+    scripted(monkeypatch, 2.0)  # more patience goes on with the count of readings without progress
+    train(finetune(weights, [*short, "name=long", "trainer.patience=3", "resume=auto"]))
     assert latest(run / "checkpoints").name == "images000000032.ckpt"  # type: ignore[union-attr]
 
 
@@ -126,6 +129,12 @@ def test_the_kernel_distance_prefers_the_generator_that_drew_the_images(weights:
     assert resumed(system, images) == own
     with pytest.raises(ConfigError, match=r"patience=8: 1 image is held back; give more.*data\.holdout"):
         judge(system, images[:1])
+
+
+def test_a_discriminator_of_patches_reads_whole_pictures_at_their_size() -> None:
+    run = recipes.load_run("graf_heads32", ["system.discriminator.channels=[4, 8]", "generator.hidden_dim=8"])
+    system = AdversarialSystem(run)
+    assert judge_of(system)(system, torch.rand(4, 3, 32, 32) * 2 - 1) > 0
 
 
 def test_methods_that_take_photographs_apart_are_read_by_what_they_rebuild(

@@ -177,7 +177,7 @@ def losses(folder: Path) -> Any:
 def test_shards_and_processes_fill_one_folder_with_the_results_of_one_process(
     made: Path, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(work: Any, tasks: dict[str, Any], jobs: int, threads: int) -> Iterator[tuple[str, Any]]:
+    def here(work: Any, tasks: dict[str, Any], jobs: int, threads: int, progress: bool) -> Iterator[tuple[str, Any]]:
         assert (list(tasks), jobs, threads) == (["head0000"], 2, 1)
         yield from [("head0000", pickle.loads(pickle.dumps(work))(tasks["head0000"], lambda what, share: None))]
 
@@ -201,7 +201,7 @@ def test_a_process_that_dies_over_a_picture_leaves_the_others_their_results(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = [("head0000", Died("its process was ended by SIGKILL")), ("head0001", [])]
-    monkeypatch.setattr(instances, "side_by_side", lambda *_: (end for end in ends))
+    monkeypatch.setattr(instances, "side_by_side", lambda *_, **__: (end for end in ends))
     job = instances.open_job("gan2shape", TINY, gan, tmp_path, {})
     with pytest.raises(ZooError, match="head0000: its process was ended by SIGKILL; the same command goes on"):
         instances.run_all(job, "heads:0-1", jobs=2)

@@ -176,6 +176,14 @@ def test_splits_stay_apart_and_bad_pictures_are_left_out(
     assert "is not an empty folder" in capsys.readouterr().err
 
 
+def test_the_layout_of_another_data_set_leaves_splits_as_they_are(shards: Path) -> None:
+    for name in ("celeba", "ffhq"):
+        found, own = (open_source(each, shards, size=32) for each in (name, "shards"))
+        assert isinstance(found, ImageSource)
+        assert isinstance(own, ImageSource)
+        assert found.names == own.names
+
+
 def test_heads_bring_their_poses(tmp_path: Path) -> None:
     write_shards("heads", tmp_path / "out", size=32, n=18, progress=False)
     heads = sources.HeadSource("train", size=32, length=18, seed=0)

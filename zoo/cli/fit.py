@@ -63,7 +63,9 @@ def run(
             bar.update(task, description=what, completed=share)
             say(task)
 
-        results = run_all(job, source, align=align, psi=psi, part=part, jobs=jobs, advance=advance)
+        results = run_all(
+            job, source, align=align, psi=psi, part=part, jobs=jobs, advance=advance, progress=not as_json
+        )
     lines = [*map(_line, results), *_means(results), f"gallery: {out / 'index.html'}"]
     typer.echo(json.dumps(results) if as_json else "\n".join(lines))
 

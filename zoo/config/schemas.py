@@ -123,9 +123,7 @@ class StageConfig:
 
     kimg: float = number(0.0, 0)
     size: int = 32
-    batch: int = number(
-        16, 1, 2**16
-    )  # images per process, and per micro-batch where `trainer.accumulate` makes several
+    batch: int = number(16, 1, 2**16)  # images per process, or per micro-batch (`trainer.accumulate`)
     lr_g: float = number(3e-4, 0, 10, above=True)
     lr_d: float = number(3e-4, 0, 10, above=True)
     fade_kimg: float = number(0.0, 0)  # the new discriminator block fades in over this many thousand images

@@ -284,6 +284,8 @@ def open_source(
     if root is None:
         raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")
     files = open_files(root)
+    if isinstance(files, Shards):
+        chosen = layout("shards")  # whatever they were made of, they know their splits
     if files.unreadable and on_error == "stop":
         raise DataError(f"{files.where(files.unreadable[0])}: folder cannot be listed; check its permissions")
     if holdout and split != "test":

@@ -1,6 +1,7 @@
 """One mesh of each method in a report, to be turned by hand."""
 
 import hashlib
+import inspect
 import io
 import logging
 import zipfile
@@ -29,14 +30,14 @@ SAID = f"The first object of each method, seed {_SEED}, truncation {_PSI:g}, as 
 def meshes(subjects: Mapping[str, Subject]) -> list[tuple[str, bytes, Tensor]]:
     """Name, .glb and a picture (3,128,128) in [0,1] of an object of each method that makes shapes.
 
-    They are kept in the cache, by the method's weights and by the versions of the packages that make them. A mesh that
+    They are kept in the cache, by the method's weights and code, and by the versions of packages. A mesh that
     cannot be made costs the report nothing: it is left out, with a line in the log.
     """
     made = []
     for name, subject in subjects.items():
         if not isinstance(subject, Generator) or not subject.is_3d:
             continue
-        kept = resources.cache() / "meshes" / f"{key_of(subject, _SEED)}-{_tail()}.npz"
+        kept = resources.cache() / "meshes" / f"{key_of(subject, _SEED)}-{_tail(subject)}.npz"
         try:
             solid = _found(kept) or _made(subject, kept)
         except (ZooError, ValueError) as error:  # formulas refuse without knowing whose numbers they are
@@ -46,8 +47,10 @@ def meshes(subjects: Mapping[str, Subject]) -> list[tuple[str, bytes, Tensor]]:
     return made
 
 
-def _tail() -> str:
-    return hashlib.sha256(repr((versions(), _RESOLUTION, _PSI)).encode()).hexdigest()[:8]
+def _tail(subject: Generator) -> str:
+    """Eight digits that change with packages, with how meshes are made, and with the method's own file."""
+    code = Path(inspect.getfile(type(subject))).read_bytes()
+    return hashlib.sha256(code + repr((versions(), _RESOLUTION, _PSI)).encode()).hexdigest()[:8]
 
 
 def _found(kept: Path) -> Solid | None:

@@ -165,6 +165,7 @@ def run_all(
     part: slice = slice(None),
     jobs: int = 1,
     advance: Tell = lambda what, share: None,
+    progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Fit to all pictures of a source and write everything about them; see `photographs` for the arguments.
 
@@ -172,9 +173,10 @@ def run_all(
 
     Args:
         part: Picks some of the pictures by their places, for others to fit to the rest.
-        jobs: Number of processes that fit to pictures side by side, for which progress lines are shown if it is above
-            1. Each uses `trainer.threads` CPU threads, by default an even share.
+        jobs: Number of processes that fit to pictures side by side. Each uses `trainer.threads` CPU threads, by default
+            an even share.
         advance: Called with what is being done and the finished share of the whole, if `jobs` is 1.
+        progress: Show progress lines, if `jobs` is above 1.
 
     Returns:
         One result for each picture, as in its `result.json`.
@@ -195,16 +197,18 @@ def run_all(
                 source, job.gan, own["size"], align=align, psi=psi, root=root, whole=whole, part=part
             )
             keep_memory()
-            return _run_pictures(job, pictures, jobs, advance)
+            return _run_pictures(job, pictures, jobs, advance, progress=progress)
     except Stopped:
         assert signals.received is not None
         raise Interrupted(f"stopped by {signals.received.name}; {GOES_ON}", signals.received) from None
 
 
-def _run_pictures(job: Job, pictures: list[Photograph], jobs: int, advance: Tell) -> list[dict[str, Any]]:
+def _run_pictures(
+    job: Job, pictures: list[Photograph], jobs: int, advance: Tell, *, progress: bool
+) -> list[dict[str, Any]]:
     groups = [pictures] if job.joint else [[picture] for picture in pictures]
     names = [f"{len(group)} pictures" if job.joint else group[0].name for group in groups if group]
-    work, results, page, died = _Fit(job), dict[str, list[dict[str, Any]]](), _Index(job), ""
+    work, results, page, lost = _Fit(job), dict[str, list[dict[str, Any]]](), _Index(job), ""
     missing = {}
     for name, group in zip(names, groups, strict=False):
         if found := _results(job, group):
@@ -214,10 +218,13 @@ def _run_pictures(job: Job, pictures: list[Photograph], jobs: int, advance: Tell
             missing[name] = group
     if jobs > 1:
         threads = job.run.trainer.threads or threads_for(jobs)
-        with closing(side_by_side(work, missing, jobs, threads)) as fitted:
+        with closing(side_by_side(_Tried(work), missing, jobs, threads, progress=progress)) as fitted:
             for name, found in fitted:
                 if isinstance(found, Died):
-                    died = died or f"{name}: {found.why}; {GOES_ON}"
+                    lost = lost or f"{name}: {found.why}; {GOES_ON}"
+                    continue
+                if isinstance(found, ZooError):
+                    lost = lost or f"{name}: {str(found).removeprefix(f'{name}: ')}"
                     continue
                 results[name] = found
                 page.write()
@@ -231,8 +238,8 @@ def _run_pictures(job: Job, pictures: list[Photograph], jobs: int, advance: Tell
             results[name] = work(group, told)
             page.write()
     page.write()
-    if died:
-        raise ZooError(died)
+    if lost:
+        raise ZooError(lost)
     return [result for name in names for result in results[name]]
 
 
@@ -280,6 +287,19 @@ class _Fit:
             for photo in group:
                 tidy(self.job.out / photo.name)
             return _results(self.job, group) or _run_group(self.job, group, shared, advance)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """The same where several fits go on side by side: a picture that is refused does not end the others."""
+
+    fit: _Fit
+
+    def __call__(self, group: list[Photograph], advance: Tell) -> list[dict[str, Any]] | ZooError:
+        try:
+            return self.fit(group, advance)
+        except ZooError as error:
+            return error
 
 
 def _run_group(job: Job, group: list[Photograph], shared: Path, advance: Tell) -> list[dict[str, Any]]:

@@ -23,7 +23,6 @@ _STEPS, _LAST = 20, 4  # steps of place and partners together, then of partners 
 _LONGEST = 0.1  # radians, or logarithm of scale, in one step
 _BLUR = 5  # side in px of the squares over which surfaces are smoothed before their normals are taken
 _INSIDE = 0.999  # value of a sampled mask above which all of the four pixels around lie inside
-_SLID = 0.5  # share of the pixels with a partner below which a surface has slid away, and stays as it was
 
 
 class Registered(NamedTuple):
@@ -45,11 +44,17 @@ class Registered(NamedTuple):
 
 
 def register(
-    points: Tensor, mask: Tensor, targets: Tensor, target_mask: Tensor, camera: Camera, crop: Tensor | None = None
+    points: Tensor,
+    mask: Tensor,
+    targets: Tensor,
+    target_mask: Tensor,
+    camera: Camera,
+    crop: Tensor | None = None,
+    least: float = 0.5,
 ) -> Registered:
     """Bring surfaces to their targets, from the alignment pixel by pixel onwards.
 
-    A surface that would lose more than half of its pixels on the way keeps that alignment.
+    A surface that would slide away, and lose too many of its pixels on the way, keeps that alignment.
 
     Args:
         points: (B, 3, S, S) back-projected, any unit.
@@ -59,6 +64,7 @@ def register(
         camera: The targets' view: field of view, size S and pixel rule.
         crop: (B, 3) how the targets' pictures were cut out of that view: enlargement about the middle, then shift right
             and down in pixels. None stands for whole pictures.
+        least: The share of the pixels that must have a partner in the end.
 
     Raises:
         ValueError: The shapes do not fit together.
@@ -92,7 +98,7 @@ def register(
     for _ in range(_LAST):
         at = nearer_to(goal, at, _sample(p, at))
     seen = _sample(valid, at) > _INSIDE
-    kept = (wanted * seen).sum((1, 2, 3)) > _SLID * wanted.sum((1, 2, 3))
+    kept = (wanted * seen).sum((1, 2, 3)) > least * wanted.sum((1, 2, 3))
     place = Similarity(*(x.where(kept.view(-1, *[1] * (x.ndim - 1)), y) for x, y in zip(place, start, strict=True)))
     at = at.where(kept.view(-1, 1, 1, 1), goal)
     return Registered(place, at, _sample(valid, at) > _INSIDE)

@@ -17,6 +17,7 @@ from .distributions import density_coverage, frechet_distance
 from .registration import register
 
 _BATCH = 50  # heads that are registered together
+_LEAST = 0.8  # share of the mean head that is seen of a head in place: mostly above 0.92, below 0.75 if it slid away
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class ShapeSpace:
         for maps, inside in zip(depth.split(_BATCH), mask.split(_BATCH), strict=True):
             valid = (inside > 0.5) & maps.isfinite() & (maps > 0)
             points = depth_to_points(continued(maps.double(), valid), camera)
-            found = register(points, valid, target, outline, self.camera)
+            found = register(points, valid, target, outline, self.camera, least=_LEAST)
             in_place = found.similarity.apply(found.look_up(points))
             heights.append(-in_place[:, 2, self.region[0, 0]])
         return torch.cat(heights)

@@ -146,16 +146,16 @@ def check_images(images: Tensor, smallest: int, largest: int) -> int:
 
 
 @torch.no_grad()
-def traced(discriminator: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """The layers that images (B, 3, S, S) pass on their way, in order, each with its map (B, C, H, W).
+def traced(discriminator: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """The layers that images (B, 3, S, S) pass on their way, in order, each with what it takes and makes (B, C, H, W).
 
     The discriminator works in evaluation mode, so that norms which count images do not count these.
     """
-    found: list[tuple[nn.Module, Tensor]] = []
+    found: list[tuple[nn.Module, Tensor, Tensor]] = []
 
-    def look(layer: nn.Module, _: object, out: object) -> None:
+    def look(layer: nn.Module, taken: tuple[Tensor, ...], out: object) -> None:
         if isinstance(out, Tensor) and out.ndim == 4:
-            found.append((layer, out))
+            found.append((layer, taken[0], out))
 
     hooks = [layer.register_forward_hook(look) for layer in discriminator.modules()]
     training = discriminator.training

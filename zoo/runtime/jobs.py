@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -153,6 +153,7 @@ class _Child:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """What is started inside never hears of Ctrl-C, which a terminal sends to all: its parent decides."""
+    resource_tracker.ensure_running()  # started inside, it would let the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -182,8 +183,9 @@ def _serve(pipe: connection.Connection, packed: bytes, threads: int) -> None:
     lock = threading.Lock()
 
     def send(*message: Any) -> None:
+        packed = pickle.dumps(message)  # what it has to say comes through here, too
         with lock:
-            pipe.send_bytes(pickle.dumps(message))
+            pipe.send_bytes(packed)
 
     torch.set_num_threads(threads)
     keep_memory()

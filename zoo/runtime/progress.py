@@ -3,6 +3,7 @@
 Before anything that takes more than a minute one line says how long it will be, measured from its own first steps.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -118,8 +119,11 @@ class LogLines:
         self._print(f"{task.description}: {task.percentage:.0f} %{detail}{left}")
 
     def _foretell(self, task: Task, now: float) -> None:
-        began, done = self._began.setdefault(task.id, (now, task.completed))
-        if task.id in self._foretold or task.remaining is None or now - began < FIRST or task.completed <= done:
+        began, done = self._began.get(task.id, (now, math.inf))
+        if task.completed <= done:  # the first step, one that counts nothing, or the start of another stage
+            self._began[task.id] = now, task.completed
+            return
+        if task.id in self._foretold or task.remaining is None or now - began < FIRST:
             return
         left = task.remaining * (now - began) / (task.completed - done)
         if foretell(task.fields.get("whole", task.description), left, self.bar.console):

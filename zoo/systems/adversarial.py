@@ -49,6 +49,7 @@ class AdversarialSystem(TrainingSystem):
             widths["latent_dim"] = self.generator.config.z_dim
         self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
         self._still = first_layers(self.discriminator, largest, self.cfg.freeze_d)
+        self.seen_size = largest if isinstance(self.discriminator, OneSize) else None  # of the images that D takes
         if isinstance(self.discriminator, OneSize):
             self._need_one_size(largest, self.discriminator.group)
         scene = self.run.data.scene

@@ -39,9 +39,9 @@ class RunLogger(Logger):
     """Appends every record to `metrics.jsonl`, the source of truth, and renders `metrics.csv` from it.
 
     A record averages all steps of all processes since the one before; the other loggers get the same records. Every
-    process takes part, the first one writes. Scalars on a device are
-    read when the record is written, all at once, so that no step waits for them. Lightning's own `self.log`
-    is not used: it repeats the last value of quantities that are not there at every step.
+    process takes part, the first one writes. Scalars on a device are read when the record is written, all at once, so
+    that no step waits for them. Lightning's own `self.log` is not used: it repeats the last value of quantities that
+    are not there at every step.
 
     Args:
         folder: The folder of the run.

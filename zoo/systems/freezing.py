@@ -43,4 +43,4 @@ def first_layers(discriminator: nn.Module, side: int, halvings: int) -> list[nn.
         most = side.bit_length() - 3
         raise ConfigError(f"system.freeze_d={halvings}: images have {side} px, 4 must be left; use {most} or less")
     layers = traced(discriminator, torch.zeros(1, 3, side, side))
-    return [p for layer, out in layers if out.shape[-1] >= side >> halvings for p in layer.parameters(recurse=False)]
+    return [p for layer, x, _ in layers if x.shape[-1] > side >> halvings for p in layer.parameters(recurse=False)]

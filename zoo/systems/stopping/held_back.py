@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 BEST = "best"  # folder of a run
 MOST = 128  # images that are read
-_KEPT = ("first", "first_kimg", "best", "best_kimg", "since")  # in checkpoints
+_KEPT = ("first", "first_kimg", "best", "best_kimg", "since", "size")  # in checkpoints
 
 
 def held_back(run: RunConfig, data: FaceData) -> Tensor:
@@ -62,6 +62,7 @@ class HeldBack(L.Callback):
         self.folder, self.run, self.images = folder, run, images
         self.due = Every(run.trainer.sample_kimg)
         self.first, self.first_kimg, self.best, self.best_kimg, self.since = math.nan, 0.0, math.inf, 0.0, 0
+        self.size = 0  # at which images are read
         self._kept: dict[str, Any] = {}  # of the judge, from a checkpoint
         self._judge: Judge | None = None
 
@@ -70,8 +71,13 @@ class HeldBack(L.Callback):
         self._judge = judge_of(pl_module)
         if self._kept:
             self._judge.load_state_dict(self._kept)
-        if math.isnan(self.first):
+        best, old = self.folder / BEST, self.folder / f"{BEST}.old"
+        if trainer.is_global_zero and old.is_dir() and not best.is_dir():  # killed while one took the other's place
+            old.rename(best)
+        if trainer.strategy.broadcast(math.isnan(self.first) or not best.is_dir()):  # a new run, or in another folder
+            self.size = 0
             self._look(trainer, pl_module)
+        trainer.should_stop = self.since >= self.run.trainer.patience  # it has ended before
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
         if self.due(pl_module.kimg):
@@ -88,8 +94,10 @@ class HeldBack(L.Callback):
 
     def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
         assert self._judge is not None
-        value = self._judge(system, resize(self.images.to(system.device), system.stage()[0].size))
-        if math.isnan(self.first):
+        size = system.stage()[0].size
+        value = self._judge(system, resize(self.images.to(system.device), size))
+        if size != self.size:  # readings of two sizes do not compare
+            self.size, self.best = size, math.inf
             self.first, self.first_kimg = value, system.kimg
         self.since = 0 if value < self.best else self.since + 1
         if self.since == 0:
@@ -119,5 +127,9 @@ class HeldBack(L.Callback):
         model = system.averaged()
         model.name = card.name  # two methods may share a class
         hub.save(model, new, card=card, discriminator=beside)
-        shutil.rmtree(best, ignore_errors=True)
+        old = self.folder / f"{BEST}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if best.is_dir():
+            best.rename(old)
         new.rename(best)
+        shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...geometry import Camera, Light
+from ...images import resize
 from ...metrics.distributions import squared_mmd
 from ...networks.disc_blocks import OneSize, traced
 from ..adversarial import AdversarialSystem
@@ -59,7 +60,8 @@ class KernelJudge:
         if len(images) < 2:
             fix = "give more pictures, hold a larger share back (data.holdout), or use trainer.patience=0"
             raise ConfigError(f"trainer.patience={system.run.trainer.patience}: 1 image is held back; {fix}")
-        real, fake = (self._features(x, system) for x in (images, samples(system, images.shape[-1])))
+        size = system.seen_size or images.shape[-1]  # a discriminator of patches takes whole images of a patch's size
+        real, fake = (self._features(resize(x, size), system) for x in (images, samples(system, images.shape[-1])))
         scale = real.square().mean().sqrt().clamp_min(1e-8)
         return squared_mmd(real / scale, fake / scale)
 
@@ -115,5 +117,5 @@ def samples(system: AdversarialSystem, size: int) -> Tensor:
 
 
 def _statistics(critic: nn.Module, images: Tensor) -> Tensor:
-    maps = [out.flatten(2) for _, out in traced(critic, images) if out.shape[-1] > 1]
+    maps = [out.flatten(2) for _, _, out in traced(critic, images) if out.shape[-1] > 1]
     return torch.cat([torch.cat([x.mean(2), x.std(2)], 1) for x in maps], 1)
