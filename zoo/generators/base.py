@@ -223,7 +223,8 @@ class Generator(nn.Module):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by part, as `system.freeze` names them: the mapping network, the background, and the rest."""
-        mapping = list(self.mapping.parameters())
+        network = getattr(self, "mapping", None)  # a method may work without one
+        mapping = [] if network is None else list(network.parameters())
         behind = [p for key, p in self.named_parameters() if "background" in key.partition(".")[0]]
         taken = {id(p) for p in [*mapping, *behind]}
         rest = [p for p in self.parameters() if id(p) not in taken]
