@@ -42,6 +42,11 @@ def _ends(table: np.ndarray) -> np.ndarray:
     return ends
 
 
+def _why(error: Exception) -> str:
+    """What an error of any protocol says, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class Shards:
     """The pictures of a folder of shards, with the interface of `store.Files`; none of the shards is ever held open.
 
@@ -133,8 +138,7 @@ class Shards:
                     with open(self.root / shard, "rb", buffering=0) as file:
                         data = os.pread(file.fileno(), count, start)
             except Exception as error:  # of whatever protocol
-                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise BadImage(self.where(name), "unreadable", f"{why}; is the shard still there?") from None
+                raise BadImage(self.where(name), "unreadable", f"{_why(error)}; is the shard still there?") from None
         if len(data) != row["bytes"]:
             raise BadImage(self.where(name), "shard cut short", f"{len(data)} of {row['bytes']} bytes; {_AGAIN}")
         return data
@@ -198,5 +202,4 @@ class Shards:
         except DataError:
             raise
         except Exception as error:  # of whatever protocol
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DataError(f"{self.where(name)}: cannot be read ({why}); zoo data shard writes it") from None
+            raise DataError(f"{self.where(name)}: cannot be read ({_why(error)}); zoo data shard writes it") from None

@@ -14,7 +14,7 @@ from ... import hub
 from ...config.fill import to_dict
 from ...config.schemas import Metric, RunConfig
 from ...data.module import FaceData
-from ...data.sources import HeadSource, NoSplit
+from ...data.sources import NoSplit
 from ...data.transforms import to_float
 from ...images import resize
 from ...weights.files import card_of
@@ -42,9 +42,7 @@ def held_back(run: RunConfig, data: FaceData) -> Tensor:
         fix = "or use trainer.patience=0" if run.data.holdout else "hold some back with data.holdout=0.2"
         raise NoSplit(f"trainer.patience={run.trainer.patience}: {error}; {fix}") from None
     rows = torch.linspace(0, len(source) - 1, min(MOST, len(source))).round().long().tolist()
-    if isinstance(source, HeadSource):
-        return to_float(source.read_batch(rows))
-    return to_float(torch.stack([source.read(row) for row in rows]))
+    return to_float(source.read_batch(rows))
 
 
 class HeldBack(L.Callback):
