@@ -125,5 +125,6 @@ def speak() -> None:
     logger = logging.getLogger("zoo")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("pytorch", "fabric"):  # not their parents, whose levels are set when Lightning is imported, later
+        logging.getLogger(f"lightning.{part}.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch")  # guesses about a training loop that is not its own
