@@ -1,8 +1,12 @@
 """Ray marching: how few samples it works with."""
 
 import pickle
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor
 import zoo
 from zoo.errors import ConfigError
 from zoo.registry import resolve
+from zoo.renderers.fields import volume
 from zoo.renderers.fields.volume import FieldOut, Sampling, render_rays
 
 
@@ -140,6 +145,50 @@ def test_training_looks_where_light_comes_and_something_is() -> None:
     maps = render_rays(field, origins, directions, 0.8, 1.2, Sampling(96, least_weight=1e-4), density=density)
     maps.rgb.sum().backward()
     assert 0 < sum(asked) < 30  # of 192
+
+
+@pytest.mark.parametrize("name", ["pigan", "shadegan", "gof"])
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_parts_of_a_picture_are_the_same_on_any_number_of_threads(
+    name: str, without_gradients: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    cls = resolve(name)
+    g = cls(replace(cls.tiny(), density_scale=300, outward_init=True)).eval()
+    g.initialise()
+    latents, camera = g.latents(2, seed=0), g.cameras(2, seed=0, size=12)
+    random = replace(g.inference(), random=True)
+    whole = g(latents, camera)
+    monkeypatch.setattr(volume, "_CHUNK_ELEMENTS", 2048)
+    threads = set[str]()
+    march = volume._march
+
+    def watched(*args: Any) -> volume.RayMaps:
+        threads.add(threading.current_thread().name)
+        assert not torch.is_grad_enabled()
+        return march(*args)
+
+    monkeypatch.setattr(volume, "_march", watched)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            threads.clear()
+            with without_gradients():
+                out = g(latents, camera)
+                assert (threads == {"MainThread"}) == (n == 1)
+                threads.clear()
+                torch.manual_seed(0)
+                noisy = g(latents, camera, sampling=random)
+                assert threads == {"MainThread"}  # or numbers would be drawn in any order
+            found.append((out, noisy))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*found, strict=True):
+        for key in ("rgb", "depth", "normal", "mask"):
+            assert torch.equal(getattr(one, key), getattr(two, key)), key
+    assert torch.allclose(found[0][0].rgb, whole.rgb, atol=1e-5)
+    assert torch.allclose(found[0][0].depth, whole.depth, atol=1e-5)
 
 
 def test_a_field_without_counts_is_asked_for_everything() -> None:

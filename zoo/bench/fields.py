@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from ..geometry import Light, Render
 from ..hub import load
 from ..output.films import film, turntable
 from ..output.sheets import grid
-from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .harness import Call, Work
 from .published.generator import Reference
@@ -51,7 +51,7 @@ def rendering(name: str, make: Callable[[], Any], size: int) -> Work:
 
 
 def _ours(g: FieldGenerator, latents: Any, camera: Any, light: Light | None) -> Call:
-    sampling = Sampling(COARSE, FINE)
+    sampling = replace(g.inference(), steps=COARSE, fine_steps=FINE)
 
     def call() -> object:
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """Fitting to photographs: a latent by a field, a depth map seen from elsewhere, and GAN2Shape's joint step."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from ..generators.base import Latents
 from ..hub import load
 from ..renderers import p3d
 from ..renderers.depthmaps.depthmap import SAMPLES, MapCamera, warp_depth
-from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .fields import COARSE, FINE, cost
 from .harness import Call, Work
@@ -46,12 +46,13 @@ def _inversion(device: str) -> dict[str, Call]:
     camera, light = g.cameras(_GUESSES, seed=0, size=_SIDE), g.lights(_GUESSES, seed=0)
     target = torch.zeros(_GUESSES, 3, _SIDE, _SIDE, device=device)
     z = g.latents(_GUESSES, seed=0).z.requires_grad_()
+    sampling = replace(g.inference(), steps=COARSE, fine_steps=FINE)
 
     def gradient(rgb: Tensor) -> Tensor:
         return torch.autograd.grad(F.mse_loss(rgb, target), z)[0]
 
     return {
-        "zoo": lambda: gradient(g(Latents(z), camera, light, Sampling(COARSE, FINE)).rgb),
+        "zoo": lambda: gradient(g(Latents(z), camera, light, sampling).rgb),
         "reference": lambda: gradient(reference(z, camera, light, COARSE, FINE).rgb),
     }
 

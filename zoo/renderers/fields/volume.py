@@ -6,6 +6,7 @@ weights are cumulative products, for which half precision is too coarse.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import NamedTuple, Self
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...runtime import draws
+from ...runtime.workers import spread
 from .surface import Crossing, find_surface, surface_distances
 
 
@@ -33,6 +35,7 @@ Density = Callable[[Tensor], Tensor]
 _LAST_INTERVAL = 1e10  # so that any density at the last sample makes the ray opaque, as in the published code
 _EPS = 1e-5
 _CHUNK_ELEMENTS = 2**19  # numbers per pass without gradients: they stay in cache, far below 2 GB at 256 px
+_TOGETHER = 4  # passes come in multiples of this, so that 2 or 4 threads have as many each
 
 
 @dataclass(frozen=True)
@@ -240,24 +243,39 @@ def render_rays(
     n = origins.shape[1]
     composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
     points_per_ray = max(sampling.steps, composited) * len(origins)
-    elements = _CHUNK_ELEMENTS * (128 if origins.is_cuda else 1)
-    chunk = n if torch.is_grad_enabled() else max(1, elements // (width * points_per_ray))
-    parts = []
-    for start in range(0, n, chunk):
-        rows = slice(start, start + chunk)
+    chunks = _chunks(n, width * points_per_ray, origins.is_cuda)
+    parts: list[RayMaps | None] = [None] * len(chunks)
 
-        def cut(value: Tensor | None, rows: slice = rows) -> Tensor | None:
-            return None if value is None else value[:, rows]
+    def march(i: int) -> None:
+        def cut(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[:, chunks[i]]
 
-        parts.append(
-            _march(
-                field, origins[:, rows], directions[:, rows], near, far, sampling, density_scale, clamp,
-                cut(centre), density, cut(u_jitter), cut(u_fine),
-            )
+        parts[i] = _march(
+            field, origins[:, chunks[i]], directions[:, chunks[i]], near, far, sampling, density_scale, clamp,
+            cut(centre), density, cut(u_jitter), cut(u_fine),
         )  # fmt: skip
-    if len(parts) == 1:
-        return parts[0]
-    return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*parts, strict=True))
+
+    draws_numbers = sampling.random or sampling.noise_std > 0  # one after the other
+    if len(chunks) > 1 and not draws_numbers and origins.device.type == "cpu":
+        spread([torch.no_grad()(partial(march, i)) for i in range(len(chunks))])
+    else:
+        for i in range(len(chunks)):
+            march(i)
+    done = [part for part in parts if part is not None]
+    if len(done) == 1:
+        return done[0]
+    return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*done, strict=True))
+
+
+def _chunks(n: int, elements: int, on_gpu: bool) -> list[slice]:
+    """All of n rays, each of which needs `elements` numbers; without gradients in parts that fit, alike for all numbers
+    of threads."""
+    fits = _CHUNK_ELEMENTS * (128 if on_gpu else 1)
+    count = 1 if torch.is_grad_enabled() else -(-n * elements // fits)
+    if count > 1 and not on_gpu:
+        count = -(-count // _TOGETHER) * _TOGETHER
+    size = max(1, -(-n // max(1, count)))
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 class _Samples(NamedTuple):
