@@ -1,10 +1,11 @@
-"""What several processes cost: bytes that a step sends against speeds of links, and images a second of two processes.
+"""What large trainings cost: bytes that a step sends against speeds of links, hours of a GPU, rates of two processes.
 
     python -m tests.campaigns.scaling bytes
+    python -m tests.campaigns.scaling hours
     python -m tests.campaigns.scaling processes [--recipe NAME] [--steps N] [--rounds N]
 
-The first counts the parameters of each published recipe and prints a model; the second measures, and needs two idle
-cores.
+The first counts the parameters of each published recipe and prints a model; the second counts the operations of its
+steps, most of them without computing anything; the third measures, and needs two idle cores.
 """
 
 import argparse
@@ -14,16 +15,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from zoo.config import recipes
-from zoo.config.schemas import AdversarialConfig, InstanceConfig, RunConfig
+from zoo.config.schemas import AdversarialConfig, InstanceConfig, RunConfig, StageConfig
+from zoo.systems.adversarial import AdversarialSystem
+from zoo.systems.base import TrainingSystem
 from zoo.systems.run import make_system, run_folder
 
 BYTES = 4  # gradients are float32, under bf16-mixed too
 LINKS = {"8 GPUs": (8, 300e9), "64, InfiniBand": (64, 40e9), "64, Ethernet": (64, 2.5e9)}  # processes, bytes/s of each
 SHARE = 0.1  # of a step that may go to communication
 WARM = 5  # steps before the clock starts
+PEAK, USED, PRICE = 60e12, 0.35, 2.5  # FLOP/s of a GPU in float32, the share that steps reach, dollars for an hour
+RASTERIZED = {"meshgan", "unsup3d"}  # methods whose renderer looks at values
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,90 @@ def print_bytes() -> None:
     print(f"A step of {1 / SHARE - 1:.0f} times the milliseconds loses {100 * SHARE:.0f} % to them.")
 
 
+class Operations(TorchDispatchMode):
+    """Counts multiplications and additions of matrix products and convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def counted(work: Callable[[], Tensor]) -> float:
+    """Operations of a loss and of its gradient."""
+    with Operations() as found:
+        work().backward()
+    return found.total
+
+
+def operations(system: TrainingSystem, stage: StageConfig) -> float:
+    """Operations that training takes for each real image, R1 and path lengths included as often as they come."""
+    real = torch.zeros(stage.batch, 3, stage.size, stage.size, device=system.device)
+    if not isinstance(system, AdversarialSystem):
+        taught: Any = system.generator
+        memory = {name: value.clone() for name, value in taught.training_state().items()}
+        return counted(lambda: taught.training_loss(real, system.kimg, memory, None)[0]) / stage.batch
+    cfg = system.cfg
+    with Operations() as found:
+        made = system.generate(stage.batch, stage.size)
+    rendered, seen = found.total, system.generator.real_view(real, system.sampling())
+
+    def step_d(lazy: bool) -> float:
+        return counted(lambda: system._loss_d(seen, made, None, 1.0, lazy)[0])
+
+    total = step_d(False) + rendered * (1 if cfg.share_fakes else 2)
+    if cfg.r1 > 0:
+        total += (step_d(True) - step_d(False)) / cfg.r1_every
+    learned = counted(lambda: system._loss_g(made, 1.0, False)[0])
+    if cfg.path_length > 0:
+        made = system.generate(stage.batch, stage.size)
+        total += (counted(lambda: system._loss_g(made, 1.0, True)[0]) - learned) / cfg.path_length_every
+    return (total + learned) / stage.batch
+
+
+def training_operations(run: RunConfig) -> float:
+    """Operations of a whole training, on tensors without values where the renderer allows it."""
+    total, stages = 0.0, run.system.stages
+    for stage, later in zip(stages, [*stages[1:], None], strict=True):
+        end = run.trainer.max_kimg if later is None else min(later.kimg, run.trainer.max_kimg)
+        if end <= stage.kimg:
+            continue
+        small = run.generator["name"] in RASTERIZED
+        one = replace(
+            run,
+            system=replace(run.system, stages=[replace(stage, batch=2 if small else stage.batch)]),
+            trainer=replace(run.trainer, accumulate=2),  # or the mean of path lengths would look for other processes
+        )
+        system = make_system(one, fresh=False)
+        # Without values there is no reduced precision to switch off.
+        with nullcontext() if small else mock.patch("torch.autocast", return_value=nullcontext()):
+            system = system if small else system.to("meta")
+            total += 1000 * (end - stage.kimg) * operations(system, one.system.stages[0])
+    return total
+
+
+def print_hours() -> None:
+    """The table of operations, hours and dollars."""
+    print("| recipe | kimg | PFLOP | GPU hours | $ |\n|---|---|---|---|---|")
+    for name, run in published().items():
+        # The prior of gof's normals takes as many as there are surfaces; without it about a tenth is missing.
+        less = {"normal_weight": 0} if run.generator["name"] == "gof" else {}
+        total = training_operations(replace(run, generator={**run.generator, **less}))
+        hours = total / (PEAK * USED) / 3600
+        print(
+            f"| {name} | {run.trainer.max_kimg:g} | {total / 1e15:.0f} | {hours:.0f} | {PRICE * hours:.0f} |",
+            flush=True,
+        )
+    print(
+        f"\nAssumed: {PEAK / 1e12:g} TFLOP/s in float32, of which steps reach {100 * USED:.0f} %; ${PRICE:g} an hour."
+    )
+
+
 def rate(recipe: str, processes: int, steps: int) -> float:
     """Images a second of `zoo train`, one thread for each process, after the first steps."""
     with tempfile.TemporaryDirectory() as out:
@@ -126,15 +224,15 @@ def print_processes(recipe: str, steps: int, rounds: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["bytes", "processes"])
+    parser.add_argument("what", choices=["bytes", "hours", "processes"])
     parser.add_argument("--recipe", default="shadegan_heads32")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if asked.what == "bytes":
-        print_bytes()
-    else:
+    if asked.what == "processes":
         print_processes(asked.recipe, asked.steps, asked.rounds)
+    else:
+        {"bytes": print_bytes, "hours": print_hours}[asked.what]()
 
 
 if __name__ == "__main__":

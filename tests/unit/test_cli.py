@@ -1,7 +1,6 @@
 """The command line as a user meets it: output, one-line errors, exit codes."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -21,7 +20,6 @@ from zoo import resources
 from zoo.api import seeds_of
 from zoo.cli import main as cli
 from zoo.cli import train as cli_train
-from zoo.cli.options import speak
 from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
@@ -189,20 +187,6 @@ def test_lightnings_refusals_are_one_line(
     line = failed(capsys, 1, "train", "shadegan_heads32", "trainer.accelerator=cuda", f"out={tmp_path}")
     assert "trainer.accelerator=cuda" in line
     assert "no CUDA here" in line
-
-
-def test_lightning_recommends_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lightning
-
-    for name in ("zoo", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
-        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
-    speak()
-    for part in ("lightning.pytorch", "lightning.fabric"):  # as when Lightning is imported, which comes later
-        monkeypatch.setattr(logging.getLogger(part), "propagate", True)
-        logging.getLogger(part).setLevel(logging.INFO)
-    lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    assert not [record.message for record in caplog.records if record.name.startswith("lightning")]
 
 
 @pytest.mark.parametrize("option", ["--psi", "--yaw", "--pitch"])

@@ -4,7 +4,6 @@ import logging
 import math
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,12 +118,9 @@ def seeded(overrides: list[str] | None, seed: int | None) -> list[str]:
 
 
 def speak() -> None:
-    """Show what zoo says while it works, and Lightning's own remarks only when something is wrong."""
+    """Show what zoo says while it works."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("zoo")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    for part in ("pytorch", "fabric"):  # not their parents, whose levels are set when Lightning is imported, later
-        logging.getLogger(f"lightning.{part}.utilities.rank_zero").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.pytorch")  # guesses about a training loop that is not its own

@@ -18,6 +18,7 @@ from ..geometry import Camera, depth_to_normal
 from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
+from ..runtime.quiet import quiet
 from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step
 from .subject import Subject
@@ -86,17 +87,18 @@ def fit(system: InstanceSystem, subjects: list[Subject], state: Path, advance: A
 def _train(system: InstanceSystem, iterations: int) -> None:
     if not iterations:
         return
-    trainer = L.Trainer(
-        accelerator=system.run.trainer.accelerator,
-        devices=1,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     try:
-        trainer.fit(system, DataLoader(range(iterations)))  # type: ignore[arg-type]
+        with quiet():
+            trainer = L.Trainer(
+                accelerator=system.run.trainer.accelerator,
+                devices=1,
+                max_epochs=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(system, DataLoader(range(iterations)))  # type: ignore[arg-type]
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise Interrupted("stopped; the same command goes on from the last finished step", SIGINT) from None
 

@@ -1,9 +1,6 @@
 """How a depth probe learns from pairs."""
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import lightning
 import torch
@@ -11,6 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..runtime.quiet import quiet
 from .depth import Advance, DepthProbe, Pairs, augment_pairs, average_depth
 
 
@@ -28,20 +26,6 @@ class _Training(lightning.LightningModule):
         optimiser = torch.optim.Adam(self.parameters(), self.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=self.steps + 1, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's advice (loader workers, other products) during a step that takes seconds."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 class _Advance(lightning.Callback):
@@ -119,7 +103,7 @@ def train_probe(
         raise ValueError(f"depth inside the masks must be finite and > 0, found a minimum of {near:g}")
     if held_back is not None and not held_back.mask.any():
         raise ValueError(f"{len(held_back)} pairs held back show nothing, so they cannot judge: give more pairs")
-    with torch.random.fork_rng(), _quiet():
+    with torch.random.fork_rng(), quiet(logging.ERROR):
         torch.manual_seed(seed)
         average = average_depth(pairs)
         # If depth does not vary, [near, far] would be empty.

@@ -22,6 +22,7 @@ from ..runtime.files import tidy
 from ..runtime.launched import restarted
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
+from ..runtime.quiet import quiet
 from ..runtime.signals import Signals, Stopped
 from ..weights.checkpoints import checkpoints, images_of
 from .adversarial import AdversarialSystem
@@ -72,7 +73,7 @@ def train(
     signals = Signals(lambda: last_words(folder / "checkpoints"))
     first = team.rank == 0
     try:
-        with signals.caught(), locked(folder) if first else nullcontext():
+        with signals.caught(), quiet(), locked(folder) if first else nullcontext():
             start = starting_point(run, folder)
             if start is not None and round(run.trainer.max_kimg * 1000) <= images_of(start):
                 log.info("%s has reached %g kimg already", folder, run.trainer.max_kimg)
