@@ -16,6 +16,7 @@ from zoo.data.store import open_files
 from zoo.data.transforms import to_float
 from zoo.errors import ConfigError, DataError
 from zoo.faces.align import align, find_mesh
+from zoo.faces.mesh import Faces
 from zoo.heads.dataset import HeadDataset
 
 
@@ -55,13 +56,13 @@ def test_faces_are_measured_once_for_all_sizes(photos: Path, monkeypatch: pytest
     files = open_files(photos)
     first = measured.measure(files, files.names)
     asked: list[str] = []
-    original = measured.find_mesh
+    original = measured.find_largest
 
-    def counted(picture: Image.Image, where: str) -> torch.Tensor:
+    def counted(picture: Image.Image, where: str) -> Faces:
         asked.append(where)
         return original(picture, where)
 
-    monkeypatch.setattr(measured, "find_mesh", counted)
+    monkeypatch.setattr(measured, "find_largest", counted)
     for size, framing in ((16, "ffhq"), (32, "celeba")):
         source = open_source("folder", photos, size=size, align=framing)  # type: ignore[arg-type]
         assert source.names == first.names == ["0.png", "1.png", "2.png"]  # type: ignore[union-attr]
@@ -69,6 +70,18 @@ def test_faces_are_measured_once_for_all_sizes(photos: Path, monkeypatch: pytest
     Image.open(photos / "0.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "0.png")  # another picture
     assert (measured.measure(files, files.names).poses - first.poses)[0, 1].abs() > 0.01
     assert len(asked) == 4
+
+
+def test_crowds_are_counted_in_one_line(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    both = Image.new("RGB", (256, 128))
+    for i in (0, 1):
+        both.paste(Image.open(photos / f"{i}.png"), (128 * i, 0))
+    for name in ("3.png", "4.png"):
+        both.save(photos / name)
+    files = open_files(photos)
+    measured.measure(files, files.names)
+    said = [message for message in caplog.messages if "several faces" in message]
+    assert said == [f"2 pictures show several faces, of which the largest is taken; the first is {photos / '3.png'}"]
 
 
 def test_what_cannot_be_read_stops_or_is_left_out(photos: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..faces.align import eyes_and_nose, find_mesh
+from ..faces.align import eyes_and_nose, find_largest
 from ..faces.pose import measure_poses
 from ..runtime.files import printable
 from ..runtime.progress import counting
@@ -51,7 +51,7 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
     Raises:
         BadImage: A picture cannot be read.
     """
-    parts = []
+    parts, crowded = [], list[str]()
     with counting("measuring faces", len(names)) as advance:
         for start in range(0, len(names), _TOGETHER):
             chunk = names[start : start + _TOGETHER]
@@ -60,11 +60,14 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
             def rows(chunk: Sequence[str] = chunk) -> Tensor:
                 out = []
                 for name in chunk:
-                    out.append(_row(files, name))
+                    out.append(_row(files, name, crowded))
                     advance(1)
                 return torch.stack(out)
 
             parts.append(on_disk("faces", key, rows))
+    if crowded:
+        what = "%d pictures show several faces, of which the largest is taken; the first is %s"
+        log.warning(what, len(crowded), crowded[0])
     table = torch.cat(parts)
     unread = table.isinf().any(1)
     for name in [names[i] for i in unread.nonzero()[:, 0].tolist()]:
@@ -79,13 +82,18 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
     return Measured(kept, table[seen, :2], table[seen, 2:].unflatten(1, (3, 2)))
 
 
-def _row(files: Files, name: str) -> Tensor:
-    """Pose and places (8,) of the face on a picture; NaN if there is none, infinite if the picture cannot be read."""
+def _row(files: Files, name: str, crowded: list[str]) -> Tensor:
+    """Pose and places (8,) of the face on a picture; NaN if there is none, infinite if the picture cannot be read.
+
+    If it shows several, where it lies is added to `crowded`.
+    """
     where = files.where(name)
     try:
-        points = find_mesh(decode(files.read(name), where).on(white=False), where)
+        faces = find_largest(decode(files.read(name), where).on(white=False), where)
     except BadImage:
         return torch.full((8,), torch.inf)
     except DataError:  # there is no face
         return torch.full((8,), torch.nan)
-    return torch.cat([measure_poses(points)[0, :2], eyes_and_nose(points)[0].flatten()])
+    if faces.counts[0] > 1:
+        crowded.append(where)
+    return torch.cat([measure_poses(faces.points)[0, :2], eyes_and_nose(faces.points)[0].flatten()])
