@@ -3,13 +3,16 @@
     python -m tests.campaigns.scaling bytes
     python -m tests.campaigns.scaling hours
     python -m tests.campaigns.scaling processes [--recipe NAME] [--steps N] [--rounds N]
+    python -m tests.campaigns.scaling links [--recipe NAME] [--steps N] [--rounds N]
 
 The first counts the parameters of each published recipe and prints a model; the second counts the operations of its
-steps, most of them without computing anything; the third measures, and needs two idle cores.
+steps, most of them without computing anything; the third measures, and needs two idle cores; so does the fourth, which
+compares the model with two processes between which gradients are held up.
 """
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -186,8 +189,8 @@ def print_hours() -> None:
     )
 
 
-def rate(recipe: str, processes: int, steps: int) -> float:
-    """Images a second of `zoo train`, one thread for each process, after the first steps."""
+def rate(recipe: str, processes: int, steps: int, link: float = math.inf) -> float:
+    """Images a second of `zoo train`, one thread for each process, after the first steps, over a `link` of bytes/s."""
     with tempfile.TemporaryDirectory() as out:
         batch = recipes.load_run(recipe).system.stages[0].batch * processes
         given = [
@@ -196,9 +199,9 @@ def rate(recipe: str, processes: int, steps: int) -> float:
             f"trainer.max_kimg={(steps + WARM) * batch / 1000}",
         ]  # fmt: skip
         records = run_folder(recipes.load_run(recipe, given)) / "metrics.jsonl"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zoo", "train", recipe, *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        program = ["zoo"] if math.isinf(link) else ["tests.campaigns.slow_link", str(link)]
+        command = [sys.executable, "-m", *program, "train", recipe, *given]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seen, times = 0, list[float]()
         while process.poll() is None:
             now = len(records.read_bytes().splitlines()) if records.is_file() else 0
@@ -221,16 +224,32 @@ def print_processes(recipe: str, steps: int, rounds: int) -> None:
     print(f"| {recipe} | {one:.1f} | {two:.1f} | {two / one:.2f} |")
 
 
+def print_links(recipe: str, steps: int, rounds: int) -> None:
+    """Seconds of a step of two processes over links of several speeds, measured and by the model."""
+    run = recipes.load_run(recipe)
+    sent, images = traffic(run), 2 * run.system.stages[0].batch
+    links = [math.inf, *(sent.megabytes * 1e6 / seconds for seconds in (0.1, 0.3, 1.0))]
+    found: dict[float, list[float]] = {link: [] for link in links}
+    for _ in range(rounds):
+        for link, seconds in found.items():
+            seconds.append(images / rate(recipe, 2, steps, link))
+    free = statistics.median(found[math.inf])
+    print("| link, MB/s | s a step | by the model |\n|---|---|---|")
+    for link, seconds in found.items():
+        print(f"| {link / 1e6:.1f} | {statistics.median(seconds):.2f} | {free + sent.seconds(2, link):.2f} |")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["bytes", "hours", "processes"])
+    parser.add_argument("what", choices=["bytes", "hours", "processes", "links"])
     parser.add_argument("--recipe", default="shadegan_heads32")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if asked.what == "processes":
-        print_processes(asked.recipe, asked.steps, asked.rounds)
+    if asked.what in ("processes", "links"):
+        measured = {"processes": print_processes, "links": print_links}[asked.what]
+        measured(asked.recipe, asked.steps, asked.rounds)
     else:
         {"bytes": print_bytes, "hours": print_hours}[asked.what]()
 
