@@ -63,8 +63,13 @@ class Traffic:
         return BYTES * self.backward * (self.generator + self.discriminator)
 
     def seconds(self, processes: int, speed: float) -> float:
-        """What a ring takes, in which each process sends all but a share of it twice, at `speed` bytes a second."""
-        return 2 * (processes - 1) / processes * self.megabytes * 1e6 / speed
+        """What a ring takes at `speed` bytes a second."""
+        return ring_seconds(1e6 * self.megabytes, processes, speed)
+
+
+def ring_seconds(size: float, processes: int, speed: float) -> float:
+    """What a ring takes for `size` bytes: each process sends all but a share of them twice, at `speed` bytes/s."""
+    return 2 * (processes - 1) / processes * size / speed
 
 
 def traffic(run: RunConfig) -> Traffic:
@@ -247,11 +252,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if asked.what in ("processes", "links"):
-        measured = {"processes": print_processes, "links": print_links}[asked.what]
-        measured(asked.recipe, asked.steps, asked.rounds)
+    if asked.what == "bytes":
+        print_bytes()
+    elif asked.what == "hours":
+        print_hours()
     else:
-        {"bytes": print_bytes, "hours": print_hours}[asked.what]()
+        measured = print_processes if asked.what == "processes" else print_links
+        measured(asked.recipe, asked.steps, asked.rounds)
 
 
 if __name__ == "__main__":

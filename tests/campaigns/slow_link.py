@@ -12,6 +12,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from tests.campaigns.scaling import ring_seconds
 from zoo.cli.main import main
 from zoo.systems import run
 
@@ -19,8 +20,7 @@ from zoo.systems import run
 def waiting(speed: float, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     """A hook of DDP: wait, then add up the gradients in a bucket over all processes."""
     buffer = bucket.buffer()
-    n = dist.get_world_size()
-    time.sleep(2 * (n - 1) / n * buffer.numel() * buffer.element_size() / speed)
+    time.sleep(ring_seconds(buffer.numel() * buffer.element_size(), dist.get_world_size(), speed))
     return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # None is the default group
 
 

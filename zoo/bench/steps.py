@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config.schemas import RunConfig
 from ..data.module import FaceData
+from ..runtime.quiet import quiet
 from ..systems.base import TrainingSystem
 from ..systems.callbacks import RunLogger
 from ..systems.run import make_system
@@ -36,20 +37,21 @@ def fit(
             True ends the training.
     """
     system = make_system(run)
-    trainer = L.Trainer(
-        accelerator=run.trainer.accelerator,
-        devices=1,
-        precision=run.trainer.precision,  # type: ignore[arg-type]
-        max_epochs=-1,
-        logger=[RunLogger(folder, run.trainer.log_every)],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        callbacks=[_Turns(steps, before, after)],
-    )
-    trainer.fit(system, datamodule=FaceData(run.data, system.batch_at))
+    with quiet():
+        trainer = L.Trainer(
+            accelerator=run.trainer.accelerator,
+            devices=1,
+            precision=run.trainer.precision,  # type: ignore[arg-type]
+            max_epochs=-1,
+            logger=[RunLogger(folder, run.trainer.log_every)],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+            callbacks=[_Turns(steps, before, after)],
+        )
+        trainer.fit(system, datamodule=FaceData(run.data, system.batch_at))
     logger = trainer.loggers[0]
     assert isinstance(logger, RunLogger)
     logger.flush(system.images)
