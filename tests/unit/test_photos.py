@@ -13,7 +13,10 @@ from torch import Tensor
 
 import zoo
 from zoo.data.layouts import LAYOUTS
+from zoo.data.pictures import Picture
 from zoo.data.store import open_files
+from zoo.editing.inversion import invert
+from zoo.editing.reconstruction import Reconstruction
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.evaluation.benchmarks.photos import MEAN, Photos
 from zoo.evaluation.comparison import compare, measure
@@ -22,7 +25,7 @@ from zoo.evaluation.photographs.pictures import Photographs, faces_alone, held_o
 from zoo.evaluation.report import page
 from zoo.faces.align import FRAMINGS
 from zoo.faces.mesh import find_points
-from zoo.generators.base import Explanation
+from zoo.generators.base import Explanation, Generator
 from zoo.geometry import Camera, continued
 from zoo.heads.dataset import HeadDataset
 from zoo.metrics.agreement import correlation_samples, relief_correlation
@@ -197,11 +200,11 @@ def test_identity_compares_the_photograph_with_both_sides(
     reader = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4, conf_zdim=8, seed=0).eval()
     found = inversions.invert_all(reader, photographs, 1, steps=1, reach=20, size=16, advance=lambda _: None)
     assert found.pictures.shape == (1, 3, 16, 16)
-    assert math.isfinite(found.psnr[0])
+    assert math.isfinite(found.values["PSNR"][0])
     photo, own, left, right = seen[1]
     assert find_points(photo[None]).counts[0] == 1
-    assert found.identity[0] == pytest.approx((photo - own).norm().item())
-    assert found.turned[0] == pytest.approx(((photo - left).norm() + (photo - right).norm()).item() / 2)
+    assert found.values["identity"][0] == pytest.approx((photo - own).norm().item())
+    assert found.values["turned"][0] == pytest.approx(((photo - left).norm() + (photo - right).norm()).item() / 2)
     assert (left - right).abs().max() > 0.01
 
     def missing(images: Tensor) -> Tensor:
@@ -209,13 +212,43 @@ def test_identity_compares_the_photograph_with_both_sides(
 
     monkeypatch.setattr(inversions, "embed_faces", missing)
     distance = lambda first, second: (first - second).square().mean().view(1, 1, 1, 1)  # noqa: E731  # in place of LPIPS
-    assert np.isnan(found.perceptual[0])
+    assert np.isnan(found.values["LPIPS"][0])
     found = inversions.invert_all(
         reader, photographs, 1, steps=1, reach=20, size=16, advance=lambda _: None, perceptual=distance
     )
-    assert 0 < found.perceptual[0] < 4 * 10 ** (-found.psnr[0] / 10) + 0.1
-    assert np.isnan(found.identity[0])
+    assert 0 < found.values["LPIPS"][0] < 4 * 10 ** (-found.values["PSNR"][0] / 10) + 0.1
+    assert np.isnan(found.values["identity"][0])
     assert "no dlib" in found.notes[0]
+
+
+def test_a_field_is_read_by_its_inversions_and_tuned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pose and depth of a method without an encoder are what its inversions found; a failed one leaves a gap."""
+    field = zoo.build(
+        "shadegan", z_dim=8, hidden_dim=16, layers=2, mapping_dim=16, steps=6, fine_steps=0, seed=0
+    ).eval()
+    found: list[Reconstruction] = []
+
+    def inverted(generator: Generator, picture: Picture, *, steps: int) -> Reconstruction:
+        if len(found) == 1 and not refused:
+            refused.append(picture)
+            raise DataError("no face")
+        found.append(invert(generator, picture, steps=2, size=16))
+        return found[-1]
+
+    refused: list[Picture] = []
+    monkeypatch.setattr(inversions, "invert", inverted)
+    opened, row = measure("f", field, "photos", progress=False, data_root=str(folder), n_test=5, n_invert=5, n_tune=1)
+    assert isinstance(opened, Photos)
+    assert row.protocol == "photos-v1/n_test=5/n_invert=5/n_tune=1"
+    assert len(found) == 4
+    assert [len(row.samples[key]) for key in ("PSNR", "depth_agreement", "PSNR_tuned")] == [4, 4, 1]
+    assert row.figures["PSNR_tuned"] > row.samples["PSNR"][0]
+    own = torch.cat([each.camera.pose for each in found])[:, 1].numpy()
+    mesh = opened.photographs.poses[[0, 2, 3, 4], 1].numpy()
+    assert row.figures["yaw_agreement"] == pytest.approx(np.corrcoef(own, mesh)[0, 1], abs=1e-5)
+    assert any("not inverted: no face" in note for note in row.notes)
+    with pytest.raises(ConfigError, match="n_tune=2: give n_invert=2 or more"):
+        measure("f", field, "photos", progress=False, data_root=str(folder), n_invert=1, n_tune=2)
 
 
 def test_backgrounds_do_not_count(heads: dict[str, Tensor]) -> None:

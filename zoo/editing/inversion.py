@@ -94,21 +94,61 @@ def invert(
     with undisturbed(generator):
         if isinstance(generator, Explainer):
             if tune:
-                raise ConfigError(f"{generator.name} reads photographs off without a search; leave tune out")
+                _need_search(generator)
             return read_off(generator, generator.explain, photo, size)
         problem = Problem(generator, photo, perceptual, prior)
         with _bar(steps, progress, watch) as show:
             guess, stopped, used = _search(problem, steps, size, free, torch.Generator().manual_seed(seed), show)
         found = _reconstruction(problem, guess, size, stopped, used)
-        if tune and stopped != "interrupted":
-            with torch.no_grad():
-                target = problem.target(guess, size)[0]
-            with counting("tuning", STEPS, enabled=progress) as advance:
-                found = tuned(found, target, seed=seed, advance=advance)
-            with torch.no_grad():
-                seen = measure(found.render().rgb, target, found.weight)
-            found = replace(found, fit=replace(found.fit, psnr=seen.psnr, l1=seen.l1))
-        return found
+        return _tuned(found, problem.photo, seed, progress) if tune and stopped != "interrupted" else found
+
+
+def tune_to(
+    found: Reconstruction,
+    image: Source,
+    *,
+    align: bool = True,
+    mask: Source | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Reconstruction:
+    """Teach a copy of the generator the photograph that was inverted, as `invert(..., tune=True)` does.
+
+    Args:
+        found: Is the reconstruction, of a generator that was not tuned yet.
+        image: Is its photograph.
+        align: Says whether the face was found first.
+        mask: Is a picture that is white where the object is.
+        seed: Draws the objects that the copy must go on showing as before.
+        progress: Shows a bar with the time left, on a terminal.
+
+    Raises:
+        ConfigError: The reconstruction is tuned, or its method reads photographs off without a search.
+        DataError: The photograph cannot be used.
+    """
+    generator = found.generator
+    _need_search(generator)
+    if found.origin:
+        raise ConfigError("this reconstruction is tuned already; give the one before, or invert the photograph again")
+    photo = read_photo(image, generator, align=align, mask=mask).to(generator.device)
+    with undisturbed(generator):
+        return _tuned(found, photo, seed, progress)
+
+
+def _need_search(generator: Generator) -> None:
+    if isinstance(generator, Explainer):
+        raise ConfigError(f"{generator.name} reads photographs off without a search; leave tune out")
+
+
+def _tuned(found: Reconstruction, photo: Photo, seed: int, progress: bool) -> Reconstruction:
+    camera = found.camera
+    with torch.no_grad():
+        target = photo.cut(frame_points(found.generator, camera.pose, camera.size), camera.size)[0]
+    with counting("tuning", STEPS, enabled=progress) as advance:
+        found = tuned(found, target, seed=seed, advance=advance)
+    with torch.no_grad():
+        seen = measure(found.render().rgb, target, found.weight)
+    return replace(found, fit=replace(found.fit, psnr=seen.psnr, l1=seen.l1))
 
 
 def natural_size(generator: Generator) -> int:

@@ -25,7 +25,7 @@ from ...output.colours import show_depth, show_image
 from ...output.strips import TEST, Sheet, model_sheets
 from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subject
-from ..photographs.inversions import invert_all
+from ..photographs.inversions import Inversions, invert_all
 from ..photographs.pictures import HELD_OUT, Crops, Photographs, depth_agreement, held_out
 from ..photographs.protocol import PhotosProtocol
 from ..photographs.samples import kid_of
@@ -37,12 +37,13 @@ SETTINGS = {
     "data.root=DIR": "folder or zip of photographs of people; needed",
     "n_test=N": "number of photographs",
     "n_invert=N": "number of photographs that are inverted, which takes long; default 0",
+    "n_tune=N": "to so many of these the generator is tuned, too; default 0",
     "vgg=FILE": "VGG16 weights of torchvision, for LPIPS of inversions",
     "lpips=FILE": "linear layers of LPIPS 0.1 with VGG",
 }
 MEAN = "mean shape"
+_OF_THE_TEST = ("people", "n", "seconds")  # columns that every row has
 _SHOWN, _BATCH = 8, 16
-_KEYS = ("depth_agreement", "yaw_agreement", "pitch_agreement", "PSNR", "LPIPS", "identity", "turned", "KID")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Photos(Benchmark):
         Column("LPIPS", "LPIPS", better="lower"),
         Column("identity", "Identity", better="lower"),
         Column("turned", "Identity turned", better="lower"),
+        Column("PSNR_tuned", "PSNR tuned", "dB", better="higher", form=".1f"),
+        Column("identity_tuned", "Identity tuned", better="lower"),
         Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
         Column("people", "People", form=".0f", main=False),
         Column("n", "Photographs", form=".0f"),
@@ -144,7 +147,7 @@ class Photos(Benchmark):
         """
         rules, photographs, crops = self.rules, self.photographs, self.crops(_framing(subject))
         start = time.perf_counter()
-        figures: dict[str, Figure] = dict.fromkeys(_KEYS)
+        figures: dict[str, Figure] = {column.key: None for column in self.columns if column.key not in _OF_THE_TEST}
         intervals: dict[str, tuple[float, float]] = {}
         values: dict[str, np.ndarray | None] = {}
         notes = self._notes()
@@ -159,26 +162,16 @@ class Photos(Benchmark):
             shown.append(("recovered depth", show_depth(depth[:_SHOWN], inside)))
         if isinstance(subject, Explainer):
             found = [subject.explain(part, rules.size).camera.pose.cpu() for part in crops.images.split(_BATCH)]
-            for key, own, mesh in zip(("pitch", "yaw"), torch.cat(found).T, photographs.poses.T, strict=True):
-                values[f"{key}_agreement"] = correlation_samples(own.numpy(), mesh.numpy())
+            values |= _pose_agreement(torch.cat(found).numpy(), photographs.poses.numpy())
         if isinstance(subject, Generator):
             if rules.n_invert:
-                n = min(rules.n_invert, len(photographs.names))
-                with steps.task("inverting", n) as advance:
-                    made = invert_all(
-                        subject,
-                        photographs,
-                        n,
-                        steps=rules.steps,
-                        reach=rules.reach,
-                        size=rules.size,
-                        advance=advance,
-                        perceptual=self.perceptual,
-                    )
-                values |= {"PSNR": made.psnr, "LPIPS": made.perceptual}
-                values |= {"identity": made.identity, "turned": made.turned}
+                made = self._inversions(subject, steps)
+                read = values  # a method with an encoder has read all photographs, not only those
+                values = {**made.values, **_pose_agreement(made.poses, photographs.poses.numpy()), **read}
                 notes += made.notes
                 shown.append(("reconstruction", made.pictures[:_SHOWN]))
+                if len(made.tuned):
+                    shown.append(("tuned", made.tuned[:_SHOWN]))
             if not reads:
                 kid, said = kid_of(subject, crops.images, self.options.seed, steps)
                 notes += said
@@ -206,6 +199,21 @@ class Photos(Benchmark):
             samples=samples,
         )
         return row, lambda: self._sheets(subject, shown, reads)
+
+    def _inversions(self, subject: Generator, steps: Steps) -> Inversions:
+        rules, n = self.rules, min(self.rules.n_invert, len(self.photographs.names))
+        with steps.task("inverting", n) as advance:
+            return invert_all(
+                subject,
+                self.photographs,
+                n,
+                n_tune=rules.n_tune,
+                steps=rules.steps,
+                reach=rules.reach,
+                size=rules.size,
+                advance=advance,
+                perceptual=self.perceptual,
+            )
 
     def _notes(self) -> list[str]:
         photographs = self.photographs
@@ -256,6 +264,17 @@ class Photos(Benchmark):
         best = max(models, key=lambda row: float(row.figures["depth_agreement"]))  # type: ignore[arg-type]
         value = best.figures["depth_agreement"]
         return f"{said} Highest agreement of depth: <strong>{html.escape(best.name)}</strong> with {value:.3f}."
+
+
+def _pose_agreement(found: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray | None]:
+    """The samples of both correlations: poses (n, 2) that were found, and those of the mesh (N, 2), n <= N."""
+    seen, made = np.isfinite(found).all(1), dict[str, np.ndarray | None]()
+    for key, own, other in zip(("pitch_agreement", "yaw_agreement"), found.T, mesh[: len(found)].T, strict=True):
+        samples, filled = correlation_samples(own[seen], other[seen]), np.full((len(found), 2), np.nan)
+        if samples is not None:
+            filled[seen] = samples
+        made[key] = None if samples is None else filled
+    return made
 
 
 def _framing(subject: Subject) -> Framing:

@@ -8,38 +8,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...editing.inversion import invert
+from ...editing.inversion import invert, tune_to
 from ...editing.problem import Perceptual
 from ...editing.reconstruction import Reconstruction
 from ...errors import DataError, ZooError
 from ...faces.align import align
 from ...faces.mesh import find_points
-from ...generators.base import Generator
+from ...generators.base import Explainer, Generator
+from ...geometry import Render, continued
 from ...images import resize
 from ...metrics.identity import embed_faces
 from ...output.colours import show_image, to_pil
-from .pictures import Photographs
+from .pictures import Photographs, depth_agreement
 
 _SIDE = 128  # px of the pictures whose faces are compared
+_PER_PICTURE = ("PSNR", "LPIPS", "identity", "turned", "depth_agreement", "PSNR_tuned", "identity_tuned")
 
 
 class Inversions(NamedTuple):
     """Inversions of the first n photographs; NaN where something could not be measured.
 
     Attributes:
-        psnr: (n,) in dB, over the pixels that belong to both the object and the photograph.
-        identity: (n,) distance of face embeddings between photograph and reconstruction.
-        turned: (n,) the same, the reconstruction turned to either side.
-        perceptual: (n,) distance of the pictures, where the object is; NaN without a network that tells it.
+        values: (n,) by figure: PSNR in dB over the pixels that belong to both the object and the photograph; LPIPS
+            where the object is; identity, the distance of face embeddings between photograph and reconstruction, and
+            turned, the same with the reconstruction turned to either side; depth_agreement with the face mesh.
+            PSNR_tuned and identity_tuned are those of generators that have learnt the photograph.
+        poses: (n, 2) pitch and yaw in radians of the cameras that were found.
         pictures: (n, 3, S, S) the reconstructions in [0, 1], grey where there is none.
+        tuned: (m, 3, S, S) those of tuned generators, of the first m photographs.
         notes: What went wrong.
     """
 
-    psnr: np.ndarray
-    identity: np.ndarray
-    turned: np.ndarray
-    perceptual: np.ndarray
+    values: dict[str, np.ndarray]
+    poses: np.ndarray
     pictures: Tensor
+    tuned: Tensor
     notes: list[str]
 
 
@@ -48,6 +51,7 @@ def invert_all(
     photographs: Photographs,
     n: int,
     *,
+    n_tune: int = 0,
     steps: int,
     reach: float,
     size: int,
@@ -60,53 +64,76 @@ def invert_all(
         generator: What explains them.
         photographs: What is explained.
         n: Their number.
+        n_tune: To so many of them a copy of the generator is tuned afterwards. Methods with an encoder have none.
         steps: Limits the steps of each search.
         reach: Degrees of yaw from the front to which reconstructions are turned.
         size: Side S of the pictures that are returned.
         advance: Is called after each of them.
         perceptual: Tells how far pictures are from each other to the eye.
     """
-    notes, found = [], np.full((4, n), np.nan)
-    pictures = torch.full((n, 3, size, size), 0.5)
-    try:
-        embed_faces(torch.zeros(1, 3, _SIDE, _SIDE))
-        compared = True
-    except ZooError as error:
-        compared = False
-        notes.append(f"identity is not measured: {error}")
+    notes: list[str] = []
+    values, poses = {key: np.full(n, np.nan) for key in _PER_PICTURE}, np.full((n, 2), np.nan)
+    n_tune = 0 if isinstance(generator, Explainer) else min(n, n_tune)
+    pictures, tuned = (torch.full((count, 3, size, size), 0.5) for count in (n, n_tune))
+    compared = _embeds(notes)
     for i in range(n):
         try:
             made = invert(generator, photographs.picture(i), steps=steps)
         except DataError as error:
             notes.append(f"not inverted: {error}")
         else:
-            found[0, i] = made.fit.psnr
+            found = _measured(made, reach if compared else None, perceptual)
+            poses[i] = made.camera.pose[0].cpu().numpy()
             pictures[i] = resize(show_image(made.render().rgb.cpu()), size)[0]
-            if compared:
-                found[1:3, i] = _likeness(made, radians(reach))
-            if perceptual is not None:
-                found[3, i] = _seen_distance(made, perceptual)
+            if i < n_tune:
+                own = tune_to(made, photographs.picture(i))
+                again = _measured(own, reach if compared else None, None)
+                found |= {f"{key}_tuned": again[key] for key in ("PSNR", "identity") if key in again}
+                tuned[i] = resize(show_image(own.render().rgb.cpu()), size)[0]
+            for key, value in found.items():
+                values[key][i] = value
         advance(1)
-    return Inversions(found[0], found[1], found[2], found[3], pictures, notes)
+    return Inversions(values, poses, pictures, tuned, notes)
+
+
+def _embeds(notes: list[str]) -> bool:
+    """Whether faces can be compared; why not is noted."""
+    try:
+        embed_faces(torch.zeros(1, 3, _SIDE, _SIDE))
+    except ZooError as error:
+        notes.append(f"identity is not measured: {error}")
+        return False
+    return True
 
 
 @torch.no_grad()
-def _seen_distance(made: Reconstruction, perceptual: Perceptual) -> float:
-    """The perceptual distance of photograph and reconstruction; beyond the object both are the photograph."""
-    side = made.image.shape[-1]
-    weight, render = resize(made.weight, side).cpu(), made.render(size=side).rgb.cpu()
-    image = made.image.cpu()
-    return float(perceptual(image + weight * (render - image), image))
+def _measured(made: Reconstruction, reach: float | None, perceptual: Perceptual | None) -> dict[str, float]:
+    """What one reconstruction scores, by figure; identity with the views at `reach` degrees, or not without."""
+    image, side = made.image.cpu(), made.image.shape[-1]
+    render = made.render(size=side).cpu()
+    found = {"PSNR": made.fit.psnr}
+    if perceptual is not None:  # beyond the object both are the photograph
+        weight = resize(made.weight, side).cpu()
+        found["LPIPS"] = float(perceptual(image + weight * (render.rgb - image), image))
+    points = find_points(image.clamp(-1, 1)).points
+    if bool(points.isfinite().all()):
+        found["depth_agreement"] = _depth_agreement(render, points)
+        if reach is not None:
+            found["identity"], found["turned"] = _likeness(made, render, points, radians(reach))
+    return found
 
 
-def _likeness(made: Reconstruction, reach: float) -> tuple[float, float]:
+def _depth_agreement(render: Render, points: Tensor) -> float:
+    assert render.depth is not None
+    assert render.mask is not None
+    agreement = depth_agreement(continued(render.depth, render.mask > 0.5), points)
+    return 0.0 if agreement is None else float(agreement[0])
+
+
+def _likeness(made: Reconstruction, render: Render, points: Tensor, reach: float) -> tuple[float, float]:
     """Distances of the photograph's face from the reconstruction, and from its views to both sides (mean)."""
-    points = find_points(made.image.cpu().clamp(-1, 1)).points
-    if not points.isfinite().all():
-        return np.nan, np.nan
-    side = made.image.shape[-1]
-    cameras = made.generator.camera(torch.tensor([-reach, reach]), size=side)
-    views = torch.cat([made.image, made.render(size=side).rgb, made.render(cameras).rgb]).cpu()
+    cameras = made.generator.camera(torch.tensor([-reach, reach]), size=made.image.shape[-1])
+    views = torch.cat([made.image.cpu(), render.rgb, made.render(cameras).rgb.cpu()])
     # All are cut alike, by the photograph's points, to where the embedding looks for faces.
     cut = torch.stack([align(to_pil(show_image(view)), points, "heads", _SIDE) for view in views])
     embedded = embed_faces(cut)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from ...errors import ConfigError
 from ..benchmark import Options
 from ..departures import with_departures
 from .pictures import compared_points
@@ -16,6 +17,7 @@ class PhotosProtocol:
         name: What is printed beside every figure; it changes whenever a number below does.
         n_test: Number of photographs, and of samples that are compared with them.
         n_invert: Number of photographs that are inverted.
+        n_tune: Number of those to which the generator is tuned, too.
         size: Side in pixels of the images that methods see and make.
         steps: Steps of an inversion at most.
         reach: Degrees of yaw from the front to which reconstructions are turned.
@@ -24,6 +26,7 @@ class PhotosProtocol:
     name: str = "photos-v1"
     n_test: int = 200
     n_invert: int = 0
+    n_tune: int = 0
     size: int = 64
     steps: int = 150
     reach: float = 20.0
@@ -33,11 +36,16 @@ class PhotosProtocol:
         """The protocol with its departures.
 
         Raises:
-            ConfigError: A number is out of range.
+            ConfigError: A number is out of range, or more photographs are to be tuned to than are inverted.
         """
         chosen = cls("photos-v1/quick", n_test=40) if options.quick else cls()
-        given = {key: value for key, value in options.settings.items() if key in ("n_test", "n_invert")}
-        return with_departures(chosen, given, {"n_invert": 0})
+        given = {key: value for key, value in options.settings.items() if key in ("n_test", "n_invert", "n_tune")}
+        rules = with_departures(chosen, given, {"n_invert": 0, "n_tune": 0})
+        if rules.n_tune > rules.n_invert:
+            raise ConfigError(
+                f"n_tune={rules.n_tune}: give n_invert={rules.n_tune} or more, as what is tuned was inverted"
+            )
+        return rules
 
     def words(self) -> list[str]:
         """The protocol in sentences, for people."""
@@ -69,6 +77,13 @@ class PhotosProtocol:
                 "PSNR is over the pixels that belong to the object, and so is LPIPS (VGG). Identity is the distance of "
                 "face embeddings (with zoo3d[identity]) "
                 "between photograph and reconstruction; turned, between photograph and the reconstruction at yaws of "
-                f"-{self.reach:g} and {self.reach:g} degrees. Below 0.6 two pictures are taken for one person.",
+                f"-{self.reach:g} and {self.reach:g} degrees. Below 0.6 two pictures are taken for one person. "
+                "Depth, yaw and pitch of a method without an encoder are those of its inversions.",
+            )
+        if self.n_tune:
+            said.insert(
+                4,
+                f"To the first {self.n_tune} of them a copy of the generator is tuned afterwards (zoo invert --tune); "
+                "methods with an encoder are not tuned.",
             )
         return said
