@@ -4,9 +4,9 @@
     python -m tests.campaigns.soak view [--minutes 10] [--clients 20] [--name shadegan]
 
 `train` kills a small training every few minutes and gives the same command again; memory and open files are watched
-in each of its lives. `view` serves a page to so many browsers at once, of which each moves a slider, waits for the picture,
-and now and then takes another seed, or leaves and comes back. The slope of memory is that of a straight line through
-all readings after the first third.
+in each of its lives. `view` serves a page to so many browsers at once, of which each moves a slider, waits for the
+picture, and now and then takes another seed, or leaves and comes back. The slope of memory is that of a straight line
+through all readings after the first third.
 """
 
 import argparse
