@@ -98,7 +98,7 @@ class Camera(Batch):
         fov: Full angle of view in degrees, the same across and down.
         size: Image side in pixels.
         pixel_centres: "corner" puts the centres of the first and last pixel on the edge of the frustum (pi-GAN and
-            Unsup3d families); "half" puts their outer edges there (PyTorch3D).
+            Unsup3D families); "half" puts their outer edges there (PyTorch3D).
     """
 
     _one = "camera"
@@ -225,7 +225,7 @@ class Light(Batch):
     """A batch of B ambient-plus-directional lights, fixed to the object (they stay when the camera moves).
 
     Attributes:
-        params: (B, 4) = (a, d, dx, dy), Unsup3d's parametrisation, each about -1..1: ambient strength a/2 + 1/2,
+        params: (B, 4) = (a, d, dx, dy), Unsup3D's parametrisation, each about -1..1: ambient strength a/2 + 1/2,
             diffuse strength d/2 + 1/2, direction towards the light (dx, dy, 1) in the world frame, before
             normalisation.
     """

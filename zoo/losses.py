@@ -83,7 +83,7 @@ def photometric_loss(first: Tensor, second: Tensor, mask: Tensor | None = None, 
 def step_loss(maps: Tensor) -> Tensor:
     """Mean absolute difference of vertical neighbours plus that of horizontal ones, for maps (...,H,W).
 
-    It is Unsup3d's smoothness term, which its supplementary material calls depth smoothness.
+    It is Unsup3D's smoothness term, which its supplementary material calls depth smoothness.
     """
     return maps.diff(dim=-2).abs().mean() + maps.diff(dim=-1).abs().mean()
 

@@ -1,4 +1,4 @@
-"""Camera, depth warp, normals, shading, mesh pictures and the ellipsoid against Unsup3d's and GAN2Shape's code."""
+"""Camera, depth warp, normals, shading, mesh pictures and the ellipsoid against Unsup3D's and GAN2Shape's code."""
 
 import math
 from collections.abc import Callable

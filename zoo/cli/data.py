@@ -31,7 +31,7 @@ def heads(
     n: Annotated[int, typer.Option("--n", help="Number of images; for synface, of the train split.", min=1)] = 1000,
     layout: Annotated[
         Layout,
-        typer.Option(help="synface: like Unsup3d's benchmark, with depth and splits; images: PNGs for data=folder."),
+        typer.Option(help="synface: like Unsup3D's benchmark, with depth and splits; images: PNGs for data=folder."),
     ] = Layout.synface,
     size: Annotated[
         int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
@@ -89,7 +89,7 @@ def bfm(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Render faces of your own copy of the Basel Face Model (BFM) in the layout of Unsup3d's benchmark, synface.
+    """Render faces of your own copy of the Basel Face Model (BFM) in the layout of Unsup3D's benchmark, synface.
 
     The model is not shipped. The University of Basel gives it to those who accept its terms, on its Basel Face Model
     site. Files of 2017 and 2019 need the extra bfm: pip install 'zoo3d[bfm]'.

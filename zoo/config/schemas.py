@@ -229,7 +229,7 @@ class AdversarialConfig(SystemConfig):
 
 @dataclass
 class PhotometricConfig(SystemConfig):
-    """Reconstruction of single images (Unsup3d): one optimiser, `lr_g` of the stages is its rate."""
+    """Reconstruction of single images (Unsup3D): one optimiser, `lr_g` of the stages is its rate."""
 
     name: str = "photometric"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])

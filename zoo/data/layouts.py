@@ -100,7 +100,7 @@ def _afhq_cats(files: Files, split: str) -> list[str]:
 
 
 def synface(files: Files, split: str) -> list[str]:
-    """`train/image/*.png` of Unsup3d's BFM renderings; their `depth` pictures are left out."""
+    """`train/image/*.png` of Unsup3D's BFM renderings; their `depth` pictures are left out."""
     return [name for name in files.names if split in _parts(name) and _parts(name)[-1] == "image"]
 
 

@@ -1,4 +1,4 @@
-"""Unsup3d's `synface` layout: a writer that fills it with the embedded heads, and a reader, also of the published set.
+"""Unsup3D's `synface` layout: a writer that fills it with the embedded heads, and a reader, also of the published set.
 
     <root>/<split>/image/000007_image.png     8-bit RGB
     <root>/<split>/depth/000007_depth.png     8-bit grey, 255 = 0.9 (near), 0 = 1.1 (background)

@@ -23,7 +23,7 @@ def crop_box(width: int, height: int, crop: str | int, size: int, where: str) ->
         width, height: Size of the picture in pixels.
         crop: "square" is the largest centred square. "celeba" is the papers' Resize(320), CenterCrop(256), which is the
             centred square of 0.8 times the shorter side. "full" is everything, squeezed to a square. A number of pixels
-            is a centred square of that side (170 for `synface`, Unsup3d).
+            is a centred square of that side (170 for `synface`, Unsup3D).
         size: Side of the result in pixels, with which to check that the region is large enough.
         where: The path that error messages name.
 

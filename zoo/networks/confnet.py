@@ -6,7 +6,7 @@ from .encoders import check_image, levels, through_bottleneck
 
 
 class ConfNet(nn.Module):
-    """The confidence network of Unsup3d: from an image to the spread sigma of the reconstruction error.
+    """The confidence network of Unsup3D: from an image to the spread sigma of the reconstruction error.
 
     Channel 0 is for the reconstruction, channel 1 for the one from mirrored shape and albedo. Where sigma is larger in
     channel 1, the photograph is not symmetric. Keys are those of the official checkpoints.

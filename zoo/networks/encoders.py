@@ -1,7 +1,7 @@
 """Convolutional encoders and encoder-decoders of the photometric methods and of the depth probe.
 
 They follow the supplementary material of Wu et al. 2020. Every network is one `nn.Sequential` called `network`, so that
-the keys of the official checkpoints fit. Published sizes are 64 px (Unsup3d) and 128 px (GAN2Shape, with one level
+the keys of the official checkpoints fit. Published sizes are 64 px (Unsup3D) and 128 px (GAN2Shape, with one level
 more); 32 px has one level fewer. `ResEncoder` is GAN2Shape's own (Pan et al. 2021, appendix).
 """
 
@@ -58,7 +58,7 @@ def through_bottleneck(cin: int, widths: list[int], zdim: int, norm: Callable[[i
 
 
 class EDDeconv(nn.Module):
-    """The depth and albedo network of Unsup3d: from an image to a map of its size, through a 1x1 bottleneck.
+    """The depth and albedo network of Unsup3D: from an image to a map of its size, through a 1x1 bottleneck.
 
     Args:
         cin: Channels of the image.
@@ -129,7 +129,7 @@ class EDDeconv(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The viewpoint and light network of Unsup3d: from an image to a short vector in [-1,1].
+    """The viewpoint and light network of Unsup3D: from an image to a short vector in [-1,1].
 
     Args:
         cin: Channels of the image.

@@ -1,4 +1,4 @@
-"""Distances between images in the feature space of VGG16: Unsup3d's relu3_3 loss and LPIPS.
+"""Distances between images in the feature space of VGG16: Unsup3D's relu3_3 loss and LPIPS.
 
 Both need weights that are not part of this package: torchvision's VGG16 for ImageNet, and for LPIPS its five linear
 layers (version 0.1, `vgg.pth`). They are read from the user's files; nothing is downloaded. The networks are frozen.

@@ -24,7 +24,7 @@ def plain(file: OfficialFile) -> Tensors:
 
 
 def networks(file: OfficialFile) -> Tensors:
-    """Unsup3d, GAN2Shape: a state dict for each network, beside optimisers and a log."""
+    """Unsup3D, GAN2Shape: a state dict for each network, beside optimisers and a log."""
     tree = by_network(file.tree)
     names = [name for name in ("netD", "netA", "netL", "netV", "netC", "netEnc") if name in tree]
     if not names:

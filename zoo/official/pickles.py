@@ -52,7 +52,7 @@ _TENSOR_PARTS = {
     "torch._utils._rebuild_tensor_v2",
     *(f"torch.{device}{name}" for device in ("", "cuda.") for name in _STORAGES),
 }
-# Beside tensors: networks and averages of pi-GAN, the log of Unsup3d, numbers in GRAF's, options in StyleGAN2's.
+# Beside tensors: networks and averages of pi-GAN, the log of Unsup3D, numbers in GRAF's, options in StyleGAN2's.
 _INERT = (
     "generators.",
     "siren.",

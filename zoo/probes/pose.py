@@ -1,6 +1,6 @@
 """Which way a head looks, read off its picture by a small network trained on the embedded heads, whose poses are known.
 
-2D GANs have no camera, so something must measure how far an edit has turned a head. The viewpoint networks of Unsup3d
+2D GANs have no camera, so something must measure how far an edit has turned a head. The viewpoint networks of Unsup3D
 could, but they measure in units of their own, and true poses cost nothing here.
 """
 

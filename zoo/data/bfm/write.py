@@ -1,4 +1,4 @@
-"""A folder in the layout of Unsup3d's `synface` from a Basel Face Model, with albedo and normals beside depth.
+"""A folder in the layout of Unsup3D's `synface` from a Basel Face Model, with albedo and normals beside depth.
 
 <root>/<split>/image/000007_image.png      8-bit RGB
 <root>/<split>/depth/000007_depth.png      8-bit grey, 255 = 0.9 (near), 0 = 1.1 (background)

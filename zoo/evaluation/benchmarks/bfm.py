@@ -1,4 +1,4 @@
-"""Depth against Unsup3d's synface images on your disk: SIDE and MAD."""
+"""Depth against Unsup3D's synface images on your disk: SIDE and MAD."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 class BFM(DepthBenchmark):
-    """The test of Unsup3d (Wu et al. 2020) on its own images."""
+    """The test of Unsup3D (Wu et al. 2020) on its own images."""
 
     standard = DepthProtocol("bfm-v1", fov=10.0)
     published = Published(
@@ -36,7 +36,7 @@ class BFM(DepthBenchmark):
             ("supervised", "0.410 ± 0.103", "10.78 ± 1.01"),
             ("constant depth", "2.723 ± 0.371", "43.34 ± 2.25"),
             ("average depth", "1.990 ± 0.556", "23.26 ± 2.85"),
-            ("Unsup3d", "0.793 ± 0.140", "16.51 ± 1.56"),
+            ("Unsup3D", "0.793 ± 0.140", "16.51 ± 1.56"),
         ),
     )
 
@@ -44,7 +44,7 @@ class BFM(DepthBenchmark):
     def open(cls, subjects: Mapping[str, Subject], options: Options) -> Self:
         if not options.settings.get("data_root"):
             raise ConfigError(
-                "benchmark 'bfm' reads Unsup3d's synface folder from disk: give data.root=DIR, in Python data_root "
+                "benchmark 'bfm' reads Unsup3D's synface folder from disk: give data.root=DIR, in Python data_root "
                 "(zoo data bfm --help: from your own file of the Basel Face Model)"
             )
         if (chosen := options.settings.get("on_error", "stop")) not in ("stop", "skip"):

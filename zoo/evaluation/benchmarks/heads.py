@@ -22,7 +22,7 @@ SETTINGS = {"n_test=N": "number of test images", "n_pairs=N": "number of trainin
 
 
 class Heads(DepthBenchmark):
-    """Unsup3d's test on the embedded heads, beside what one mean head at the true pose reaches."""
+    """Unsup3D's test on the embedded heads, beside what one mean head at the true pose reaches."""
 
     weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = (*DepthBenchmark.baselines, MEAN)

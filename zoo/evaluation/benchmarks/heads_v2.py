@@ -277,7 +277,7 @@ class HeadsV2(Benchmark):
             "SIDE and MAD are by the letter of heads-v1, where nothing is aligned: pose moves them more than the "
             "person does.",
             "A method with a depth network of its own is scored directly. Any other is scored through depth "
-            f"probes: Unsup3d's encoder-decoder at width {rules.width}, at most {rules.steps} steps of "
+            f"probes: Unsup3D's encoder-decoder at width {rules.width}, at most {rules.steps} steps of "
             f"{rules.batch_size} on {rules.n_pairs} pairs that the method renders from its priors (psi 1), until "
             f"the tenth of them that is held back gets no better. Figures are means over {rules.probes} probes "
             "with different seeds.",

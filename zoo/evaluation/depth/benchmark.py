@@ -183,7 +183,7 @@ class DepthBenchmark(Benchmark):
         )
         probe = (
             "A method with a depth network of its own is scored directly. Any other is scored through a depth probe: "
-            f"Unsup3d's encoder-decoder at width {rules.width}, trained for {rules.steps} steps of {rules.batch_size} "
+            f"Unsup3D's encoder-decoder at width {rules.width}, trained for {rules.steps} steps of {rules.batch_size} "
             f"on {rules.n_pairs} pairs of image and depth that the method renders from its priors (psi 1), with L1 on "
             "depth normalised to its range, where opacity exceeds 0.5. It gives the difference from the average depth "
             "of those pairs. Mirroring and jitter of brightness, contrast and sharpness are the same for all."

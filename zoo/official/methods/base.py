@@ -1,6 +1,6 @@
 """What is known of a method's published files: sizes that shapes tell, and settings that no tensor carries.
 
-Numbers of cameras and sampling are those of the published curricula (pi-GAN, ShadeGAN, GOF, Unsup3d), by data set.
+Numbers of cameras and sampling are those of the published curricula (pi-GAN, ShadeGAN, GOF, Unsup3D), by data set.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""GAN2Shape's published files: Unsup3d's networks and an encoder."""
+"""GAN2Shape's published files: Unsup3D's networks and an encoder."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _BFM_LIGHTS = {"light_x": [-0.9, 0.9], "light_y": [-0.3, 0.8], "light_gain": [-0
 
 
 def sizes(tensors: Tensors, where: str) -> dict[str, Any]:
-    """GAN2Shape: Unsup3d's four networks, half as many groups from 128 px on, and the offset encoder."""
+    """GAN2Shape: Unsup3D's four networks, half as many groups from 128 px on, and the offset encoder."""
     found = unsup3d.sizes(tensors, where)
     last = max((k for k in tensors if k.startswith("netEnc.network.")), key=index, default="netEnc.network.0.weight")
     return {

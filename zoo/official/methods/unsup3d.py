@@ -1,4 +1,4 @@
-"""Unsup3d's published files."""
+"""Unsup3D's published files."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _CARS = {"border_depth": 1.08, "diffuse": [0.5, 1.0], "flip_weight": 1.0, "perce
 
 
 def sizes(tensors: Tensors, where: str) -> dict[str, Any]:
-    """Unsup3d: the number of layers tells the size of photographs. Group norms have 16 groups at the first width."""
+    """Unsup3D: the number of layers tells the size of photographs. Group norms have 16 groups at the first width."""
     levels = sum(key.startswith("netL.network.") for key in tensors) - 2
     if not 3 <= levels <= 8:
         raise WeightsError(f"{where}: {levels + 2} layers in netL; published ones have 6, at 64 px")

@@ -1,4 +1,4 @@
-"""Depth maps as surfaces: lift, turn, see from another viewpoint, look up colours (Wu et al. 2020, Unsup3d).
+"""Depth maps as surfaces: lift, turn, see from another viewpoint, look up colours (Wu et al. 2020, Unsup3D).
 
 The object is a depth map in a canonical view. Every pixel is a vertex, every quad of pixels two triangles, and the
 surface is seen from another viewpoint by rasterising it there. Colours are not drawn: each pixel of the other view

@@ -1,4 +1,4 @@
-"""A depth map as a Wavefront mesh in the layout of the published code (Unsup3d, GAN2Shape), its picture as texture."""
+"""A depth map as a Wavefront mesh in the layout of the published code (Unsup3D, GAN2Shape), its picture as texture."""
 
 import torch
 import torch.nn.functional as F
