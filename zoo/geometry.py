@@ -39,7 +39,7 @@ class Batch:
         return next(len(value) for value in vars(self).values() if isinstance(value, Tensor))
 
     def __getitem__(self, index: Index) -> Self:
-        rows, n = index, len(self)
+        rows, n = list(index) if isinstance(index, tuple) else index, len(self)  # a tuple would be an index of axes
         if isinstance(index, SupportsIndex) and not getattr(index, "ndim", 0):  # an array of one is not a number
             i = operator.index(index)
             if not -n <= i < n:
@@ -50,9 +50,9 @@ class Batch:
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
-        return self._each(lambda tensor: tensor.to(device))
+    def to(self, where: torch.device | str | torch.dtype) -> Self:
+        """The same batch on another device, or of another type."""
+        return self._each(lambda tensor: tensor.to(where))
 
     def expand(self, n: int) -> Self:
         """A batch of one repeated for `n` objects; a batch of `n` stays as it is.
@@ -89,7 +89,7 @@ def _angles(value: float | Tensor, device: torch.device | str | None) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float32, device=device).reshape(-1)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Camera(Batch):
     """A batch of B pinhole cameras with one field of view and one square image size.
 
@@ -181,8 +181,8 @@ class Camera(Batch):
         s, device = self.size, self.cam2world.device
         edge = 1.0 if self.pixel_centres == "corner" else 1.0 - 1.0 / s
         if at is None:
-            axis = torch.linspace(-edge, edge, s, device=device)
-            y, x = torch.meshgrid(torch.linspace(edge, -edge, s, device=device), axis, indexing="ij")
+            axis, down = (torch.linspace(a, -a, s, device=device, dtype=self.cam2world.dtype) for a in (-edge, edge))
+            y, x = torch.meshgrid(down, axis, indexing="ij")
             x, y = x.reshape(-1), y.reshape(-1)
         else:
             x, y = edge * at[..., 0], -edge * at[..., 1]
@@ -220,7 +220,7 @@ class Camera(Batch):
         return pixels, depth
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Light(Batch):
     """A batch of B ambient-plus-directional lights, fixed to the object (they stay when the camera moves).
 
@@ -269,7 +269,7 @@ class Light(Batch):
         return torch.nn.functional.normalize(torch.cat([self.params[:, 2:], ones], -1), dim=-1)
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Render(Batch):
     """What a generator renders. Maps that a method does not model are None. A notebook shows it as a contact sheet.
 

@@ -6,11 +6,12 @@ card.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .config.fill import to_dict
+from .config.fill import generator_config, to_dict, without_name
 from .config.schemas import Card
 from .errors import ConfigError, WeightsError
 from .runtime.deprecation import names_left
@@ -57,23 +58,29 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
         ConfigError: A name or field is unknown, the nearest one is offered; or the device is missing.
         WeightsError: A file is missing or damaged, its hash is wrong, or its weights do not fit or are not finite.
     """
+    import torch
+
     from .weights import files as weights
 
+    chosen = device_of(device)
     if not pretrained:
         if name in registry.names() and not any(n.startswith(f"{name}.") for n in registry.weights()):
-            return build(name, **overrides)
+            return build(name, **overrides).to(chosen)
         stored = weights.read_weights(place := locate(name))
         construct_for(stored, {}, str(place))
-        return build(stored.config, **overrides)
-    place, chosen = locate(name), device_of(device)
+        return build(stored.config, **overrides).to(chosen)
+    place = locate(name)
     stored = weights.read_weights(place)
     if stored.card is None and place in registry.weight_folders().values():
         raise WeightsError(f"{place}: shipped weights without a card cannot be verified; install zoo again")
-    model = construct_for(stored, overrides, str(place))
-    weights.fit(model, stored.tensors, str(place))
+    with torch.inference_mode(False):
+        model = construct_for(stored, overrides, str(place))
+        weights.fit(model, stored.tensors, str(place))
     model.card = stored.card
-    if stored.card is not None and stored.card.name:
-        model.name = stored.card.name
+    if stored.card is not None:
+        trained = generator_config(stored.config["name"], without_name(stored.config))
+        model.loaded = model.digest() if model.config == trained else "with other settings"
+        model.name = stored.card.name or model.name
     return model.eval().requires_grad_(False).to(chosen)
 
 
@@ -111,7 +118,8 @@ def save(
         model: Comes from `build` or `load`, or is any instance of a registered class; torch.compile and DataParallel
             around it are taken off.
         folder: Takes the files; it is made if it is missing.
-        card: Says what is known about the weights; hash, size and number of parameters are filled in.
+        card: Says what is known about the weights; hash, size and number of parameters are filled in. By default it is
+            that of the weights that were loaded; if they or their settings have changed since, without name or figures.
         discriminator: Holds the discriminator's state, so that fine-tuning can continue with it.
         overwrite: Replaces weights that are there already.
 
@@ -128,9 +136,18 @@ def save(
     if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
         raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
     method = _method(model)
-    known = card or model.card or Card(name=method)
+    known = card or _card_of(model) or Card(name=method)
     weights.write_weights(model, {"name": method, **to_dict(model.config)}, known, folder, discriminator)
     return folder
+
+
+def _card_of(model: "Generator") -> Card | None:
+    """The card of loaded weights; of what has changed since it says so, and no longer what was measured."""
+    card: Card | None = model.card
+    if card is None or not model.loaded or model.loaded == model.digest():
+        return card
+    changed = f"Changed after loading{f' {card.name}' if card.name else ''}; no figure of those weights holds."
+    return replace(card, name="", default=False, command="", metrics=[], limits=[*card.limits, changed])
 
 
 def _bare(model: Any) -> "Generator":

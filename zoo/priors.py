@@ -18,6 +18,7 @@ from .errors import ConfigError, DataError, unknown
 from .runtime import draws
 from .runtime.files import atomic_write
 from .runtime.pickles import read_plain
+from .runtime.workers import outside_autocast
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class NormalPrior:
         """Draw (n, SIZE) float32 numbers on the generator's device."""
         device = generator.device
         noise = draws.randn(n, self.SIZE, generator=generator, device=device)
-        out: Tensor = self.mean.to(device) + noise @ self._factor.to(device).T
+        with outside_autocast(device):
+            out: Tensor = self.mean.to(device) + noise @ self._factor.to(device).T
         return out
 
     @classmethod

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+import zoo
 from zoo import registry
+from zoo.config.fill import to_dict
 from zoo.config.regimes import regime
 from zoo.errors import ConfigError
 from zoo.generators.base import DepthPredictor, Explainer, Generator, PictureGAN, SelfTaught
@@ -52,6 +54,31 @@ def test_shapes_ranges_and_types(generator: Generator) -> None:
     if out.normal is not None:
         length = out.normal.norm(dim=1)
         assert ((length - 1).abs() < 1e-3).logical_or(length == 0).all()
+
+
+def test_neither_autocast_nor_inference_mode_changes_a_render(generator: Generator) -> None:
+    def rendered() -> list[torch.Tensor]:
+        light = generator.lights(2, seed=2) if generator.uses_light else None
+        out = generator(generator.latents(2, seed=1, psi=0.7), generator.cameras(2, seed=3, size=SIZE), light)
+        return [value for value in vars(out).values() if isinstance(value, torch.Tensor)]
+
+    generator.eval()
+    with torch.no_grad():
+        plain = rendered()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = rendered()
+    with torch.inference_mode():
+        name = next(name for name in registry.names() if registry.resolve(name) is type(generator))
+        fresh = zoo.build({**to_dict(generator.config), "name": name})
+        if hasattr(fresh, "mapping"):
+            fresh.average_code()
+        inferred = rendered()
+    assert not any(p.is_inference() for p in fresh.parameters())
+    if hasattr(fresh, "mapping"):
+        assert not fresh.average_code().is_inference()
+    for one, two, three in zip(plain, half, inferred, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
 
 
 def photographs(generator: Generator) -> torch.Tensor:

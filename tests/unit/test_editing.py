@@ -26,6 +26,7 @@ from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.faces.align import HEAD_POINTS, similarity
 from zoo.generators.base import Generator
 from zoo.geometry import Camera, Light
+from zoo.heads.dataset import HeadDataset
 
 SIZE = 16
 SEARCHED = [n for n in registry.names() if registry.resolve(n).is_3d and registry.resolve(n).system == "adversarial"]
@@ -236,6 +237,11 @@ def test_pixels_behind_the_object_count_little() -> None:
     dark = Problem(generator, read_photo(torch.full((3, 32, 32), -0.97), generator, align=False), None, 1.0)
     assert dark.plain
     assert dark.weigh(render, torch.ones(1, 1, 32, 32)).min() == 1
+    head = HeadDataset("val", size=128).batch([0])["image"][0]
+    for image, plain in ((head, True), (torch.where(head < -0.99, 0.5, head), False)):
+        photo = read_photo(image, generator)  # a close portrait: what is cut reaches beyond it
+        assert photo.known.min() == 0
+        assert Problem(generator, photo, None, 1.0).plain == plain
 
 
 # ---------------------------------------------------------------- codes
@@ -432,8 +438,6 @@ def test_bad_settings_get_one_line(options: dict[str, float]) -> None:
 
 def test_alignment_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
-
-    from zoo.heads.dataset import HeadDataset
 
     monkeypatch.setitem(sys.modules, "dlib", None)
     generator, head = tiny("pigan"), HeadDataset("val", size=64)[0]["image"]

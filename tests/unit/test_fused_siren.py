@@ -4,9 +4,11 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -374,6 +376,27 @@ def test_an_error_in_a_worker_reaches_the_caller(threads: None) -> None:
 
     with pytest.raises(ValueError, match="from a worker"):
         workers.spread([fail, lambda: None])
+
+
+def test_after_an_error_nothing_more_begins_and_nothing_goes_on(threads: None) -> None:
+    torch.set_num_threads(2)
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("from a worker")
+
+    def slow(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.2)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="from a worker"):
+        workers.spread([fail, *(partial(slow, number) for number in range(8))])
+    assert begun == ended
+    assert len(begun) < 8
+    time.sleep(0.3)
+    assert begun == ended
 
 
 def test_a_forked_process_makes_its_own_threads(threads: None) -> None:

@@ -1,12 +1,15 @@
 """Batches of cameras, lights, latents and renders: indices, loops, pictures and one-line texts."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import zoo
+from tests.tiny import TINY
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
 from zoo.geometry import Batch, Camera, Light, Render
@@ -59,7 +62,7 @@ def test_an_index_outside_is_an_index_error(batch: Batch, index: int) -> None:
 def test_slices_tensors_and_lists(batch: Batch) -> None:
     assert same(batch[:], batch)
     assert len(batch[1:1]) == 0
-    for index in ([2, 0], torch.tensor([2, 0]), np.array([2, 0])):
+    for index in ([2, 0], (2, 0), torch.tensor([2, 0]), np.array([2, 0])):
         assert same(batch[index][0], batch[2])
         assert same(batch[index][1], batch[0])
     assert same(batch[torch.tensor([False, True, True])], batch[1:])
@@ -105,6 +108,35 @@ def test_texts_of_one_and_of_none() -> None:
     assert repr(Light.of(0.3, 0.7, x=1.0)) == "Light(1 light, ambient 0.3, diffuse 0.7, x 1, y 0, cpu)"
     assert repr(Camera.orbit()[:0]) == "Camera(0 cameras, 64 px, fov 12, cpu)"
     assert repr(Light.of()[:0]) == "Light(0 lights, cpu)"
+
+
+def test_batches_are_equal_only_to_themselves(batch: Batch) -> None:
+    assert batch == batch
+    assert batch != batch[:]
+    assert batch in [batch[0], batch]
+
+
+def test_cameras_of_other_types_have_rays() -> None:
+    single, double = (Camera(torch.eye(4, dtype=dtype)[None]) for dtype in (torch.float32, torch.float64))
+    for a, b in zip(single.rays(), double.rays(), strict=True):
+        assert b.dtype == torch.float64
+        assert torch.allclose(a.double(), b, atol=1e-6)
+    generator = zoo.build("pigan", **TINY).eval()
+    light = Light(torch.zeros(1, 4, dtype=torch.float64))
+    for camera in (Camera(torch.eye(4, dtype=torch.int64)[None], size=8), replace(double, size=8)):
+        assert generator(generator.latents(1), camera, light).rgb.dtype == torch.float32
+
+
+def test_latents_of_two_kinds_are_no_batch() -> None:
+    drawn, found = BATCHES["latents"], BATCHES["codes"]
+    assert isinstance(drawn, Latents)
+    assert isinstance(found, Latents)
+    both = Latents.cat([found, found[:1]])
+    assert both.code is not None
+    assert len(both.code) == len(both.z) == 4
+    for parts in ([drawn, found], [found, drawn], [drawn, replace(drawn, psi=1.0)]):
+        with pytest.raises(ValueError, match="give all of them their codes"):
+            Latents.cat(parts)
 
 
 def test_a_camera_stands_where_its_pose_says() -> None:

@@ -93,6 +93,9 @@ def test_overrides_that_leave_shapes_alone_are_taken(shelf: Path) -> None:
 
 def test_pretrained_false_keeps_the_architecture(shelf: Path) -> None:
     model = zoo.load("shadegan.heads32", pretrained=False)
+    assert zoo.load("shadegan.heads32", pretrained=False, device="meta").device.type == "meta"
+    with pytest.raises(ConfigError, match="not on this machine"):
+        zoo.load("shadegan.heads32", pretrained=False, device="bogus")
     assert model.config.hidden_dim == 16
     assert not same(model, zoo.load("shadegan.heads32"))
 
@@ -125,6 +128,23 @@ def test_saved_models_load_bit_for_bit(method: str, tmp_path: Path) -> None:
     latents, camera = model.latents(1), model.camera(size=16)
     with torch.no_grad():
         assert torch.equal(model.eval()(latents, camera).rgb, loaded(latents, camera).rgb)
+
+
+def test_a_card_makes_no_claims_for_weights_that_have_changed(shelf: Path, tmp_path: Path) -> None:
+    def saved(model: Generator, name: str) -> Card:
+        return cards.read(zoo.save(model, tmp_path / name) / "README.md")
+
+    metric = Metric("SIDE x1e-2", 0.5, "heads-v1", 500, "zoo eval")
+    known = Card(name="shadegan.heads9", metrics=[metric], command="zoo train shadegan_heads32", limits=["small"])
+    folder = f"file:{zoo.save(tiny(), tmp_path / 'first', card=known)}"
+    same_one = saved(zoo.load(folder), "same")
+    assert (same_one.metrics, same_one.name) == ([metric], "shadegan.heads9")
+    changed = zoo.load(folder)
+    with torch.no_grad():
+        next(changed.parameters()).mul_(0.5)
+    for card in (saved(changed, "changed"), saved(zoo.load(folder, steps=3), "coarser")):
+        assert (card.metrics, card.command, card.name, card.default) == ([], "", "", False)
+        assert card.limits == ["small", "Changed after loading shadegan.heads9; no figure of those weights holds."]
 
 
 def test_save_refuses_to_overwrite_unless_told(tmp_path: Path) -> None:

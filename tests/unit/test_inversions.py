@@ -48,7 +48,7 @@ def test_a_generator_is_inverted_and_baselines_stand_beside_it(
         truth = opened.truth
         depth = truth.depth[i : i + 1]
         render = SimpleNamespace(depth=depth, mask=(depth > 0).float(), rgb=image, cpu=lambda: render)
-        return SimpleNamespace(render=lambda size: render, fit=SimpleNamespace(psnr=30.0))
+        return SimpleNamespace(render=lambda size: render, fit=SimpleNamespace(psnr=30.0, stopped=""))
 
     monkeypatch.setattr(inversions, "invert", inverts)
     with Steps("test", enabled=False) as steps:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,21 @@ def test_a_field_is_read_by_its_inversions_and_tuned(folder: Path, monkeypatch: 
     assert any("not inverted: no face" in note for note in row.notes)
     with pytest.raises(ConfigError, match="n_tune=2: give n_invert=2 or more"):
         measure("f", field, "photos", progress=False, data_root=str(folder), n_invert=1, n_tune=2)
+
+
+def test_ctrl_c_ends_the_row_and_not_only_one_search(photographs: Photographs, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4, conf_zdim=8, seed=0).eval()
+    calls = []
+
+    def interrupted(generator: Generator, picture: Picture, *, steps: int) -> Reconstruction:
+        calls.append(picture)
+        found = invert(generator, picture, steps=steps)
+        return replace(found, fit=replace(found.fit, stopped="interrupted"))
+
+    monkeypatch.setattr(inversions, "invert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inversions.invert_all(reader, photographs, 3, steps=1, reach=20, size=16, advance=lambda _: None)
+    assert len(calls) == 1
 
 
 def test_backgrounds_do_not_count(heads: dict[str, Tensor]) -> None:

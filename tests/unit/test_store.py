@@ -67,6 +67,21 @@ def test_a_second_comparison_measures_nothing(measured: list[str]) -> None:
     assert len(measured) == 2 * len(Heads.baselines)
 
 
+def test_a_row_that_lacks_an_extra_is_measured_anew_once_it_is_there(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = False
+    monkeypatch.setattr(Heads, "extras", {"fid": lambda: here})
+    for _ in range(2):
+        row = compare({}, "heads", progress=False).rows[0]
+        assert row.made["without"] == "fid"
+        assert measured == list(Heads.baselines)
+    here = True
+    for _ in range(2):
+        assert "without" not in compare({}, "heads", progress=False).rows[0].made
+        assert measured == 2 * list(Heads.baselines)
+
+
 def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     row = Heads.row
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config.schemas import RunConfig
 from ..data.module import FaceData
 from ..runtime.quiet import quiet
+from ..runtime.workers import accelerator_of
 from ..systems.base import TrainingSystem
 from ..systems.callbacks import RunLogger
 from ..systems.run import make_system
@@ -39,7 +40,7 @@ def fit(
     system = make_system(run)
     with quiet():
         trainer = L.Trainer(
-            accelerator=run.trainer.accelerator,
+            accelerator=accelerator_of(run.trainer.accelerator),
             devices=1,
             precision=run.trainer.precision,  # type: ignore[arg-type]
             max_epochs=-1,

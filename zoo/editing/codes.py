@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import Generator, Latents
+from ..runtime import draws
 
 _DIRECTIONS = 256
 _DRAWS = 10_000
@@ -29,8 +30,7 @@ class CodeSpace:
     @classmethod
     def of(cls, generator: Generator) -> "CodeSpace":
         """The generator's own objects: the 256 principal axes of 10,000 fixed codes (GANSpace, 2020)."""
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with torch.no_grad(), draws.seeded(0, generator.device):
             codes, mean = _drawn(generator), generator.average_code()
             _, values, axes = torch.pca_lowrank(codes - mean.flatten(1), min(_DIRECTIONS, codes.shape[1]), center=False)
         kept = values > 1e-6 * values[0]  # a code may have fewer directions than numbers
@@ -43,8 +43,7 @@ class CodeSpace:
         A mapping network fills few dimensions: two axes hold 85 % of the variance of the 512 numbers of
         `shadegan.photos32`. A person's features lie outside (Abdal et al. 2019: W+; Pan et al. 2021: FiLM codes).
         """
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with torch.no_grad(), draws.seeded(0, generator.device):
             deviations = _drawn(generator).std(0)
         return cls(generator.average_code(), None, deviations.clamp_min(1e-3 * deviations.mean()))
 

@@ -85,13 +85,13 @@ def invert(
     """
     if steps < 1 or not 0 <= prior < math.inf:
         raise ConfigError(f"steps={steps}, prior={prior}: use 1 step or more, and a finite prior of 0 or more")
-    size = natural_size(generator) if size is None else size
+    generator.need_3d("inversion")
+    size = min(256, natural_size(generator)) if size is None else size
     if not 16 <= size <= 256:
         raise ConfigError(f"size={size}: use 16 to 256 pixels")
-    generator.need_3d("inversion")
-    photo = read_photo(image, generator, align=align, mask=mask)
     keep_memory()
     with undisturbed(generator):
+        photo = read_photo(image, generator, align=align, mask=mask)
         if isinstance(generator, Explainer):
             if tune:
                 _need_search(generator)
@@ -130,8 +130,8 @@ def tune_to(
     _need_search(generator)
     if found.origin:
         raise ConfigError("this reconstruction is tuned already; give the one before, or invert the photograph again")
-    photo = read_photo(image, generator, align=align, mask=mask).to(generator.device)
     with undisturbed(generator):
+        photo = read_photo(image, generator, align=align, mask=mask).to(generator.device)
         return _tuned(found, photo, seed, progress)
 
 
@@ -151,6 +151,17 @@ def _tuned(found: Reconstruction, photo: Photo, seed: int, progress: bool) -> Re
     return replace(found, fit=replace(found.fit, psnr=seen.psnr, l1=seen.l1))
 
 
+def unless_interrupted(found: Reconstruction) -> Reconstruction:
+    """What was found, for those who go on to the next photograph: after Ctrl-C they must not.
+
+    Raises:
+        KeyboardInterrupt: Its search was ended by one.
+    """
+    if found.fit.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return found
+
+
 def natural_size(generator: Generator) -> int:
     """Side of the images that a generator learnt from: its own, else that of the recipe on its card, else 64."""
     if generator.picture_size is not None:
@@ -165,7 +176,7 @@ def undisturbed(generator: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in generator.modules()}
     generator.eval()
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, mode in modes.items():

@@ -131,6 +131,7 @@ class Benchmark(ABC):
         bar: Key of the column that bars show.
         bar_caption: What the table's caption says of bars and figures.
         published: Figures of others that are shown in a table of their own.
+        extras: By name of each optional extra that some columns need: whether it is installed.
         protocol: Name of the protocol, with every departure from it.
         subjects: Maps row names to what is measured, in the order of the rows. One given subject may become several.
         options: How it was opened.
@@ -143,6 +144,7 @@ class Benchmark(ABC):
     bar: ClassVar[str]
     bar_caption: ClassVar[str]
     published: ClassVar[Published | None] = None
+    extras: ClassVar[Mapping[str, Callable[[], bool]]] = {}
     subjects: Mapping[str, Subject]
     options: Options
 

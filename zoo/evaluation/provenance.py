@@ -29,7 +29,8 @@ _LAZY = re.compile(r"(zoo(?:\.\w+)+):\w+")  # a class that is imported when it i
 
 def made(benchmark: Benchmark) -> dict[str, str]:
     """What is kept with a row that has just been measured."""
-    return {
+    lacking = " ".join(sorted(extra for extra, here in benchmark.extras.items() if not here()))
+    return ({"without": lacking} if lacking else {}) | {
         "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "versions": versions(),

@@ -19,6 +19,7 @@ from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
 from ..runtime.quiet import quiet
+from ..runtime.workers import accelerator_of
 from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step
 from .subject import Subject
@@ -90,7 +91,7 @@ def _train(system: InstanceSystem, iterations: int) -> None:
     try:
         with quiet():
             trainer = L.Trainer(
-                accelerator=system.run.trainer.accelerator,
+                accelerator=accelerator_of(system.run.trainer.accelerator),
                 devices=1,
                 max_epochs=1,
                 logger=False,

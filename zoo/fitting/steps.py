@@ -22,6 +22,7 @@ from ..generators.gan2shape import GAN2Shape, Geometry, Perceptual, with_mirror
 from ..generators.unsup3d_terms import pose_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..networks.perceptual import LPIPS
+from ..runtime import draws
 from .subject import Subject
 
 
@@ -86,8 +87,7 @@ class InstanceSystem(L.LightningModule):
         self.automatic_optimization = False
         assert isinstance(run.system, InstanceConfig)
         self.run, self.cfg = run, run.system
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
+        with draws.seeded(run.seed):
             own = without_name(run.generator)
             self.generator = GAN2Shape(generator_config(run.generator["name"], own))
         self.shaped = initial is not None

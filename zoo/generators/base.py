@@ -1,5 +1,6 @@
 """What every generator promises, whatever it is made of."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
@@ -11,6 +12,7 @@ from ..config.schemas import SceneConfig
 from ..errors import ConfigError
 from ..geometry import Batch, Camera, Light, Render
 from ..priors import light_prior, pose_prior
+from ..runtime.workers import outside_autocast
 
 if TYPE_CHECKING:
     from pytorch3d.structures import Meshes
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ..networks.perceptual import PerceptualLoss
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Latents(Batch):
     """Codes of B objects.
 
@@ -40,9 +42,18 @@ class Latents(Batch):
 
     @staticmethod
     def cat(parts: "Sequence[Latents]") -> "Latents":
-        """Several batches of codes as one; `psi` is taken from the first."""
-        code = None if parts[0].code is None else torch.cat([p.code for p in parts if p.code is not None])
-        return replace(parts[0], z=torch.cat([p.z for p in parts]), code=code)
+        """Several batches of codes as one.
+
+        Raises:
+            ValueError: Some have inner codes and others have none, or they are truncated differently.
+        """
+        codes = [p.code for p in parts if p.code is not None]
+        if len(codes) not in (0, len(parts)) or (not codes and len({p.psi for p in parts}) > 1):
+            raise ValueError(
+                "latents with inner codes and without, or of different psi, are not one batch: give all of them their "
+                "codes, Latents(z=part.z, code=generator.code(part))"
+            )
+        return replace(parts[0], z=torch.cat([p.z for p in parts]), code=torch.cat(codes) if codes else None)
 
 
 @runtime_checkable
@@ -115,6 +126,7 @@ class Generator(nn.Module):
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`
     card: "Card | None" = None
+    loaded: str = ""  # what `digest` said when the card's weights were read
     name: str = ""
 
     def __init__(self, config: Any) -> None:
@@ -129,7 +141,7 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def __call__(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
-        """Render every object from its camera under its light.
+        """Render every object from its camera under its light, in float32: it runs outside autocast.
 
         One camera or light serves all objects; one object is shown from all cameras, or under all lights.
 
@@ -147,7 +159,10 @@ class Generator(nn.Module):
             n = len(camera) if len(camera) > 1 or light is None else len(light)
         if n > len(latents):
             latents = replace(latents, code=self.code(latents)).expand(n)  # one code: the views are of one object
-        out: Render = super().__call__(latents, camera.expand(n), None if light is None else light.expand(n), sampling)
+        batches = latents, camera.expand(n), None if light is None else light.expand(n)
+        given = [None if batch is None else batch.to(next(self.parameters()).dtype) for batch in batches]
+        with outside_autocast(self.device):
+            out: Render = super().__call__(*given, sampling)
         return out
 
     def forward(self, latents: Latents, camera: Camera, light: Light | None = None, sampling: Any = None) -> Render:
@@ -302,13 +317,20 @@ class Generator(nn.Module):
 
     def average_code(self) -> Tensor:
         """The mean code (1, ...) of 10,000 fixed latents; it is kept until the mapping network changes."""
-        version = sum(p._version for p in self.mapping.parameters())
+        # Weights that were made in inference mode count no changes.
+        version = sum(0 if p.is_inference() else p._version for p in self.mapping.parameters())
         if self._average is None or self._average[0] != version or self._average[1].device != self.device:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # it may be needed with gradients later
                 z = torch.randn(10_000, self.config.z_dim, generator=torch.Generator().manual_seed(0))
-                codes = self.mapping(z.to(self.device))
-            self._average = (version, codes.mean(0, keepdim=True))
+                self._average = (version, self.mapping(z.to(self.device)).mean(0, keepdim=True))
         return self._average[1]
+
+    def digest(self) -> str:
+        """SHA-256 of the Config, and of the names and values of all weights."""
+        found = hashlib.sha256(repr(self.config).encode())
+        for key, value in sorted(self.state_dict().items()):
+            found.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     @property
     def picture_size(self) -> int | None:

@@ -134,9 +134,15 @@ class VolumeGenerator(Generator):
         out: Tensor = torch.relu(sigma) * self.config.density_scale
         return out
 
+    @property
+    def cube(self) -> float:
+        """Side in world units of the cube around the origin in which meshes lie: a quarter more than cameras see."""
+        return max(0.3, 2.5 * self.scene.radius * math.tan(math.radians(self.scene.fov) / 2))
+
     @torch.no_grad()
-    def density(self, latents: Latents, resolution: int = 128, side: float = 0.3) -> Tensor:
-        """Activated density (B, R, R, R) on a cube of `side` around the origin, axes x, y, z."""
+    def density(self, latents: Latents, resolution: int = 128, side: float | None = None) -> Tensor:
+        """Activated density (B, R, R, R) on a cube of `side` around the origin, axes x, y, z; None is `cube`."""
+        side = self.cube if side is None else side
         axis = torch.linspace(-side / 2, side / 2, resolution, device=self.device)
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
         code = self.code(latents)
@@ -146,7 +152,9 @@ class VolumeGenerator(Generator):
         return torch.cat(volume, 1).reshape(len(latents), resolution, resolution, resolution)
 
     @torch.no_grad()
-    def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None, side: float = 0.3) -> "Meshes":
+    def mesh(
+        self, latents: Latents, resolution: int = 128, level: float | None = None, side: float | None = None
+    ) -> "Meshes":
         """Closed meshes of the density at `level` by marching cubes, coloured by the field at their vertices.
 
         Only the largest piece of each object is kept.
@@ -155,12 +163,12 @@ class VolumeGenerator(Generator):
             latents: Are the B objects.
             resolution: Is the number of cells along the cube.
             level: Is the density at the surface; None is the Config's `mesh_level`.
-            side: Is the length of the cube in world units.
+            side: Is the length of the cube in world units; None is `cube`.
 
         Raises:
             ValueError: The density never reaches `level`; the message gives the largest value found.
         """
-        level = self.config.mesh_level if level is None else level
+        level, side = self.config.mesh_level if level is None else level, self.cube if side is None else side
         verts, faces, colours = [], [], []
         for i, volume in enumerate(self.density(latents, resolution, side)):
             v, f = _isosurface(volume.cpu().numpy(), level, side)

@@ -38,6 +38,15 @@ def similarity_losses(reference: Tensor, views: Tensor) -> Losses:
     return Losses(distance.mean(1), distance.amax(1))
 
 
+def available() -> bool:
+    """Whether the packages of the extra `identity` are installed."""
+    try:
+        _dlib()
+    except ZooError:
+        return False
+    return True
+
+
 def embed_faces(images: Tensor) -> Tensor:
     """Embeddings (B, 128), float32, of faces (B, 3, S, S) in [-1, 1] that lie about where `FRAME` says.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..heads.dataset import HeadDataset
 from ..images import resize
 from ..networks.encoders import Encoder
+from ..runtime import draws
 
 SIZE = 32  # side in px of the pictures that the network sees
 _RANGE = 1.2  # radians; more than the heads turn
@@ -48,8 +49,7 @@ def train_pose_probe(
         advance: Called with 1 after each step.
     """
     heads = HeadDataset("train", size=SIZE, length=n).batch(list(range(n)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with draws.seeded(seed):
         probe = PoseProbe()
         optimizer = torch.optim.Adam(probe.parameters(), lr=2e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..runtime.quiet import quiet
+from ..runtime.workers import accelerator_of
 from .depth import Advance, DepthProbe, Pairs, augment_pairs, average_depth
 
 
@@ -113,7 +114,7 @@ def train_probe(
         batches = torch.cat(orders)[: steps * batch_size].split(batch_size)
         judge = _HeldBack(held_back) if held_back is not None else None
         trainer = lightning.Trainer(
-            accelerator=accelerator,
+            accelerator=accelerator_of(accelerator),
             devices=1,
             max_steps=steps,
             logger=False,

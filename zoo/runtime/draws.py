@@ -55,6 +55,21 @@ def rand_like(images: Tensor) -> Tensor:
     return torch.rand_like(images) if alone else rand(*images.shape, dtype=images.dtype, device=images.device)
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Inside, the random numbers of the CPU, and of `device` if it is a GPU, are those of a seed; after it, as before.
+
+    `torch.manual_seed` would seed all GPUs, and the user's numbers there would not come back.
+    """
+    gpu = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(seed)
+        if gpu:
+            with torch.cuda.device(gpu[0]):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 State = tuple[Tensor, Tensor | None]
 """Where the random numbers of the CPU stand, and those of the GPU that is worked on."""
 

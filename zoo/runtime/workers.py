@@ -3,7 +3,8 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -14,6 +15,8 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None  # number of threads, the th
 
 def spread(tasks: Sequence[Callable[[], None]]) -> None:
     """Run independent tasks on as many threads as torch may use, and return when all are done.
+
+    After Ctrl-C, or once a task has raised, those that have not begun are left out; those that have are waited for.
 
     Args:
         tasks: Are called once each, in any order. They should spend most of their time without Python's lock.
@@ -34,8 +37,27 @@ def spread(tasks: Sequence[Callable[[], None]]) -> None:
     except RuntimeError:  # no thread may start: Python is shutting down, or there are too many
         for task in tasks[len(futures) :]:
             task()
-    for future in futures:
-        future.result()
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        raise
+
+
+def accelerator_of(name: str) -> str:
+    """Lightning's name of the device that `trainer.accelerator` asks for; "auto" takes a GPU of CUDA, else the CPU.
+
+    Lightning itself would take a GPU of Apple's, which lacks float64 and for which there is no rasterizer.
+    """
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def outside_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Leaves autocast: half precision has steps of 0.4 %, which is coarser than the relief of a face."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -50,8 +50,7 @@ class TrainingSystem(L.LightningModule):
         self.run = run
         self.cfg = run.system
         name = run.generator["name"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
+        with draws.seeded(run.seed):
             self.generator: Generator = registry.resolve(name)(generator_config(name, without_name(run.generator)))
             self.build()
             if initial is not None:

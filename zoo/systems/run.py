@@ -24,6 +24,7 @@ from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.quiet import quiet
 from ..runtime.signals import Signals, Stopped
+from ..runtime.workers import accelerator_of
 from ..weights.checkpoints import checkpoints, images_of
 from .adversarial import AdversarialSystem
 from .base import TrainingSystem
@@ -139,7 +140,7 @@ def _fit(
         logger.forget_after(images_of(start) / 1000)
         log.info("going on from %s", start)
     trainer = L.Trainer(
-        accelerator=run.trainer.accelerator,
+        accelerator=accelerator_of(run.trainer.accelerator),
         devices=team.devices,
         num_nodes=team.nodes,
         # A step of D leaves out G's parameters, and the other way round. Buffers are the same everywhere by themselves.

@@ -13,6 +13,7 @@ from ..config.overrides import given, split
 from ..config.schemas import AdversarialConfig, Card, InstanceConfig, RunConfig
 from ..errors import ConfigError, WeightsError
 from ..hub import load
+from ..runtime import draws
 from ..runtime.files import printable
 from ..weights.build import construct
 from ..weights.checkpoints import latest
@@ -56,12 +57,9 @@ def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
     Raises:
         WeightsError: The run's generator is not of the architecture of the weights.
     """
-    import torch
-
     assert run.init is not None
     given, beside = pair(run.init)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+    with draws.seeded(run.seed):
         model = construct(run.generator, {})
     own, theirs = model.state_dict(), given.state_dict()
     for key, value in theirs.items():

@@ -30,9 +30,10 @@ def build(name_or_config: "str | Mapping[str, Any]", *, seed: int = 0, **overrid
     """
     import torch
 
+    from ..runtime import draws
+
     values = _values(name_or_config) if isinstance(name_or_config, str) else name_or_config
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.inference_mode(False), draws.seeded(seed):  # weights are there to be trained, whoever makes them
         model = construct(values, overrides)
         model.initialise()
     return model

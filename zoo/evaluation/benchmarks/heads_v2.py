@@ -15,6 +15,7 @@ from ...generators.base import DepthPredictor, Generator
 from ...geometry import continued, points_to_normal
 from ...heads.dataset import HeadDataset
 from ...heads.views import backproject
+from ...metrics.inception import available
 from ...output.strips import Sheet, model_sheets, test_sheet
 from ...probes.depth import Pairs, average_depth, render_pairs
 from ...probes.supervised import load_supervised
@@ -59,6 +60,7 @@ class HeadsV2(Benchmark):
     bar_caption = (
         "Bars show R2 where it is above 0. After the plus-minus sign stands half of the 95 % interval over people."
     )
+    extras: ClassVar[Mapping[str, Callable[[], bool]]] = {"fid": available}
     columns = (
         Column("R2", "R2 person", better="higher", form=".2f"),
         Column("rank", "Rank", form=""),
@@ -156,6 +158,8 @@ class HeadsV2(Benchmark):
             made, spans = generated_figures(generator, self.reals, steps, self.options.seed, pictures)
             figures |= made
             intervals |= spans
+            if not available():
+                notes.append("KID, FID, precision and recall are not measured: they need zoo3d[fid]")
         row = Row(
             name=name,
             kind="baseline" if isinstance(subject, str) else "model",

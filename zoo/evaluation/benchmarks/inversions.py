@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...editing.inversion import invert
+from ...editing.inversion import invert, unless_interrupted
 from ...errors import ConfigError
 from ...fitting.runs import FinishedRun
 from ...generators.base import Generator
@@ -178,7 +178,9 @@ class Inversions(Benchmark):
         with steps.task("inverting", rules.n_test) as advance:
             for image in self.truth.image.split(1):
                 # The pictures are framed as training images are, so no face is searched.
-                made = invert(generator, image, steps=rules.steps, size=rules.size, align=False, free=False)
+                made = unless_interrupted(
+                    invert(generator, image, steps=rules.steps, size=rules.size, align=False, free=False)
+                )
                 render = made.render(size=rules.size).cpu()
                 assert render.depth is not None
                 seen = torch.ones_like(render.depth) if render.mask is None else render.mask

@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
@@ -19,6 +19,7 @@ from ...faces.align import Framing, face_masks
 from ...generators.base import DepthPredictor, Explainer, Generator
 from ...geometry import continued
 from ...heads.sampling import mean_heads
+from ...metrics import identity, inception
 from ...metrics.agreement import correlation_samples
 from ...networks.perceptual import LPIPS
 from ...output.colours import show_depth, show_image
@@ -61,6 +62,7 @@ class Photos(Benchmark):
     title = "Photographs"
     weights = "*.photos*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN,)
+    extras: ClassVar[Mapping[str, Callable[[], bool]]] = {"fid": inception.available, "identity": identity.available}
     bar = "depth_agreement"
     bar_caption = (
         "Bars show the agreement of depth with the face mesh. After the plus-minus sign stands half of the 95 % "

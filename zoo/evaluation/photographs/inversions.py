@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...editing.inversion import invert, tune_to
+from ...editing.inversion import invert, tune_to, unless_interrupted
 from ...editing.problem import Perceptual
 from ...editing.reconstruction import Reconstruction
 from ...errors import DataError, ZooError
@@ -78,7 +78,7 @@ def invert_all(
     compared = _embeds(notes)
     for i in range(n):
         try:
-            made = invert(generator, photographs.picture(i), steps=steps)
+            made = unless_interrupted(invert(generator, photographs.picture(i), steps=steps))
         except DataError as error:
             notes.append(f"not inverted: {error}")
         else:
@@ -86,7 +86,7 @@ def invert_all(
             poses[i] = made.camera.pose[0].cpu().numpy()
             pictures[i] = resize(show_image(made.render().rgb.cpu()), size)[0]
             if i < n_tune:
-                own = tune_to(made, photographs.picture(i))
+                own = unless_interrupted(tune_to(made, photographs.picture(i)))
                 again = _measured(own, reach if compared else None, None)
                 found |= {f"{key}_tuned": again[key] for key in ("PSNR", "identity") if key in again}
                 tuned[i] = resize(show_image(own.render().rgb.cpu()), size)[0]
