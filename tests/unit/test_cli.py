@@ -159,6 +159,8 @@ def test_near_names_are_offered_or_else_all(capsys: pytest.CaptureFixture[str]) 
 
 def test_errors_are_one_line_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'shadegan'" in failed(capsys, 1, "info", "shadegn")
+    assert "no usable path (Could not determine home directory)" in failed(capsys, 1, "info", "~nosuch/x")
+    assert "no usable path" in failed(capsys, 1, "view", "~nosuch/x", "--no-open")
     assert "'max_kimg'" in failed(capsys, 1, "train", "shadegan", "trainer.max_kimgs=1", "--dry-run")
     assert "zoo --help" in failed(capsys, 2, "lst")
     assert "--bogus" in failed(capsys, 2, "list", "--bogus")
