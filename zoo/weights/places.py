@@ -1,5 +1,6 @@
 """Where the weights behind a name lie."""
 
+import os
 from pathlib import Path
 
 from .. import registry, resources
@@ -18,8 +19,9 @@ CONVERTED = {  # names of weights in the cache that `zoo import` makes from a pa
 }
 
 
-def locate(name: str) -> Path:
+def locate(name: str | os.PathLike[str]) -> Path:
     """The folder or file behind a name."""
+    name = registry.as_name(name)
     prefix, _, rest = name.partition(":")
     if prefix == "hf" and rest:
         return download(rest)
