@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import builtins
 
     from .api import compare as compare
+    from .api import evaluate as evaluate
     from .api import finetune as finetune
+    from .api import invert as invert
     from .api import sample as sample
     from .api import train as train
-    from .editing.inversion import invert as invert
-    from .evaluation.scores import evaluate as evaluate
     from .geometry import Camera as Camera
     from .geometry import Light as Light
     from .geometry import Render as Render
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 list = list_models  # not `import ... as list`, which type checkers take for a name of our own
 
 _LATER = {
-    "api": ("compare", "finetune", "sample", "train"),
-    "editing.inversion": ("invert",),
-    "evaluation.scores": ("evaluate",),
+    "api": ("compare", "evaluate", "finetune", "invert", "sample", "train"),
     "geometry": ("Camera", "Light", "Render"),
     "hub": ("card", "load", "load_reconstruction", "save"),
     "official.importing": ("import_official",),

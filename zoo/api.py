@@ -1,21 +1,28 @@
-"""What the commands `train`, `finetune`, `compare` and `sample` do, for scripts: `zoo.train` and so on.
+"""What commands such as `train`, `compare` and `sample` do, for scripts: `zoo.train` and so on.
 
 Nothing heavy is imported until a function runs.
 """
 
 import json
+import operator
+import os
+import reprlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from .config import recipes
 from .config.schemas import RunConfig
 from .errors import ConfigError
+from .registry import as_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .editing.photo import Source
+    from .editing.reconstruction import Reconstruction
+    from .evaluation.benchmark import Subject
     from .evaluation.comparison import Comparison
     from .generators.base import Generator, Latents
     from .geometry import Light, Render
@@ -24,13 +31,14 @@ if TYPE_CHECKING:
 MAX_SEED, _MAX_OBJECTS = 2**63 - 1, 256
 
 
-def train(recipe: str, overrides: Sequence[str] = (), /, **settings: Any) -> Path:
+def train(recipe: str | os.PathLike[str], overrides: Sequence[str] = (), /, **settings: Any) -> Path:
     """Train from scratch, continue a run with `resume="auto"`, or start from weights with `init=NAME`.
 
     Args:
         recipe: Names a recipe, a method, or a YAML file by its path.
         overrides: Set values as on the command line, e.g. `["data=folder", "trainer.max_kimg=1"]`.
-        settings: Do the same as keywords, e.g. `trainer={"max_kimg": 1}`; where both speak, keywords win.
+        settings: Do the same as keywords, e.g. `trainer={"max_kimg": 1}`; where both speak, keywords win. Paths and
+            the numbers of numpy are taken, too.
 
     Returns:
         The run's folder, which `zoo.load` takes.
@@ -39,11 +47,11 @@ def train(recipe: str, overrides: Sequence[str] = (), /, **settings: Any) -> Pat
         ConfigError: A name or key is unknown, a value cannot work, the run exists already, or a device is missing.
         Interrupted: A signal ended the training; what was learned is saved.
     """
-    given = [*overrides, *_overrides(settings)]
+    recipe, given = as_name(recipe), [*overrides, *_overrides(settings)]
     return _start(recipes.load_run(recipe, given), ["train", recipe, *given])
 
 
-def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Path:
+def finetune(name: str | os.PathLike[str], overrides: Sequence[str] = (), /, **settings: Any) -> Path:
     """Train weights further on images of your own, by the last stage of their recipe, at a third of its learning rates.
 
     A fifth of the images is held back: it says which weights were best, which are kept in the folder `best` of the run,
@@ -64,16 +72,18 @@ def finetune(name: str, overrides: Sequence[str] = (), /, **settings: Any) -> Pa
     """
     from .systems.start import finetune as configure
 
-    given = [*overrides, *_overrides(settings)]
+    name, given = as_name(name), [*overrides, *_overrides(settings)]
     return _start(configure(name, given), ["finetune", name, *given])
 
 
-def compare(names: Sequence[str] = (), benchmark: str = "heads_v2", **options: Any) -> "Comparison":
+def compare(
+    names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (), benchmark: str = "heads_v2", **options: Any
+) -> "Comparison":
     """Score methods and baselines under one protocol, with pictures. Ctrl-C keeps the rows that are finished.
 
     Args:
-        names: Say what to score: names that `zoo.load` takes, and folders of `zoo run`. By default all trained weights
-            that suit the benchmark are scored.
+        names: Say what to score: one or several names that `zoo.load` takes, and folders of `zoo run`. By default all
+            trained weights that suit the benchmark are scored.
         benchmark: Is for example "heads_v2", or "bfm" with a `data_root`; `zoo compare --help` lists all of them.
         options: Are those of `zoo.evaluation.comparison.compare`.
 
@@ -85,12 +95,58 @@ def compare(names: Sequence[str] = (), benchmark: str = "heads_v2", **options: A
     from .evaluation.comparison import compare as run
     from .evaluation.scores import named
 
-    return run(named(names, benchmark), benchmark, **options)
+    given: Iterable[object] = names if isinstance(names, Iterable) and not isinstance(names, str) else [names]
+    return run(named([as_name(name) for name in given], benchmark), benchmark, **options)
+
+
+def evaluate(
+    model: "os.PathLike[str] | Subject", benchmark: str = "heads_v2", *, name: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """Score one method under a named protocol.
+
+    Args:
+        model: Is any name that `zoo.load` takes, a baseline of the benchmark (`constant`, `average`, `supervised`), a
+            generator, or a function from images (N, 3, S, S) in [-1, 1] to depth (N, 1, S, S).
+        benchmark: Is for example "heads_v2", or "bfm" with a `data_root`; `zoo compare --help` lists all of them.
+        name: Is what the row is called; by default the name of the model, its class or the function.
+        options: Are `quick`, `seed`, `progress` and the settings of the benchmark, as
+            `zoo.evaluation.comparison.compare` takes them.
+
+    Returns:
+        The row of the table: `SIDE` in units of 1e-2, `MAD` in degrees, `n`, `protocol` and the rest.
+
+    Raises:
+        ConfigError: The benchmark, a setting or the model is unknown, or the model cannot be measured by it.
+    """
+    from .evaluation.scores import evaluate as run
+    from .fitting.runs import FinishedRun
+
+    subject = model if callable(model) or isinstance(model, FinishedRun) else as_name(model)
+    return run(subject, benchmark, name=name, **options)
+
+
+def invert(model: "str | os.PathLike[str] | Generator", image: "Source", **options: Any) -> "Reconstruction":
+    """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
+
+    Args:
+        model: Is a generator, or any name that `zoo.load` takes.
+        image: Is the photograph: a path, a picture of PIL, an array of bytes, or a tensor in [-1, 1].
+        options: Are those of `zoo.editing.inversion.invert`, such as `align`, `mask`, `steps`, `tune` and `seed`.
+
+    Raises:
+        ConfigError: A name or an option is wrong, or the method has no camera or no search.
+        DataError: The photograph cannot be used.
+        WeightsError: Weights are missing or damaged.
+        ZooError: The generator renders nothing but NaN.
+    """
+    from .editing.inversion import invert as run
+
+    return run(_opened(model), image, **options)
 
 
 def sample(
-    model: "str | Generator",
-    seeds: str | Sequence[int] = "0-7",
+    model: "str | os.PathLike[str] | Generator",
+    seeds: str | Iterable[SupportsIndex] = "0-7",
     *,
     size: int = 128,
     psi: float = 0.7,
@@ -103,7 +159,7 @@ def sample(
 
     Args:
         model: Is a generator, or any name that `zoo.load` takes.
-        seeds: Are numbers, or text such as "0-7" or "3,5,8". A seed gives the same object alone and among others.
+        seeds: Are whole numbers, or text such as "0-7" or "3,5,8". A seed gives the same object alone and among others.
         size: Is the side of each picture in pixels.
         psi: Truncates: 1 leaves the objects as they are, 0 makes each the average object.
         yaw: Says in radians how far the head turns to its left, see `Camera.orbit`.
@@ -118,12 +174,10 @@ def sample(
     import torch
 
     from .geometry import Render
-    from .hub import load
     from .output.lights import preset_lights
     from .output.sheets import MAPS, grid, stack
 
-    chosen = seeds_of(seeds) if isinstance(seeds, str) else seeds
-    generator = load(model) if isinstance(model, str) else model
+    chosen, generator = seeds_of(seeds), _opened(model)
     name = generator.name or type(generator).__name__
     if relight and not generator.uses_light:
         raise ConfigError(f"{name} has no light to change; leave relight out")
@@ -142,12 +196,27 @@ def sample(
     return stack(sheets)
 
 
-def seeds_of(text: str) -> list[int]:
-    """Read numbers and ranges: `"0-3,8"` becomes `[0, 1, 2, 3, 8]`.
+def seeds_of(seeds: str | Iterable[SupportsIndex]) -> list[int]:
+    """Read seeds: `"0-3,8"` becomes `[0, 1, 2, 3, 8]`, and so does an array of these numbers.
 
     Raises:
-        ConfigError: The text has another form, or asks for too many objects.
+        ConfigError: There are none, they are no whole numbers from 0 to `MAX_SEED`, or a text has another form or asks
+            for too many objects.
     """
+    if isinstance(seeds, str):
+        return _read_seeds(seeds)
+    try:
+        out = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise ConfigError(f"seeds {reprlib.repr(seeds)}: give whole numbers, e.g. range(8), or text") from None
+    if not out:
+        raise ConfigError("no seeds: give one or more, e.g. range(8)")
+    if odd := [seed for seed in out if not 0 <= seed <= MAX_SEED]:
+        raise ConfigError(f"seed {odd[0]}: the smallest is 0, the largest {MAX_SEED}")
+    return out
+
+
+def _read_seeds(text: str) -> list[int]:
     out: list[int] = []
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
@@ -164,15 +233,15 @@ def seeds_of(text: str) -> list[int]:
 
 
 def draw(generator: "Generator", seeds: Sequence[int], psi: float) -> "Latents":
-    """Draw one object for each seed. A seed gives the same object alone and among others.
-
-    Raises:
-        ConfigError: There are no seeds.
-    """
-    if not seeds:
-        raise ConfigError("no seeds: give one or more, e.g. range(8)")
+    """Draw one object for each of `seeds_of`. A seed gives the same object alone and among others."""
     parts = [generator.latents(1, seed=seed, psi=psi) for seed in seeds]
     return type(parts[0]).cat(parts)
+
+
+def _opened(model: "str | os.PathLike[str] | Generator") -> "Generator":
+    from .hub import load
+
+    return model if callable(model) else load(as_name(model))
 
 
 def _start(run: RunConfig, command: list[str]) -> Path:
@@ -194,4 +263,12 @@ def _overrides(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _overrides(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+            text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else json.dumps(value, default=_plain)
+            yield f"{prefix}{key}={text}"
+
+
+def _plain(value: Any) -> Any:
+    """What stands in JSON for a path, and for numbers and arrays of numpy and torch."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)

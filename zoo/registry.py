@@ -8,6 +8,7 @@ bring files like ours (see `resources`).
 import fnmatch
 import functools
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,20 @@ from .errors import ConfigError, unknown
 
 WEIGHTS = "model.safetensors"  # the file that makes a folder of checkpoints/ a set of weights
 _CLASS_LINE = re.compile(r"^class:\s*([\w.]+:\w+)\s*$", re.MULTILINE)
+
+
+def as_name(given: object) -> str:
+    """What a user gives for weights, a run or a recipe, as text. A path-like object is a path, whatever it is called.
+
+    Raises:
+        ConfigError: It is neither text nor path-like.
+    """
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, os.PathLike):
+        raise ConfigError(f"an object of type {type(given).__name__} is no name: give a name as text, or a path")
+    path = str(os.fspath(given))
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
 
 
 def names() -> list[str]:

@@ -11,11 +11,37 @@ from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import ConfigError, ZooError
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 PLUGIN_GROUPS = ("zoo.generators", "zoo.layouts", "zoo.official")
 _PACKAGE = Path(__file__).resolve().parent
+_MAX_LETTERS = 120  # of a path in a message
+
+
+def user_path(given: str | os.PathLike[str], error: type[ZooError], setting: str = "") -> Path:
+    """A path as people write it, `~` included, that the system can have, whether or not something lies there.
+
+    Args:
+        given: The path.
+        error: What to raise.
+        setting: What the path was given for, such as `background=`, for the message.
+
+    Raises:
+        ZooError: It is too long, has a zero byte, lies below a file, or in a home or a folder that is out of reach.
+    """
+    try:
+        path = Path(given).expanduser()
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as problem:  # of the system, of zero bytes, and of unknown homes
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem).rstrip(".")
+        shown = ascii(str(given)[:_MAX_LETTERS])[1:-1]
+        raise error(f"{setting}{shown}: no usable path ({reason}); name another") from None
+    return path
 
 
 def _folder(name: str) -> Path:
@@ -65,8 +91,13 @@ def weight_folders(file: str) -> dict[str, Path]:
 
 
 def own_weights() -> Path | None:
-    """The folder of the user's own weights, `$ZOO_WEIGHTS`, with one sub-folder `<name>.<tag>` for each of them."""
-    return Path(os.environ["ZOO_WEIGHTS"]).expanduser() if os.environ.get("ZOO_WEIGHTS") else None
+    """The folder of the user's own weights, `$ZOO_WEIGHTS`, with one sub-folder `<name>.<tag>` for each of them.
+
+    Raises:
+        ConfigError: The variable holds no usable path.
+    """
+    place = os.environ.get("ZOO_WEIGHTS")
+    return user_path(place, ConfigError, "ZOO_WEIGHTS=") if place else None
 
 
 def offline() -> bool:

@@ -34,7 +34,11 @@ reveal_type(zoo.train("shadegan_heads32", ["trainer.max_kimg=1"], seed=1))  # is
 reveal_type(zoo.finetune("shadegan", data="folder"))  # is: Path
 reveal_type(zoo.compare(["shadegan"], quick=True))  # is: Comparison
 reveal_type(zoo.evaluate("shadegan"))  # is: dict[str, Any]
+reveal_type(zoo.compare("shadegan"))  # is: Comparison
+reveal_type(zoo.evaluate(zoo.train("shadegan_heads32")))  # is: dict[str, Any]
 reveal_type(zoo.invert(gen, "photo.jpg"))  # is: Reconstruction
+reveal_type(zoo.invert("shadegan", "photo.jpg", steps=50))  # is: Reconstruction
+reveal_type(zoo.sample(zoo.save(gen, "folder"), range(8)))  # is: Image
 reveal_type(zoo.export(gen.mesh(latents), "face.glb"))  # is: Path
 reveal_type(zoo.save(gen, "folder"))  # is: Path
 

@@ -24,6 +24,7 @@ from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
 from zoo.errors import ConfigError
+from zoo.weights.cards import markdown_table
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +105,11 @@ def test_list_and_info(weights: Path, capsys: pytest.CaptureFixture[str]) -> Non
     size = f"{row['bytes'] / 1e6:.1f} MB"
     assert capsys.readouterr().out == f"shadegan.tiny  * a small one; {size}; SIDE 1.5; CC0-1.0\n"
     assert "nothing matches 'zzz*'" in failed(capsys, 1, "list", "zzz*")
-    assert zoo_("list", "zzz*", "--json") == 0
-    assert capsys.readouterr().out == "[]\n"
+    for form, nothing in (("--json", "[]\n"), ("--markdown", markdown_table([]))):
+        assert zoo_("list", "zzz*", form) == 1
+        out, err = capsys.readouterr()
+        assert out == nothing
+        assert "nothing matches 'zzz*'" in err
     assert zoo_("list", "--markdown") == 0
     assert "| `shadegan.tiny` | a small one |" in capsys.readouterr().out
     assert zoo_("info", "shadegan") == 0
@@ -159,6 +163,8 @@ def test_near_names_are_offered_or_else_all(capsys: pytest.CaptureFixture[str]) 
 
 def test_errors_are_one_line_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'shadegan'" in failed(capsys, 1, "info", "shadegn")
+    assert "no usable path (Could not determine home directory)" in failed(capsys, 1, "info", "~nosuch/x")
+    assert "no usable path" in failed(capsys, 1, "view", "~nosuch/x", "--no-open")
     assert "'max_kimg'" in failed(capsys, 1, "train", "shadegan", "trainer.max_kimgs=1", "--dry-run")
     assert "zoo --help" in failed(capsys, 2, "lst")
     assert "--bogus" in failed(capsys, 2, "list", "--bogus")

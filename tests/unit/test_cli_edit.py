@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from zoo.cli import main as cli
 from zoo.cli.invert import _folders
 from zoo.config.schemas import Card
 from zoo.editing import inversion
+from zoo.editing.reconstruction import Reconstruction
+from zoo.generators.base import Generator
 from zoo.resources import photograph
 
 
@@ -149,6 +153,60 @@ def test_a_name_that_is_not_utf_8_works(tmp_path: Path, capsys: pytest.CaptureFi
 )
 def test_mistakes_get_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert words in failed(capsys, 1, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "words"),
+    [
+        ("sample shadegan", "grid.jpg", "pictures are written as .png"),
+        ("figure shadegan", "figure.jpg", "pictures are written as .png"),
+        ("mix shadegan --seed 1,2", "mix.jpg", "pictures are written as .png"),
+        ("export shadegan", "face.fbx", "unknown kind of mesh file"),
+        ("turntable shadegan", "film.avi", "unknown kind of film"),
+        ("relight shadegan", "folder", "exists: choose a new folder"),
+        ("interpolate shadegan --seed 1,2", "file/walk.mp4", "file is a file"),
+        ("rotate shadegan", "views.jpg", "unknown kind of film"),
+        ("rotate shadegan", "file/views.png", "file is a file"),
+        ("sample shadegan", "folder.png", "folder.png is a folder"),
+        ("invert shadegan photo.png", "file", "file is a file"),
+        ("invert shadegan photo.png other.png", "folder", "folder/other is a file"),
+        ("sample shadegan", "sealed/grid.png", "sealed is read-only"),
+        ("invert shadegan photo.png", "sealed", "sealed is read-only"),
+        ("invert shadegan photo.png", "sealed/new", "sealed is read-only"),
+    ],
+)
+def test_what_cannot_be_written_costs_no_work(
+    command: str, out: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("folder", "folder.png", "sealed"):
+        Path(folder).mkdir()
+    Path("file").touch()
+    Path("folder/other").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path).name == "sealed"))
+    monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    assert words in failed(capsys, 1, *command.split(), "--out", out)
+
+
+def test_ctrl_c_leaves_the_rows_of_finished_pictures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = inversion.invert
+
+    def interrupt(generator: Generator, image: Path, **options: Any) -> Reconstruction:
+        if image.stem == "c":
+            raise KeyboardInterrupt
+        found = search(generator, image, **options)
+        return replace(found, fit=replace(found.fit, stopped="interrupted")) if image.stem == "b" else found
+
+    monkeypatch.setattr(inversion, "invert", interrupt)
+    for name in "abc":
+        photo(Path(f"{name}.png"))
+    for photos, finished in (("ab", "ab"), ("ac", "a")):
+        files = [f"{name}.png" for name in photos]
+        assert zoo_("invert", "pigan", *files, *QUICK, "--json") == 130
+        rows = json.loads(capsys.readouterr().out)
+        assert [row["photo"] for row in rows] == [f"{name}.png" for name in finished]
+        assert all(Path(row["folder"], "sheet.png").is_file() for row in rows)
 
 
 def test_a_reconstruction_belongs_to_its_weights(done: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
@@ -12,6 +13,8 @@ from PIL import Image, ImageChops
 import zoo
 from zoo import api
 from zoo.cli import main as cli
+from zoo.config import recipes
+from zoo.config.schemas import Card
 from zoo.editing.reconstruction import Fit, Reconstruction
 from zoo.errors import ConfigError
 from zoo.evaluation.benchmarks.heads import Heads
@@ -77,11 +80,76 @@ def test_sheets_that_cannot_be_drawn(gen) -> None:
         zoo.sample(flat, [0], yaw=0.1)
 
 
+@pytest.mark.parametrize("seeds", [np.array([1, 3]), torch.tensor([1, 3]), (np.int64(1), 3), iter([1, 3]), "1,3"])
+def test_seeds_are_whole_numbers_of_any_kind(seeds: Any) -> None:
+    assert api.seeds_of(seeds) == [1, 3]
+    assert all(type(seed) is int for seed in api.seeds_of([np.int64(3)]))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([1.5], r"seeds \[1.5\]: give whole numbers"),
+        (np.arange(2.0), "give whole numbers"),
+        (3, "seeds 3: give whole numbers"),
+        (["1"], "give whole numbers"),
+        (np.array([], int), "no seeds"),
+        ([2**70], f"the largest {api.MAX_SEED}"),
+        ([-1], "seed -1: the smallest is 0"),
+    ],
+)
+def test_seeds_that_are_none_are_one_line(seeds: Any, words: str, gen) -> None:
+    with pytest.raises(ConfigError, match=words):
+        zoo.sample(gen, seeds)
+
+
+def test_paths_stand_for_weights_wherever_names_do(gen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = zoo.save(gen, Path("shadegan"), card=Card(name="shadegan.toy", recipe="shadegan_heads32"))
+    assert zoo.load(folder).config == gen.config  # not the shipped weights of that name
+    assert zoo.card(folder).name == "shadegan.toy"
+    assert zoo.sample(folder, [0], size=8).size == zoo.sample(gen, [0], size=8).size
+    monkeypatch.setattr("zoo.editing.inversion.invert", lambda model, image, **options: (model.config, image, options))
+    for model in (gen, folder, "./shadegan"):
+        assert zoo.invert(model, "photo.jpg", steps=2) == (gen.config, "photo.jpg", {"steps": 2})
+    monkeypatch.setattr("zoo.evaluation.scores.evaluate", lambda model, benchmark, **_: {"model": model})
+    assert zoo.evaluate(folder) == {"model": "./shadegan"}
+    assert zoo.evaluate(gen) == {"model": gen}
+    monkeypatch.setattr("zoo.evaluation.comparison.compare", lambda subjects, benchmark: subjects)
+    assert [*zoo.compare(folder)] == ["./shadegan"]
+    assert [*zoo.compare([folder, "unsup3d"])] == ["./shadegan", "unsup3d"]
+    assert [*zoo.compare("unsup3d")] == ["unsup3d"]
+    seen: list[Any] = []
+    monkeypatch.setattr("zoo.systems.run.train", lambda run, *_, command: seen.append((run.init, command)))
+    zoo.finetune(folder)
+    assert seen == [("./shadegan", "zoo finetune ./shadegan")]
+    with pytest.raises(ConfigError, match=r"runs/mine.yaml: cannot be read"):
+        zoo.train(Path("runs/mine.yaml"))
+
+
+def test_what_is_no_name_is_one_line() -> None:
+    calls: Any = (
+        zoo.load, zoo.card, zoo.train, zoo.finetune, zoo.sample, zoo.evaluate, zoo.compare,
+        lambda given: zoo.invert(given, "photo.jpg"), lambda given: zoo.compare([given]),
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(ConfigError, match="an object of type int is no name: give a name as text, or a path"):
+            call(3)
+    with pytest.raises(ConfigError, match="of type dict"):
+        zoo.evaluate({})  # type: ignore[arg-type]
+
+
 def test_keywords_are_overrides() -> None:
     settings = {"trainer": {"max_kimg": 0.5, "loggers": ["wandb"]}, "data": "folder", "init": None, "resume": "auto"}
     assert [*api._overrides(settings)] == [
         "trainer.max_kimg=0.5", 'trainer.loggers=["wandb"]', "data=folder", "init=null", "resume=auto",
     ]  # fmt: skip
+    paths: dict[str, Any] = {"out": Path("/tmp/o"), "data": {"root": Path("a b")}, "list": [Path("x")]}
+    assert [*api._overrides(paths)] == ["out=/tmp/o", "data.root=a b", 'list=["x"]']
+    numbers = {"seed": np.int64(3), "compile": np.bool_(True), "rate": np.float32(0.5), "steps": [np.int32(1)]}
+    assert [*api._overrides(numbers)] == ["seed=3", "compile=true", "rate=0.5", "steps=[1]"]
+    run = recipes.load_run("shadegan_heads32", [*api._overrides({"out": Path("/tmp/o"), "seed": np.int64(3)})])
+    assert (run.out, run.seed) == ("/tmp/o", 3)
 
 
 def test_a_training_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

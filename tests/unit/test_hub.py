@@ -16,6 +16,7 @@ from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric, RunConfig
 from zoo.errors import ConfigError, WeightsError, ZooError
+from zoo.fitting.runs import is_run, read_run
 from zoo.generators.base import Generator
 from zoo.systems.checkpoints import AtomicCheckpointIO
 from zoo.systems.run import run_folder
@@ -187,6 +188,18 @@ def test_unknown_names_offer_the_nearest(shelf: Path) -> None:
         zoo.load("runs/a")
     with pytest.raises(WeightsError, match="does not exist"):
         zoo.load("file:runs/a")
+
+
+@pytest.mark.parametrize("bad", ["~nobody-of-that-name/x", "x" * 5000])
+def test_names_that_no_path_can_have_are_one_line(bad: str, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in (zoo.load, zoo.card, is_run, read_run):
+        with pytest.raises(ConfigError, match=rf"^{bad[:120]}: no usable path \([^.]*\); name another$"):
+            found(bad)
+    with pytest.raises(WeightsError, match="no usable path"):
+        zoo.load(f"file:{bad}")
+    monkeypatch.setenv("ZOO_WEIGHTS", bad)
+    with pytest.raises(ConfigError, match=r"ZOO_WEIGHTS=.*no usable path"):
+        zoo.list()
 
 
 def test_a_method_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

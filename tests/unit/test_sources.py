@@ -3,6 +3,7 @@ import io
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from zoo.config.prior_files import read_prior
+from zoo.data.align import align_photos
+from zoo.data.bfm.model import read_model
 from zoo.data.check import check
+from zoo.data.fit_prior import fit_prior
 from zoo.data.layouts import LAYOUTS
 from zoo.data.pictures import BadImage, decode
+from zoo.data.shards.writer import write_shards
 from zoo.data.sources import NoSplit, open_source
 from zoo.data.transforms import crop_box, flips, load_image, to_float, to_uint8
 from zoo.errors import DataError
@@ -218,6 +224,22 @@ def test_missing_and_empty_roots(tmp_path: Path) -> None:
         open_source("folder", tmp_path, limit=0)
     with pytest.raises(DataError, match=r"unknown data\.on_error 'ignore'"):
         open_source("folder", tmp_path, on_error="ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", ["~nobody-of-that-name/x.json", "x" * 5000])
+def test_paths_that_cannot_be_are_errors_of_data(bad: str, tmp_path: Path) -> None:
+    write(tmp_path, {"a.png": picture()})
+    doors: list[Callable[[], object]] = [
+        lambda: open_source("folder", bad),
+        lambda: align_photos(tmp_path, bad, "heads", 64),
+        lambda: write_shards(str(tmp_path), bad),
+        lambda: fit_prior(bad, tmp_path / "pose.json"),
+        lambda: read_prior("pose", bad),
+        lambda: read_model(bad),
+    ]
+    for door in doors:
+        with pytest.raises(DataError, match="no usable path"):
+            door()
 
 
 def test_stop_names_the_file_and_skip_takes_the_next(tmp_path: Path, caplog) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError
-from .options import Device, EditPsi, From, Name, Pitch, Size, Yaw, notes_of, subjects
+from ..output.films import need_film
+from .options import Device, EditPsi, Film, From, Name, Pitch, Sheet, Size, Yaw, notes_of, ready, subjects
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,10 +18,23 @@ if TYPE_CHECKING:
     from ..geometry import Render
 
 Seed = Annotated[str, typer.Option("--seed", "--seeds", help="Objects of the model: 3, or 0-3, or 3,5,8.")]
-Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.")]
 Frames = Annotated[int, typer.Option(help="Frames in the whole film.", min=2, max=2000)]
 Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]
 Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")]
+
+
+def _is_sheet(out: Path) -> bool:
+    return out.suffix.lower() == ".png"
+
+
+def _need_views(out: Path) -> None:
+    if not _is_sheet(out):
+        need_film(out)
+
+
+Views = Annotated[
+    Path, typer.Option(help=".png for a sheet; .mp4, .webp, .gif or a new folder.", callback=ready(_need_views))
+]
 
 
 def relight(
@@ -56,7 +70,7 @@ def rotate(
     name: Name,
     seed: Seed = "",
     source: From = None,
-    out: Annotated[Path, typer.Option(help=".png for a sheet; .mp4, .webp, .gif or a new folder.")] = Path("views.png"),
+    out: Views = Path("views.png"),
     yaws: Annotated[str, typer.Option(help="Angles in radians, e.g. -0.5,0,0.5.")] = "-0.5,-0.25,0,0.25,0.5",
     pitch: Pitch = 0.0,
     by: Annotated[
@@ -80,7 +94,7 @@ def rotate(
     angles = _angles(yaws)
     generator, objects = subjects(name, seed, source, psi, device)
     renders = _views(generator, objects, angles, pitch, by or ("camera" if generator.uses_camera else "sefa"), size)
-    if out.suffix.lower() == ".png":
+    if _is_sheet(out):
         pictures = _pictures(renders, maps)
         shots = {f"yaw {angle:+.2f}": picture for angle, picture in zip(angles, pictures, strict=True)}
         typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
@@ -121,7 +135,7 @@ def mix(
     seed: Seed = "",
     source: From = None,
     layers: Annotated[str, typer.Option(help="Numbers of layers from the first object; one column each.")] = "",
-    out: Annotated[Path, typer.Option(help="PNG.")] = Path("mix.png"),
+    out: Sheet = Path("mix.png"),
     size: Size = 128,
     psi: EditPsi = None,
     yaw: Yaw = 0.0,

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import ConfigError, Interrupted, ZooError
 from ..resources import photograph
-from ..runtime.files import printable
+from ..runtime.files import need_place, printable
 from .options import Device, Name
 
 _INTERRUPTED = 2  # SIGINT
@@ -54,6 +54,9 @@ def invert(
         raise ConfigError("--vgg and --lpips go together: VGG16's weights and LPIPS' linear layers")
     if mask is not None and len(photos) > 1:
         raise ConfigError(f"--mask is for one picture, not {len(photos)}; give pictures with an alpha channel")
+    todo = _folders([photograph(photo) for photo in photos], out)
+    for _, folder in todo:
+        need_place(folder, folder=True)  # before minutes of searching
     generator = load(name, device=device)
     perceptual = None
     if vgg is not None and lpips is not None:
@@ -61,32 +64,36 @@ def invert(
 
         perceptual = LPIPS.from_files(vgg, lpips).to(generator.device)
     rows: list[dict[str, Any]] = []
-    for photo, folder in _folders([photograph(photo) for photo in photos], out):
-        row: dict[str, Any] = {"photo": printable(photo)}
-        rows.append(row)
-        try:
-            rec = run(
-                generator, photo, steps=steps, align=align, mask=mask, prior=prior, free=free, tune=tune,
-                perceptual=perceptual, seed=seed, progress=not as_json,
-            )  # fmt: skip
-            notes = {"photo": printable(photo), "command": shlex.join(["zoo", *sys.argv[1:]])}
-            files = write_reconstruction(rec, folder, size, notes)
-            row |= {"folder": str(folder), "files": [str(file) for file in files]} | asdict(rec.fit)
-            pitch, yaw = rec.camera.pose[0].tolist()
-            row |= {"yaw": round(yaw, 4), "pitch": round(pitch, 4)}
-            if not as_json:
-                typer.echo(f"{printable(folder)}: PSNR {rec.fit.psnr:.1f} dB, yaw {yaw:.2f}, pitch {pitch:.2f}")
-            if rec.fit.warning:
-                typer.echo(f"zoo: {row['photo']}: {rec.fit.warning}", err=True)
-        except (ZooError, ValueError, OSError) as error:
-            row["error"] = printable(" ".join(str(error).split()))
-            if len(photos) == 1:
-                raise
-            typer.echo(f"zoo: {row['error']}", err=True)
-        if row.get("stopped") == "interrupted":
-            raise Interrupted(f"{folder} has the best so far", _INTERRUPTED)
-    if as_json:
-        typer.echo(json.dumps(rows))
+    try:
+        for photo, folder in todo:
+            row: dict[str, Any] = {"photo": printable(photo)}
+            try:
+                rec = run(
+                    generator, photo, steps=steps, align=align, mask=mask, prior=prior, free=free, tune=tune,
+                    perceptual=perceptual, seed=seed, progress=not as_json,
+                )  # fmt: skip
+                notes = {"photo": printable(photo), "command": shlex.join(["zoo", *sys.argv[1:]])}
+                files = write_reconstruction(rec, folder, size, notes)
+                row |= {"folder": str(folder), "files": [str(file) for file in files]} | asdict(rec.fit)
+                pitch, yaw = rec.camera.pose[0].tolist()
+                row |= {"yaw": round(yaw, 4), "pitch": round(pitch, 4)}
+                if not as_json:
+                    typer.echo(f"{printable(folder)}: PSNR {rec.fit.psnr:.1f} dB, yaw {yaw:.2f}, pitch {pitch:.2f}")
+                if rec.fit.warning:
+                    typer.echo(f"zoo: {row['photo']}: {rec.fit.warning}", err=True)
+            except (ZooError, ValueError, OSError) as error:
+                row["error"] = printable(" ".join(str(error).split()))
+                rows.append(row)
+                if len(photos) == 1:
+                    raise
+                typer.echo(f"zoo: {row['error']}", err=True)
+            else:
+                rows.append(row)
+            if row.get("stopped") == "interrupted":
+                raise Interrupted(f"{folder} has the best so far", _INTERRUPTED)
+    finally:  # after Ctrl-C, too: the pictures before are finished
+        if as_json:
+            typer.echo(json.dumps(rows))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
 

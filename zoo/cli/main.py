@@ -66,7 +66,7 @@ def list_(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/weights.md.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List methods and trained weights.
+    """List methods and trained weights. Exit code 1 if nothing matches.
 
     Example: zoo list 'shade*' --pretrained
     """
@@ -75,9 +75,7 @@ def list_(
         typer.echo(markdown_table(hub.card(name) for name in names), nl=False)
     elif as_json:
         typer.echo(json.dumps([_row(name) for name in names]))
-    elif not names:
-        raise ConfigError(f"nothing matches {pattern!r}; zoo list shows all names")
-    else:
+    elif names:
         width = max(len(name) for name in names)
         for name in names:
             typer.echo(f"{name:{width}}  {_about(name)}".rstrip())
@@ -85,6 +83,8 @@ def list_(
             typer.echo("* answers to the bare name of its method", err=True)
         if pattern == "*" and not pretrained:
             typer.echo("not listed: ffhq (see zoo import), weights on a hub (hf:org/repo, with zoo3d[hub])", err=True)
+    if not names:
+        raise ConfigError(f"nothing matches {pattern!r}; zoo list shows all names")
 
 
 def _row(name: str) -> dict[str, Any]:

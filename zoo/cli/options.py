@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,11 @@ import typer
 
 from ..api import draw, seeds_of
 from ..errors import ConfigError
+from ..output.films import need_film
+from ..output.meshes import need_mesh_file
+from ..output.sheets import need_png
 from ..registry import list_models
+from ..runtime.files import need_place
 
 if TYPE_CHECKING:
     from ..generators.base import Generator, Latents
@@ -21,6 +26,17 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value
+
+
+def ready(need: Callable[[Path], None]) -> Callable[[Path], Path]:
+    """Check --out before anything is loaded: what cannot be written must not cost the work."""
+
+    def check(out: Path) -> Path:
+        need(out)
+        need_place(out)
+        return out
+
+    return check
 
 
 def known(incomplete: str) -> list[str]:
@@ -46,6 +62,15 @@ Yaw = Annotated[float, typer.Option(help="Radians; positive turns the head to it
 
 
 Pitch = Annotated[float, typer.Option(help="Radians; positive raises the chin.", callback=finite)]
+
+
+Sheet = Annotated[Path, typer.Option(help="PNG.", callback=ready(need_png))]
+
+
+Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for PNGs.", callback=ready(need_film))]
+
+
+Mesh = Annotated[Path, typer.Option(help=".glb, .obj, .ply or .stl.", callback=ready(need_mesh_file))]
 
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
+from ..resources import user_path
 from .options import Device
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _subject(what: str, source: Path | None, device: str) -> "tuple[Generator, R
     """The generator, and the reconstruction that is shown first."""
     from ..hub import load, load_reconstruction
 
-    file = Path(what) / RECONSTRUCTION if Path(what).is_dir() else Path(what)
+    place = user_path(what, ConfigError)
+    file = place / RECONSTRUCTION if place.is_dir() else place
     if source is None and file.suffix == ".safetensors" and _is_reconstruction(file):
         photo = load_reconstruction(file)
         if device != "auto":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..resources import user_path
 from .untrusted import MOST_BYTES, from_json
 
 _MAX_NUMBERS = 1024  # in one entry; the largest prior has 36
@@ -25,7 +26,7 @@ def read_prior(kind: str, path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: Missing, damaged, or not of that kind.
     """
-    path = Path(path).expanduser()
+    path = user_path(path, DataError)
     endings = (".json",) if kind == "pose" else (".json", ".npz")
     if path.suffix not in endings:
         raise DataError(f"{path}: a {kind} prior is a {' or '.join(endings)} file")

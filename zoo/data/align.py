@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import DataError, unknown
 from ..faces.align import FRAMINGS, Framing, align, find_mesh
+from ..resources import user_path
 from ..runtime.files import printable
 from ..runtime.progress import counting
 from .pictures import Picture, decode
@@ -60,7 +61,7 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
         DataError: The source is missing or none of its pictures shows a face, `out` is not empty, or the framing is
             unknown.
     """
-    out = Path(out).expanduser()
+    out = user_path(out, DataError)
     if framing not in FRAMINGS:
         raise DataError(unknown("framing", framing, FRAMINGS))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..priors import LightPrior, PosePrior
+from ..resources import user_path
 from ..runtime.files import atomic_write, printable
 from .measured import measure
 from .store import open_files
@@ -32,7 +33,7 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
             ending.
         ConfigError: There are fewer than 2 rows.
     """
-    path = Path(samples).expanduser()
+    path = user_path(samples, DataError)
     if path.suffix in (".pth", ".pt"):
         published = LightPrior.load(path)
         published.save(out)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ..errors import DataError
+from ..resources import user_path
 from ..runtime.files import printable
 from .pictures import CONVERT, SUFFIXES, BadImage
 from .shards.reader import CATALOGUE, Shards, has_shards, is_url
@@ -79,7 +80,7 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     """
     if is_url(root):
         return Shards(root)
-    path = Path(root).expanduser()
+    path = user_path(root, DataError)
     shown = printable(path)
     if not path.exists():
         raise DataError(f"{shown} does not exist: give a folder of images or a .zip")

@@ -16,6 +16,7 @@ from ..config.untrusted import from_json
 from ..errors import ConfigError, WeightsError
 from ..generators.base import PictureGAN
 from ..generators.gan2shape import GAN2Shape
+from ..resources import user_path
 from ..weights.checkpoints import read_plain
 from .subject import Subject
 
@@ -121,8 +122,12 @@ class FinishedRun:
 
 
 def is_run(name: str) -> bool:
-    """Whether `name` is a folder that `zoo run` has written to."""
-    return (Path(name).expanduser() / SETTINGS).is_file()
+    """Whether `name` is a folder that `zoo run` has written to.
+
+    Raises:
+        ConfigError: The system can have no such path.
+    """
+    return (user_path(name, ConfigError) / SETTINGS).is_file()
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
@@ -145,7 +150,7 @@ def read_run(folder: str | os.PathLike[str]) -> FinishedRun:
         ConfigError: There is no such folder, or a picture is not finished.
         WeightsError: A file is damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder, ConfigError)
     if not (folder / SETTINGS).is_file():
         raise ConfigError(f"{folder}: is no folder of zoo run: it has no {SETTINGS}")
     settings = _read_json(folder / SETTINGS)

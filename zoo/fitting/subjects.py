@@ -22,6 +22,7 @@ from ..heads.dataset import HeadDataset
 from ..losses import photometric_loss
 from ..networks.feature_loss import DiscriminatorLoss
 from ..renderers.depthmaps.ellipsoid import ellipsoid_depth
+from ..resources import user_path
 from ..runtime.files import printable
 from .subject import Subject
 
@@ -94,7 +95,7 @@ def photographs(
         if kind == "seed":
             return _drawn(chosen, gan, psi)
         return _bfm(chosen, gan, size, root, whole) if kind == "bfm" else _heads(kind, chosen, gan, size)
-    path = Path(source).expanduser()
+    path = user_path(source, ConfigError)
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
     side = gan.config.size
@@ -268,7 +269,7 @@ def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) 
         if photo.alpha is None:
             raise DataError(f"{photo.name}: has no transparency to take a mask from; use system.mask=ellipse")
         return model.as_seen(photo.alpha)
-    path = Path(kind).expanduser()
+    path = user_path(kind, ConfigError, "system.mask=")
     if not path.exists():
         raise ConfigError(f"system.mask={kind}: no such file; or use one of {', '.join(MASKS)}")
     found = [picture for _, picture in _pictures(path, photo.name if path.is_dir() else None, colour=False)]

@@ -15,6 +15,7 @@ from ..config.schemas import Card
 from ..errors import ConfigError, WeightsError, unknown
 from ..generators.base import Generator
 from ..priors import LightPrior, ViewPrior
+from ..resources import user_path
 from ..weights import files as weights
 from ..weights.build import build
 from ..weights.cards import CARD, CONFIG, WEIGHTS
@@ -23,7 +24,7 @@ from .layouts import Tensors, average, field_class
 from .methods import method as known_method
 from .methods.base import SCENES, Method
 from .methods.shadegan import window
-from .pickles import OfficialFile, place, read
+from .pickles import OfficialFile, read
 
 DATASETS = {
     "celeba": "CelebA",
@@ -139,7 +140,7 @@ def import_official(
 
 def _folder(out: str | Path, overwrite: bool) -> Path:
     """The folder to write, looked at before the work."""
-    folder = place(out)
+    folder = user_path(out, WeightsError)
     if folder == Path() or not folder.resolve().name:
         raise WeightsError(f"out={str(out)!r} names no folder of its own; name a new one, e.g. my/pigan.celeba")
     if folder.exists() and not folder.is_dir():
@@ -156,14 +157,14 @@ def _read_priors(
     """Put the numbers of prior files among the settings; returns where they are from."""
     sources = {}
     if light is not None:
-        light = place(light)
+        light = user_path(light, WeightsError)
         prior = LightPrior.load(light)
         flip = torch.tensor([1.0, 1.0, -1.0 if known.mirrored_light else 1.0, 1.0])
         mean, cov = prior.mean * flip, prior.cov * flip * flip[:, None]
         values["scene"] = {**values["scene"], "light": {"mean": mean.tolist(), "cov": cov.tolist()}}
         sources[light.name] = hashlib.sha256(light.read_bytes()).hexdigest()
     if view is not None:
-        view = place(view)
+        view = user_path(view, WeightsError)
         views = ViewPrior.load(view)
         values["view"] = {"mean": views.mean.tolist(), "cov": views.cov.tolist()}
         sources[view.name] = hashlib.sha256(view.read_bytes()).hexdigest()

@@ -9,7 +9,6 @@ classes are replaced by `Inert`, which keeps attributes and does nothing. Zip fi
 import hashlib
 import io
 import json
-import os
 import pickle
 import sys
 import zipfile
@@ -25,6 +24,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..resources import user_path
 from ..runtime.pickles import in_archive, scan
 from ..weights import files as weights
 
@@ -104,7 +104,7 @@ def read(path: str | Path) -> OfficialFile:
     Raises:
         WeightsError: Missing, too big, damaged, not such a file, or it names code that published weights do not need.
     """
-    path = place(path)
+    path = user_path(path, WeightsError)
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; name the .pth or .pt that the authors published")
     if path.stat().st_size > _MAX_FILE:
@@ -131,23 +131,6 @@ def read(path: str | Path) -> OfficialFile:
         reason = weights.shown(reason) or type(error).__name__
         raise WeightsError(f"{path}: damaged, or not what torch.save writes ({reason}); get the file again") from None
     return OfficialFile(str(path), tree, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def place(given: str | Path) -> Path:
-    """A path that the system can have, whether or not something lies there.
-
-    Raises:
-        WeightsError: Too long, with a zero byte, below a file, of a home or a folder that is out of reach.
-    """
-    try:
-        path = Path(given).expanduser()
-        os.stat(path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise WeightsError(f"{weights.shown(str(given))}: no usable path ({reason}); name another") from None
-    return path
 
 
 def _what_else(data: bytes) -> str:

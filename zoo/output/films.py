@@ -105,10 +105,7 @@ def film(
     import tempfile
 
     path = Path(path)
-    if path.suffix not in _FILMS:
-        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
-    if not path.suffix and path.exists():
-        raise ZooError(f"{path} exists: choose a new folder for the frames")
+    need_film(path)
     if max(size) > (most := _LARGEST.get(path.suffix, max(size))):
         fix = "ask for fewer objects, fewer maps or a smaller size, or write a folder of PNGs"
         raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {path.suffix} has at most {most} per side; {fix}")
@@ -126,6 +123,19 @@ def film(
         _FILMS[path.suffix](counted(), part, fps, {"zoo": __version__, **(notes or {})})
         os.replace(part, path)
     return path
+
+
+def need_film(path: Path) -> None:
+    """Refuse a kind of film that `film` does not write, and a folder that is there already.
+
+    Raises:
+        ConfigError: The suffix is unknown.
+        ZooError: The folder already exists.
+    """
+    if path.suffix not in _FILMS:
+        raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
+    if not path.suffix and path.exists():
+        raise ZooError(f"{path} exists: choose a new folder for the frames")
 
 
 def _even(image: "Image") -> "Image":

@@ -52,9 +52,8 @@ def encode(meshes: "Meshes", path: Path, notes: Mapping[str, Any] | None = None)
     import numpy as np
     import trimesh
 
+    need_mesh_file(path)
     kind = path.suffix.lower()
-    if kind not in _MESH_FILES:
-        raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
     if len(meshes) != 1:
         raise ConfigError(f"{path}: one file cannot hold {len(meshes)} meshes; export them one by one, e.g. meshes[0]")
     batch: Any = meshes  # PyTorch3D's annotations say that packed tensors may be None
@@ -85,6 +84,16 @@ def encode(meshes: "Meshes", path: Path, notes: Mapping[str, Any] | None = None)
     data: Any = mesh.export(file_type="ply", vertex_normal=True)
     start, _, rest = data.partition(b"\nelement ")
     return bytes(start + b"".join(f"\ncomment {line}".encode() for line in comments) + b"\nelement " + rest)
+
+
+def need_mesh_file(path: Path) -> None:
+    """Refuse a kind of file that `export` does not write.
+
+    Raises:
+        ConfigError: The suffix is unknown.
+    """
+    if path.suffix.lower() not in _MESH_FILES:
+        raise ConfigError(f"{path}: unknown kind of mesh file; use {', '.join(_MESH_FILES)}")
 
 
 def _visual(meshes: "Meshes", path: Path, *, glb: bool) -> Any:

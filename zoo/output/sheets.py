@@ -125,9 +125,18 @@ def save_png(image: "Image", path: str | os.PathLike[str], notes: Mapping[str, A
     Raises:
         ConfigError: The suffix is not .png.
     """
+    need_png(path)
+    return atomic_write(path, png(image, notes))
+
+
+def need_png(path: str | os.PathLike[str]) -> None:
+    """Refuse what is not called .png.
+
+    Raises:
+        ConfigError: The suffix is not .png.
+    """
     if Path(path).suffix.lower() != ".png":
         raise ConfigError(f"{path}: pictures are written as .png; change the suffix")
-    return atomic_write(path, png(image, notes))
 
 
 def png(image: "Image", notes: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import ConfigError
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -75,6 +77,27 @@ def _left(path: Path) -> str:
 
     folder = next((p for p in path.absolute().parents if p.is_dir()), Path("/"))
     return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB left in {folder})"
+
+
+def need_place(path: Path, *, folder: bool = False) -> None:
+    """Refuse a path, before the work, at which nothing could be written after it.
+
+    Args:
+        path: Where to write; folders above it that are missing will be made.
+        folder: Whether the path is a folder for several files.
+
+    Raises:
+        ConfigError: A folder lies where a file should, or a file where a folder should, or the folder is read-only.
+    """
+    place = path.absolute()
+    there = next(p for p in (place, *place.parents) if p.exists())
+    is_folder = there.is_dir()
+    if is_folder != (folder or there != place):
+        kind = "folder" if is_folder else "file"
+        raise ConfigError(f"{printable(path)} cannot be written: {printable(there)} is a {kind}; name another")
+    holder = there if is_folder else there.parent
+    if not os.access(holder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{printable(path)} cannot be written: {printable(holder)} is read-only; name another folder")
 
 
 def tidy(folder: Path) -> None:

@@ -1,9 +1,11 @@
 """Where the weights behind a name lie."""
 
+import os
 from pathlib import Path
 
 from .. import registry, resources
 from ..errors import ConfigError, WeightsError, unknown
+from ..resources import user_path
 from . import cards
 from .cards import CARD, WEIGHTS
 from .remote import download
@@ -17,13 +19,14 @@ CONVERTED = {  # names of weights in the cache that `zoo import` makes from a pa
 }
 
 
-def locate(name: str) -> Path:
+def locate(name: str | os.PathLike[str]) -> Path:
     """The folder or file behind a name."""
+    name = registry.as_name(name)
     prefix, _, rest = name.partition(":")
     if prefix == "hf" and rest:
         return download(rest)
     if prefix == "file" and rest:
-        place = Path(rest).expanduser()
+        place = user_path(rest, WeightsError)
         if not place.exists():
             raise WeightsError(f"{name}: {place} does not exist")
         return place
@@ -44,8 +47,8 @@ def locate(name: str) -> Path:
     if name in registry.names():
         others = ", ".join(known) or "none"
         raise WeightsError(f"{name} has no trained weights here: train it, or pass pretrained=False. Known: {others}")
-    if Path(name).expanduser().exists():
-        return Path(name).expanduser()
+    if (place := user_path(name, ConfigError)).exists():
+        return place
     if "/" in name or "\\" in name or name.endswith((".safetensors", ".ckpt")):
         raise ConfigError(f"{name!r} does not exist: write file:{name} for a path on this disk, hf:{name} for the hub")
     raise ConfigError(unknown("model", name, [*registry.names(), *known]))

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import DataError, ZooError
+from ...resources import user_path
 from ...runtime.files import printable
 
 MM = 1200.0  # millimetres in a world unit: the benchmark's cut then shows a face from chin to hairline
@@ -96,7 +97,7 @@ def read_model(path: str | Path, *, expressions: bool = False) -> FaceModel:
         DataError: The file is missing, damaged or another one, or has no expressions.
         ZooError: The package that reads it is not installed.
     """
-    path = Path(path).expanduser()
+    path = user_path(path, DataError)
     shown = printable(path)
     if not path.is_file():
         raise DataError(f"{shown}: no such file; give {KINDS} ({WHERE})")

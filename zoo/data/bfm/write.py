@@ -23,6 +23,7 @@ from ...errors import DataError, Interrupted
 from ...heads.backgrounds import draw_backgrounds
 from ...heads.dataset import BACKGROUNDS, Rendering
 from ...heads.sampling import Bits
+from ...resources import user_path
 from ...runtime.files import atomic_write, naming, printable, tidy
 from ...runtime.lock import locked
 from ...runtime.progress import counting
@@ -178,7 +179,7 @@ def _backdrop(background: str, seed: int, size: int) -> Backdrop:
         return lambda indices, split: 0.0
     if background == "random":
         return lambda indices, split: draw_backgrounds(indices, seed, split, size)
-    if not Path(background).expanduser().exists():
+    if not user_path(background, DataError, "background=").exists():
         known = ", ".join(BACKGROUNDS)
         raise DataError(f"background={printable(background)}: use {known}, or a folder or zip of pictures that exists")
     files = open_files(background)

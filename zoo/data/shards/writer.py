@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...faces.align import Framing
+from ...resources import user_path
 from ...runtime.files import naming, printable
 from ...runtime.progress import counting
 from ..layouts import SPLITS
@@ -80,7 +81,7 @@ def write_shards(
         raise DataError(f"{printable(out)}: write to a folder, then copy that with the tool of your object store")
     if source == "heads" and like:
         raise DataError(f"--like {like}: the heads are framed already; leave it out")
-    out = Path(out).expanduser()
+    out = user_path(out, DataError)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
     splits = _heads(size or 64, n, seed) if source == "heads" else _pictures(source, name, like, size)
