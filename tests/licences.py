@@ -21,7 +21,12 @@ EXCEPTIONS = {
 
 # Weights that may not be used for everything, and why they are shipped all the same.
 _PEOPLE = "learnt from photographs of people that are for research; its card says so"
-RESTRICTED = {"shadegan.photos32": _PEOPLE, "shadegan.photos64": _PEOPLE, "unsup3d.photos64": _PEOPLE}
+RESTRICTED = {
+    "meshgan.photos64": _PEOPLE,
+    "shadegan.photos32": _PEOPLE,
+    "shadegan.photos64": _PEOPLE,
+    "unsup3d.photos64": _PEOPLE,
+}
 
 _ALIASES = {
     "3-clause bsd license": "BSD-3-Clause",
