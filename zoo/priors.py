@@ -51,6 +51,12 @@ class PosePrior:
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"pose.{name}={value}: a standard deviation must be 0 or more")
 
+    @property
+    def yaw_reach(self) -> float:
+        """How far from its mean the yaw is drawn, in radians; two standard deviations where nothing bounds it."""
+        widths = {"uniform": 1, "spherical_uniform": 1, "fixed": 0}
+        return min(widths.get(self.distribution, 2) * self.yaw_std, math.pi)
+
     @classmethod
     def fit(cls, poses: Tensor) -> "PosePrior":
         """Fit a Gaussian to (N, 2) pitch and yaw in radians.

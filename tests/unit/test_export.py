@@ -12,6 +12,8 @@ from PIL import ExifTags, Image, ImageFilter
 
 import zoo
 from tests.tiny import TINY
+from zoo.config.fill import to_dict
+from zoo.config.schemas import PoseConfig
 from zoo.errors import ConfigError, ZooError
 from zoo.generators.base import Generator
 from zoo.geometry import Render
@@ -195,6 +197,18 @@ def test_films(generator: Generator, tmp_path: Path) -> None:
         turntable(generator, latents, tmp_path / "b.mp4", 1)
     with pytest.raises(ConfigError, match="unknown kind"):
         turntable(generator, latents, tmp_path / "b.avi", 4)
+
+
+@pytest.mark.parametrize(("distribution", "reach"), [("gaussian", 0.8), ("uniform", 0.4), ("spherical_uniform", 0.4)])
+def test_films_show_views_that_training_saw(
+    distribution: str, reach: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pose = PoseConfig(distribution, yaw_std=0.4)
+    model, yaws = zoo.build("shadegan", **TINY, scene={"pose": to_dict(pose)}).eval(), []
+    camera = model.camera
+    monkeypatch.setattr(model, "camera", lambda yaw, *rest: yaws.append(yaw) or camera(yaw, *rest))
+    turntable(model, model.latents(1), tmp_path / "a.gif", 4, size=8)
+    assert yaws == pytest.approx([0, reach, -reach])
 
 
 def test_gifs_keep_smooth_colours_smooth(tmp_path: Path) -> None:

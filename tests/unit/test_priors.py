@@ -91,6 +91,15 @@ def test_fixed() -> None:
     assert torch.equal(PosePrior("fixed", yaw_mean=0.2).sample(3, generator()), torch.tensor([[0, 0.2]] * 3))
 
 
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_yaws_reach_as_far_as_is_said(distribution: str) -> None:
+    prior = PosePrior(distribution, yaw_mean=0.1, yaw_std=0.5)
+    away = (prior.sample(N, generator())[:, 1] - 0.1).abs()
+    assert (away > prior.yaw_reach + 1e-6).float().mean() < 0.05
+    assert away.quantile(0.99) > 0.9 * prior.yaw_reach - 1e-6
+    assert PosePrior(distribution, yaw_std=9.0).yaw_reach <= math.pi
+
+
 def test_pose_config() -> None:
     assert pose_prior(PoseConfig(yaw_std=0.5)) == PosePrior(yaw_std=0.5)
     with pytest.raises(ConfigError, match="Did you mean 'gaussian'"):

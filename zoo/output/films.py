@@ -45,8 +45,8 @@ def turntable(
         frames: Number of frames in one swing.
         size: Side of each picture in pixels; films are padded to even sides, which the codec needs.
         fps: Frames per second.
-        yaw: How far the camera swings to each side, in radians. By default it is twice the standard deviation of the
-            training data, beyond which a model has hardly seen anything.
+        yaw: How far the camera swings to each side, in radians. By default it is as far as the poses of the training
+            data reach, for a normal distribution two deviations; the view stands still where they were all alike.
         pitch: Pitch of the camera in radians, the same throughout.
         light: The light, which stays with the object; by default the one that the method uses by itself.
         maps: The rows, see `grid`.
@@ -61,10 +61,12 @@ def turntable(
             are larger than this kind of film allows.
         ZooError: The folder already exists, or the encoder failed.
     """
+    from ..priors import pose_prior
+
     generator.need_camera("turntable")
     if frames < 2:
         raise ConfigError(f"frames={frames}: a turntable needs at least 2")
-    reach = min(2 * generator.scene.pose.yaw_std, math.pi) if yaw is None else yaw
+    reach = pose_prior(generator.scene.pose).yaw_reach if yaw is None else yaw
 
     seen: dict[float, Image] = {}  # the way back shows what the way there has shown
 

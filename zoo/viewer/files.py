@@ -13,6 +13,7 @@ from ..editing.reconstruction import Reconstruction
 from ..errors import DataError
 from ..output.films import film
 from ..output.sheets import grid, png
+from ..priors import pose_prior
 from ..runtime.files import printable
 from .state import MESH, State
 from .view import View
@@ -49,14 +50,14 @@ def mesh(worker: Worker, state: State, breathe: Breathe) -> File:
 def turntable(worker: Worker, state: State, breathe: Breathe) -> File:
     """A film of the object that swings from side to side, as an .mp4."""
     generator = worker.generator
-    reach, state = 2 * generator.scene.pose.yaw_std, _mapped(state)
+    reach, state = pose_prior(generator.scene.pose).yaw_reach, _mapped(state)
 
     def frames() -> "Iterator[Image]":
         from PIL import Image
 
         for i in range(FRAMES):
             breathe(i / FRAMES)
-            yaw = min(reach, math.pi) * math.sin(2 * math.pi * i / FRAMES)
+            yaw = reach * math.sin(2 * math.pi * i / FRAMES)
             turned = State(state.thing, View(yaw, state.view.pitch), state.lamp, state.shown)
             yield Image.fromarray(worker.picture(turned, FILM, final=True))
 
