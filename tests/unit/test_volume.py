@@ -52,6 +52,40 @@ def test_settings_that_render_nothing_are_refused(method: str, setting: str) -> 
         zoo.build(method, **{key: float(value)})
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (0, 0, 3)])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(4, 4, random=True),
+        Sampling(4, 4, noise_std=1.0, last_back=True, least_weight=1e-3),
+        Sampling(4, 2, surface_steps=3, interval=0.1),
+    ],
+)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_objects_and_no_rays_are_rendered(shape: tuple[int, ...], sampling: Sampling, recorded: bool) -> None:
+    def field(points: Tensor, directions: Tensor, counts: list[int] | None = None) -> FieldOut:
+        return haze(points, directions)._replace(gradient=torch.ones_like(points))
+
+    with torch.set_grad_enabled(recorded):
+        maps = render_rays(
+            field, torch.zeros(shape), torch.zeros(shape), 0.9, 1.1, sampling, density=lambda p: p[..., :1] + 3
+        )
+    assert maps.rgb.shape == shape
+    assert maps.gradient is not None
+    assert maps.gradient.shape == shape
+    assert maps.depth.shape == (*shape[:2], 1)
+
+
+def test_surfaces_of_no_objects_are_painted() -> None:
+    cls = resolve("gof")
+    generator = cls(cls.tiny()).eval()
+    code, camera = generator.code(generator.latents(1))[:0], generator.cameras(1, size=4)[:0]
+    sampling = generator.inference()
+    maps = generator.march(code, camera, sampling)
+    painted = generator.paint_surface(code, camera, generator.lights(1)[:0], maps, sampling, 0.0)
+    assert [value.shape for value in painted] == [(0, 16, 3)] * 2
+
+
 # ---------------------------------------------------------------- density first
 
 

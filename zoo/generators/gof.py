@@ -148,7 +148,7 @@ class GOF(ShadeGAN):
         points = origins + distance * directions
         condition = light.params if self.config.light_condition else None
         query = self.field(code, condition, with_gradient=True)
-        n = max(1, _POINTS // len(points))
+        n = max(1, _POINTS // max(1, len(points)))
         parts = [query(p, d) for p, d in zip(points.split(n, 1), directions.split(n, 1), strict=True)]
         rgb = torch.cat([part.rgb for part in parts], 1)
         normal = unit(torch.cat([part.gradient for part in parts if part.gradient is not None], 1))

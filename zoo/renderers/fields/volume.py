@@ -275,7 +275,7 @@ def _chunks(n: int, elements: int, on_gpu: bool) -> list[slice]:
     if count > 1 and not on_gpu:
         count = -(-count // _TOGETHER) * _TOGETHER
     size = max(1, -(-n // max(1, count)))
-    return [slice(start, start + size) for start in range(0, n, size)]
+    return [slice(start, start + size) for start in range(0, max(1, n), size)]
 
 
 class _Samples(NamedTuple):
@@ -300,10 +300,10 @@ def _march(
         density_first = density_first and clamp == "relu" and counts_freely(origins.device)
 
     def at(z: Tensor) -> Tensor:
-        return (origins[:, :, None] + z[..., None] * directions[:, :, None]).reshape(b, -1, 3)
+        return (origins[:, :, None] + z[..., None] * directions[:, :, None]).flatten(1, 2)
 
     def along(z: Tensor) -> Tensor:
-        return directions[:, :, None].expand(-1, -1, z.shape[-1], -1).reshape(b, -1, 3)
+        return directions[:, :, None].expand(-1, -1, z.shape[-1], -1).flatten(1, 2)
 
     def density_at(z: Tensor) -> Tensor:
         assert density is not None
@@ -313,7 +313,7 @@ def _march(
         if density_first:
             with torch.no_grad():
                 return _Samples(density_at(z))
-        rgb, sigma, gradient = (None if v is None else v.reshape(*z.shape, -1) for v in field(at(z), along(z)))
+        rgb, sigma, gradient = (None if v is None else v.reshape(*z.shape, v.shape[-1]) for v in field(at(z), along(z)))
         assert sigma is not None
         return _Samples(sigma, rgb, gradient)
 
@@ -379,13 +379,13 @@ def _coloured(samples: _Samples, seen: Tensor, field: Field, points: Tensor, dir
     row, column = flat.nonzero(as_tuple=True)
     place = (flat.cumsum(1) - 1)[row, column]
     counts = flat.sum(1).tolist()
-    taken = column.new_zeros(len(flat), max(counts))
+    taken = column.new_zeros(len(flat), max(counts, default=0))
     taken[row, place] = column
     index = taken[..., None].expand(-1, -1, 3)
     out = field(points.gather(1, index), directions.gather(1, index), counts)
 
     def spread(values: Tensor, onto: Tensor) -> Tensor:
-        return onto.index_put((row, column), values[row, place]).reshape(*seen.shape, -1)
+        return onto.index_put((row, column), values[row, place]).reshape(*seen.shape, onto.shape[-1])
 
     nothing = out.rgb.new_zeros(*flat.shape, 3)
     gradient = None if out.gradient is None else spread(out.gradient, nothing)
