@@ -378,7 +378,12 @@ def points_to_normal(points: Tensor) -> Tensor:
     """Unit normals (B, 3, H, W) towards the viewer, from back-projected points (B, 3, H, W), in their frame.
 
     Tangents are central differences of the points, so the outermost pixels repeat their neighbours.
+
+    Raises:
+        ValueError: The map is smaller than 3 x 3.
     """
+    if min(points.shape[-2:]) < 3:
+        raise ValueError(f"normals of a map of {tuple(points.shape[-2:])} pixels: give 3 x 3 or more")
     right = points[:, :, 1:-1, 2:] - points[:, :, 1:-1, :-2]
     up = points[:, :, :-2, 1:-1] - points[:, :, 2:, 1:-1]
     normal = torch.nn.functional.normalize(torch.linalg.cross(right, up, dim=1), dim=1)

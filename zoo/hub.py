@@ -5,6 +5,7 @@ and `README.md` (the card). Nothing here unpickles, and no file is parsed before
 card.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 names_left(__name__)
 
 
-def card(name: str) -> Card:
+def card(name: "str | os.PathLike[str]") -> Card:
     """Read the card of weights, by any name that `load` takes.
 
     Raises:
@@ -43,7 +44,9 @@ def card(name: str) -> Card:
     return cards.read(folder / CARD)
 
 
-def load(name: str, *, device: str = "auto", pretrained: bool = True, **overrides: Any) -> "Generator":
+def load(
+    name: "str | os.PathLike[str]", *, device: str = "auto", pretrained: bool = True, **overrides: Any
+) -> "Generator":
     """Load a trained network: averaged weights, verified, in evaluation mode, frozen, with `.name` and `.card`.
 
     Args:
@@ -62,7 +65,7 @@ def load(name: str, *, device: str = "auto", pretrained: bool = True, **override
 
     from .weights import files as weights
 
-    chosen = device_of(device)
+    name, chosen = registry.as_name(name), device_of(device)
     if not pretrained:
         if name in registry.names() and not any(n.startswith(f"{name}.") for n in registry.weights()):
             return build(name, **overrides).to(chosen)

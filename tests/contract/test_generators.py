@@ -11,6 +11,7 @@ from zoo.config.fill import to_dict
 from zoo.config.regimes import regime
 from zoo.errors import ConfigError
 from zoo.generators.base import DepthPredictor, Explainer, Generator, PictureGAN, SelfTaught
+from zoo.generators.field import VolumeGenerator
 from zoo.geometry import Light
 from zoo.networks.perceptual import PerceptualLoss
 from zoo.systems.base import TrainingSystem
@@ -79,6 +80,14 @@ def test_neither_autocast_nor_inference_mode_changes_a_render(generator: Generat
     for one, two, three in zip(plain, half, inferred, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one, three)
+
+
+def test_no_objects_render_to_nothing(generator: Generator) -> None:
+    if not isinstance(generator, VolumeGenerator):
+        pytest.skip("convolutions take no empty batch")
+    light = generator.lights(2, seed=2)[:0] if generator.uses_light else None
+    out = generator.eval()(generator.latents(2)[:0], generator.cameras(2, seed=3, size=SIZE)[:0], light)
+    assert out.rgb.shape == (0, 3, SIZE, SIZE)
 
 
 def photographs(generator: Generator) -> torch.Tensor:

@@ -12,7 +12,7 @@ import zoo
 from tests.tiny import TINY
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
-from zoo.geometry import Batch, Camera, Light, Render
+from zoo.geometry import Batch, Camera, Light, Render, points_to_normal
 
 
 def render(n: int = 3, size: int = 8) -> Render:
@@ -125,6 +125,15 @@ def test_cameras_of_other_types_have_rays() -> None:
     light = Light(torch.zeros(1, 4, dtype=torch.float64))
     for camera in (Camera(torch.eye(4, dtype=torch.int64)[None], size=8), replace(double, size=8)):
         assert generator(generator.latents(1), camera, light).rgb.dtype == torch.float32
+
+
+def test_what_is_too_small_is_refused() -> None:
+    with pytest.raises(ValueError, match="give 3 x 3 or more"):
+        points_to_normal(torch.zeros(1, 3, 2, 2))
+    generator = zoo.build("pigan", **TINY).eval()
+    for resolution in (0, 1):
+        with pytest.raises(ValueError, match=f"resolution={resolution}: a mesh needs at least 2 cells"):
+            generator.mesh(generator.latents(1), resolution)
 
 
 def test_latents_of_two_kinds_are_no_batch() -> None:

@@ -63,7 +63,7 @@ def key_of(subject: Subject, seed: int) -> str | None:
 
 def digest_of(root: str | Path, *settings: Any) -> str:
     """Eight digits that change with the names and sizes of the files in a folder, or of a zip, and with settings."""
-    root = Path(root).expanduser()
+    root = resources.user_path(root, ConfigError)
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     listed = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
     return hashlib.sha256(repr([listed, *settings]).encode()).hexdigest()[:8]

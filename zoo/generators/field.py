@@ -166,8 +166,11 @@ class VolumeGenerator(Generator):
             side: Is the length of the cube in world units; None is `cube`.
 
         Raises:
-            ValueError: The density never reaches `level`; the message gives the largest value found.
+            ValueError: The density never reaches `level`, and the message gives the largest value found; or the cube
+                has fewer than 2 cells along a side.
         """
+        if resolution < 2:
+            raise ValueError(f"resolution={resolution}: a mesh needs at least 2 cells along the cube")
         level, side = self.config.mesh_level if level is None else level, self.cube if side is None else side
         verts, faces, colours = [], [], []
         for i, volume in enumerate(self.density(latents, resolution, side)):
@@ -302,7 +305,8 @@ class FieldGenerator(VolumeGenerator):
 
 def to_image(rays: Tensor, size: int) -> Tensor:
     """Values of rays (B, H*W, C) as an image (B, C, H, W)."""
-    return rays.transpose(1, 2).reshape(len(rays), -1, size, size)
+    image: Tensor = rays.mT.unflatten(-1, (size, size))
+    return image
 
 
 def camera_normals(world: Tensor, camera: Camera, opacity: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from .. import registry
 from ..config.fill import departures, fingerprint, to_dict
 from ..config.schemas import RunConfig
 from ..errors import ConfigError, WeightsError
+from ..resources import user_path
 from ..runtime.files import atomic_write, naming, printable, tidy
 from ..runtime.packages import commit
 from ..version import __version__
@@ -65,7 +66,7 @@ def starting_point(run: RunConfig, folder: Path) -> Path | None:
             log.info("nothing to resume in %s: starting at 0%s", folder, _nearest(run, folder))
         return found
     if run.resume != "never":
-        path = newest(Path(run.resume).expanduser())
+        path = newest(user_path(run.resume, WeightsError, "resume="))
         if not path.is_file():
             raise WeightsError(f"resume={run.resume}: no such checkpoint; use resume=auto for the newest of {folder}")
         return path
