@@ -82,7 +82,7 @@ def load(
     model.card = stored.card
     if stored.card is not None:
         trained = generator_config(stored.config["name"], without_name(stored.config))
-        model.loaded = model.digest() if model.config == trained else "with other settings"
+        model.loaded = _state(model) if model.config == trained else "with other settings"
         model.name = stored.card.name or model.name
     return model.eval().requires_grad_(False).to(chosen)
 
@@ -147,10 +147,17 @@ def save(
 def _card_of(model: "Generator") -> Card | None:
     """The card of loaded weights; of what has changed since it says so, and no longer what was measured."""
     card: Card | None = model.card
-    if card is None or not model.loaded or model.loaded == model.digest():
+    if card is None or not model.loaded or model.loaded == _state(model):
         return card
     changed = f"Changed after loading{f' {card.name}' if card.name else ''}; no figure of those weights holds."
     return replace(card, name="", default=False, command="", metrics=[], limits=[*card.limits, changed])
+
+
+def _state(model: "Generator") -> str:
+    """What a card speaks of: the settings and the weights."""
+    from .editing.reconstruction import fingerprint
+
+    return f"{model.config!r} {fingerprint(model)}"
 
 
 def _bare(model: Any) -> "Generator":

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -100,19 +100,15 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
                     raise ConfigError(f"the numbers of {benchmark.protocol} were others then")
                 if missing := sorted({column.key for column in benchmark.columns} - row.as_dict().keys()):
                     raise ConfigError(f"it has no {missing[0]}: it is older than that column")
-                if extra := next(filter(_has(benchmark), row.made.get("without", "").split()), None):
-                    raise ConfigError(f"it lacks what zoo3d[{extra}] measures, which is installed now")
+                lacking = row.made.get("without", "").split()
+                if new := [extra for extra, here in benchmark.extras.items() if extra in lacking and here()]:
+                    raise ConfigError(f"it lacks what zoo3d[{new[0]}] measures, which is installed now")
                 if row.made.get("code") != code_of(type(benchmark)):
                     row = replace(row, notes=[*row.notes, _OLDER.format(row.made.get("date", "an unknown day"))])
                 return row, sheets
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
             log.warning("%s: cannot be read (%s); the row is measured anew", path, printable(str(error))[:200])
     return None
-
-
-def _has(benchmark: Benchmark) -> Callable[[str], bool]:
-    """Tells of an extra whether it is installed; one that the benchmark no longer needs is none."""
-    return lambda extra: extra in benchmark.extras and benchmark.extras[extra]()
 
 
 def seconds_of(benchmark: Benchmark, key: str) -> float:

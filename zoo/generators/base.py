@@ -1,6 +1,5 @@
 """What every generator promises, whatever it is made of."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
@@ -126,7 +125,7 @@ class Generator(nn.Module):
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`
     card: "Card | None" = None
-    loaded: str = ""  # what `digest` said when the card's weights were read
+    loaded: str = ""  # the state that the card speaks of, see `zoo.hub.load`
     name: str = ""
 
     def __init__(self, config: Any) -> None:
@@ -324,13 +323,6 @@ class Generator(nn.Module):
                 z = torch.randn(10_000, self.config.z_dim, generator=torch.Generator().manual_seed(0))
                 self._average = (version, self.mapping(z.to(self.device)).mean(0, keepdim=True))
         return self._average[1]
-
-    def digest(self) -> str:
-        """SHA-256 of the Config, and of the names and values of all weights."""
-        found = hashlib.sha256(repr(self.config).encode())
-        for key, value in sorted(self.state_dict().items()):
-            found.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
 
     @property
     def picture_size(self) -> int | None:

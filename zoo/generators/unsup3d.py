@@ -31,6 +31,7 @@ from ..networks.perceptual import PerceptualLoss
 from ..renderers.depthmaps import depthmap as dm
 from ..renderers.depthmaps.gridmesh import faces_within, grid_faces, interpolate_vertices, rasterize_grid
 from ..renderers.p3d import pytorch3d
+from ..runtime.workers import outside_autocast
 from .base import Explanation, Generator, Latents
 from .unsup3d_terms import TermsConfig, ellipsoid_outline, ellipsoid_prior, own_terms, pose_moments
 
@@ -190,7 +191,7 @@ class Unsup3D(Generator):
         Raises:
             ValueError: Photographs have another number of channels or another size.
         """
-        with torch.autocast(image.device.type, enabled=False):  # half precision has steps of 0.4 % in depth
+        with outside_autocast(image.device):  # half precision has steps of 0.4 % in depth
             return self._predict(image, flip)
 
     def _predict(self, image: Tensor, flip: bool) -> Prediction:

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..geometry import Light
 from ..priors import pose_prior
 from ..renderers.depthmaps import depthmap as dm
+from ..runtime.workers import outside_autocast
 
 if TYPE_CHECKING:
     from .unsup3d import Prediction, Unsup3D
@@ -70,7 +71,7 @@ def own_terms(
         yield "pose", c.pose_weight, pose_loss(model, p.view[:n])
     if kimg < c.rigid_kimg:
         return
-    with torch.autocast(p.view.device.type, enabled=False):  # half precision has steps of 0.4 % in depth
+    with outside_autocast(p.view.device):  # half precision has steps of 0.4 % in depth
         rigid = (
             rigid_loss(model, p.canonical_depth[:n], p.albedo[:n], p.view[:n], average) if c.rigid_weight > 0 else None
         )

@@ -21,6 +21,7 @@ from ..networks.disc_blocks import DiscOut, OneSize
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
 from ..runtime import draws
+from ..runtime.workers import outside_autocast
 from ..weights.files import shown
 from .base import Logs, Part, TrainingSystem
 from .freezing import first_layers
@@ -114,7 +115,7 @@ class AdversarialSystem(TrainingSystem):
         camera = replace(camera, cam2world=self.sent(camera.cam2world))
         light = Light(self.sent(self.lights.sample(n, torch.default_generator))) if g.uses_light else None
         z, pose = self.sent(z), self.sent(pose)
-        with torch.autocast(self.device.type, enabled=False):  # sines of large arguments and transmittance need float32
+        with outside_autocast(self.device):  # sines of large arguments and transmittance need float32
             latents = self._coded(Latents(z))
             render = g(latents, camera, light, self.sampling())
         if latents.code is not None:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...geometry import Camera
+from ...runtime.workers import outside_autocast
 from .antialias import antialias, half_plane, soft_raster
 from .boundary import Contour, Scene, margin
 from .layers import object_unit, project, smooth_normals, visible_layers
@@ -101,7 +102,7 @@ def render_mesh(
     config = config or MeshRenderConfig()
     _check(verts, topology, texture, background, camera)
     camera = camera.to(verts.device).expand(len(verts))
-    with torch.autocast(verts.device.type, enabled=False):
+    with outside_autocast(verts.device):
         dtype = torch.float64 if verts.dtype == torch.float64 else torch.float32
         verts, texture = verts.to(dtype), texture.to(dtype)
         camera = Camera(camera.cam2world.to(dtype), camera.fov, camera.size, camera.pixel_centres)
