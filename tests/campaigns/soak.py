@@ -257,6 +257,7 @@ def main() -> None:
     viewed.add_argument("--clients", type=int, default=20)
     viewed.add_argument("--name", default="shadegan")
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored by what they start with &
     if given.kind == "train":
         raise SystemExit(train(given.minutes, given.kill))
     raise SystemExit(view(given.minutes, given.clients, given.name))

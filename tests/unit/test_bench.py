@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,30 @@ def test_sweeps_become_drawings(tmp_path: Path) -> None:
     steep = curves("x", [Curve("a", ((1, 1), (2, 2))), Curve("b", ((1, 10), (2, 20)))])
     first, second = (part.split('"')[0].split() for part in steep.split('points="')[1:])
     assert first == second  # the same factor is the same slope
+
+
+def test_a_setting_of_several_axes_is_measured_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter((3.0, 10.0, 1.0, 30.0, 2.0, 20.0))
+
+    def apart(setting: scaling.Point, device: str) -> scaling.Point:
+        taken = next(seconds)
+        return replace(setting, seconds=taken, memory_mb=taken)
+
+    monkeypatch.setattr(scaling, "_apart", apart)
+    points = [
+        scaling.Point("batch", "shadegan", 1),
+        scaling.Point("image side, px", "shadegan", 64),
+        scaling.Point("image side, px", "shadegan", 256, size=256),
+    ]
+    found = scaling.measure(points)
+    assert [(point.axis, point.value, point.seconds, point.memory_mb) for point in found] == [
+        ("batch", 1, 2.0, 3.0),
+        ("image side, px", 64, 2.0, 3.0),
+        ("image side, px", 256, 20.0, 30.0),
+    ]
+    said: list[str] = []
+    assert scaling.measure(points, seconds=0, say=said.append) == []
+    assert said == ["left out, as 0 seconds are over: 2 of 2 settings"]
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .harness import Say, Spread, interleaved
 
+PASSES = 3
 FIELD = {"hidden_dim": 64, "layers": 3, "z_dim": 64, "mapping_dim": 128, "inference_steps": 0}
 
 
@@ -71,20 +73,46 @@ def sweep() -> list[Point]:
 
 
 def measure(
-    points: Sequence[Point], device: str = "cpu", seconds: float = 600.0, say: Say = lambda _: None
+    points: Sequence[Point], device: str = "cpu", seconds: float = 900.0, say: Say = lambda _: None
 ) -> list[Point]:
-    """Measure each point in a process of its own, until the seconds are over; what is left out is said."""
-    end, found = time.monotonic() + seconds, []
-    for number, point in enumerate(points):
-        if time.monotonic() > end:
-            say(f"left out, as {seconds:g} seconds are over: {len(points) - number} of {len(points)} points")
-            break
-        say(f"{point.axis} {point.value}, {point.method}")
-        command = [sys.executable, "-m", "zoo.bench.scaling", json.dumps(asdict(point)), device]
-        own = os.environ | {"OMP_NUM_THREADS": str(point.threads)}
-        done = subprocess.run(command, capture_output=True, text=True, env=own, check=True)
-        found.append(Point(**json.loads(done.stdout.splitlines()[-1])))
-    return found
+    """Measure points in processes of their own, pass after pass, until the seconds are over; what is left out is said.
+
+    A setting that several axes share is measured once in a pass. Times are medians and memory the most of all passes,
+    so that a machine that is slower for a minute bends no curve.
+    """
+    end, found = time.monotonic() + seconds, dict[Point, list[Point]]()
+    settings = list(dict.fromkeys(_setting(point) for point in points))
+    for number in range(PASSES):
+        for setting in settings:
+            if time.monotonic() >= end:
+                break
+            say(f"pass {number + 1} of {PASSES}: {setting.method}, {_words(setting)}")
+            found.setdefault(setting, []).append(_apart(setting, device))
+    if len(found) < len(settings):
+        say(f"left out, as {seconds:g} seconds are over: {len(settings) - len(found)} of {len(settings)} settings")
+    return [_together(point, found[_setting(point)]) for point in points if _setting(point) in found]
+
+
+def _setting(point: Point) -> Point:
+    return replace(point, axis="", value=0)
+
+
+def _words(point: Point) -> str:
+    own = f"{point.samples} samples, width {point.width}" if point.method == "shadegan" else f"mesh {point.mesh}"
+    return f"{point.size} px, batch {point.batch}, {own}, {point.threads} threads"
+
+
+def _apart(setting: Point, device: str) -> Point:
+    command = [sys.executable, "-m", "zoo.bench.scaling", json.dumps(asdict(setting)), device]
+    own = os.environ | {"OMP_NUM_THREADS": str(setting.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=own, check=True)
+    return Point(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _together(point: Point, found: Sequence[Point]) -> Point:
+    memory = [each.memory_mb for each in found if each.memory_mb is not None]
+    seconds = statistics.median(each.seconds for each in found if each.seconds is not None)
+    return replace(point, seconds=seconds, memory_mb=max(memory, default=None))
 
 
 def once(point: Point, device: str) -> Point:
@@ -94,7 +122,7 @@ def once(point: Point, device: str) -> Point:
     call = _call(point, device)
     memory = growth(call, device)
     spread: Spread = interleaved({"zoo": call}, 5, 10.0)["zoo"]
-    return Point(**asdict(point) | {"seconds": spread.median, "memory_mb": memory})
+    return replace(point, seconds=spread.median, memory_mb=memory)
 
 
 def _call(point: Point, device: str) -> Any:
