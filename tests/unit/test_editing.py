@@ -19,7 +19,7 @@ from zoo.editing.codes import CodeSpace, at, between, mix, truncate
 from zoo.editing.face import Face, look
 from zoo.editing.frames import interpolate, light_path, relight, rotate
 from zoo.editing.inversion import invert
-from zoo.editing.photo import frame_points, framing_of, read_photo
+from zoo.editing.photo import Photo, frame_points, framing_of, read_photo
 from zoo.editing.problem import Guess, Problem
 from zoo.editing.reconstruction import Reconstruction, fingerprint, read
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
@@ -138,6 +138,25 @@ def test_the_search_starts_from_the_pose_of_the_face_mesh() -> None:
     poses = task.pose(task.draw(200, torch.Generator().manual_seed(0)))
     torch.testing.assert_close(poses[0], seen)
     torch.testing.assert_close(poses.mean(0), seen, rtol=0, atol=0.02)
+
+
+def test_the_pose_of_the_face_mesh_is_the_likeliest() -> None:
+    generator = tiny("shadegan")
+    blind = read_photo(picture(generator).clamp(-1, 1), generator, align=False)
+    seen = torch.tensor([-0.2, 0.4])
+
+    def nearest(photo: Photo) -> Tensor:
+        """The pose at which the prior alone is least: what it adds to the loss, without the picture's own part."""
+        task = Problem(generator, photo, None, 1.0)
+        poses = torch.stack([task.pose_mean, seen])
+        codes = torch.zeros(2, len(task.space.deviations))
+        guess = Guess(codes, (poses - task.pose_mean) / task.pose_std, torch.zeros(2, 4))
+        with torch.no_grad():
+            losses, distances = task.losses(guess, SIZE)
+        return poses[(losses - (distances + 1e-3).log()).argmin()]
+
+    torch.testing.assert_close(nearest(replace(blind, pose=seen)), seen)
+    assert not torch.equal(nearest(blind), seen)
 
 
 def test_inversion_finds_the_pose(quick: None) -> None:

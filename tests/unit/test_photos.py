@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from zoo.evaluation.comparison import compare, measure
 from zoo.evaluation.photographs import inversions, samples
 from zoo.evaluation.photographs.pictures import Photographs, faces_alone, held_out, people
 from zoo.evaluation.report import page
+from zoo.evaluation.turners import true_heads
 from zoo.faces.align import FRAMINGS
 from zoo.faces.mesh import find_points
 from zoo.generators.base import Explanation, Generator
@@ -220,6 +223,29 @@ def test_identity_compares_the_photograph_with_both_sides(
     assert 0 < found.values["LPIPS"][0] < 4 * 10 ** (-found.values["PSNR"][0] / 10) + 0.1
     assert np.isnan(found.values["identity"][0])
     assert "no dlib" in found.notes[0]
+
+
+def test_an_object_that_turns_is_told_from_one_that_does_not() -> None:
+    """A true head that follows the camera, one that stays, one that turns too far, and no face at all."""
+    head = true_heads(1, 128)
+
+    def score(turn: Callable[[Tensor], Tensor]) -> float:
+        def rendered(camera: Camera | None = None, *, size: int | None = None) -> zoo.Render:
+            yaws = torch.zeros(1) if camera is None else camera.pose[:, 1]
+            flat = torch.ones(len(yaws), 1, 128, 128)
+            return zoo.Render(rgb=turn(yaws), depth=flat, mask=flat)
+
+        camera = lambda yaws, size: Camera.at(torch.stack([0 * yaws, yaws], 1), size=size)  # noqa: E731
+        made = SimpleNamespace(
+            image=turn(torch.zeros(1)), weight=None, fit=SimpleNamespace(psnr=20.0), render=rendered,
+            generator=SimpleNamespace(camera=camera),
+        )  # fmt: skip
+        return inversions._measured(made, math.radians(20), None, False)["turn_error"]  # type: ignore[arg-type]
+
+    assert score(lambda yaws: head(yaws.tolist())[0]) < 3
+    assert score(lambda yaws: head([0.0] * len(yaws))[0]) == pytest.approx(20, abs=2)
+    assert score(lambda yaws: head((1.5 * yaws).tolist())[0]) == pytest.approx(10, abs=3)
+    assert math.isnan(score(lambda yaws: torch.zeros(len(yaws), 3, 128, 128)))
 
 
 def test_a_field_is_read_by_its_inversions_and_tuned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ _RIM_SIZE = 16  # size in pixels at which the border of a photograph is examined
 _PLAIN = 0.1  # a border this close to the generator's background colour, in [-1, 1], counts as that background
 _CODE, _POSE, _LIGHT = 1.0, 0.3, 0.3  # weights of the mean squares of the priors
 _FREE = 0.3  # that of free codes
-_NEAR = 0.3  # deviations of poses that are drawn around the one that the face mesh shows
+_SURE = 0.3  # how far poses are from those that the face mesh shows, in deviations of the pose prior
 FAR = 2.5  # deviations from the pose prior beyond which a camera is not to be trusted
 _POINTS = 0.3 / 0.03**2  # weight of the landmarks' misfit: predictor and people differ by 3 % of half the frame
 
@@ -59,6 +59,8 @@ class Problem:
         self.pose_mean, self.pose_std = poses.mean(0), poses.std(0)
         lights = light_prior(generator.scene.light)
         self.light_mean, self.light_std = lights.mean.to(device), lights.cov.diagonal().sqrt().to(device)
+        # Where the face mesh shows a pose, that and how sure it is are the prior; else that of the training images.
+        self.likely_pose, self.pose_spread = self.seen_pose.clamp(-FAR, FAR), 1.0 if photo.pose is None else _SURE
         self.plain = photo.mask is not None or self._plain_border()
 
     def _plain_border(self) -> bool:
@@ -73,10 +75,7 @@ class Problem:
         return bool(near[rim].float().mean() > 0.75)
 
     def draw(self, n: int, source: torch.Generator) -> Guess:
-        """Draw guesses: codes truncated by half, poses and lights from their priors; the first one is the average.
-
-        If the face mesh shows a pose, poses lie around it.
-        """
+        """Draw guesses: codes truncated by half, poses and lights from their priors; the first one is the average."""
 
         def normal(count: int, scale: float = 1.0) -> Tensor:
             drawn = torch.randn(n, count, generator=source) * scale
@@ -85,9 +84,7 @@ class Problem:
 
         lights = 4 if self.generator.uses_light else 0
         code, pose = normal(len(self.space.deviations), 0.7), normal(2)
-        if self.photo.pose is not None:
-            pose = self.seen_pose.clamp(-FAR, FAR) + _NEAR * pose
-        return Guess(code, pose, normal(lights))
+        return Guess(code, self.likely_pose + self.pose_spread * pose, normal(lights))
 
     @property
     def seen_pose(self) -> Tensor:
@@ -142,7 +139,8 @@ class Problem:
         if self.perceptual is not None:
             shown = image + weight * (render.rgb - image)
             distance = distance + 0.5 * self.perceptual(shown, image.expand_as(shown)).flatten(1).mean(1)
-        priors = self.code_weight * guess.code.square().mean(1) + _POSE * guess.pose.square().mean(1)
+        turned = (guess.pose - self.likely_pose) / self.pose_spread
+        priors = self.code_weight * guess.code.square().mean(1) + _POSE * turned.square().mean(1)
         if guess.light.shape[1]:
             priors = priors + _LIGHT * guess.light.square().mean(1)
         points = self.photo.misfit(frame_points(self.generator, self.pose(guess), size))

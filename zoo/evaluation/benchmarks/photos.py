@@ -76,6 +76,7 @@ class Photos(Benchmark):
         Column("LPIPS", "LPIPS", better="lower"),
         Column("identity", "Identity", better="lower"),
         Column("turned", "Identity turned", better="lower"),
+        Column("turn_error", "Turn error", "°", better="lower", form=".1f"),
         Column("PSNR_tuned", "PSNR tuned", "dB", better="higher", form=".1f"),
         Column("identity_tuned", "Identity tuned", better="lower"),
         Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),

@@ -1,7 +1,7 @@
 """How well a generator explains photographs: likeness of its inversions, from the photograph's side and from others."""
 
 from collections.abc import Callable
-from math import radians
+from math import degrees, radians
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from ...editing.reconstruction import Reconstruction
 from ...errors import DataError, ZooError
 from ...faces.align import align
 from ...faces.mesh import find_points
+from ...faces.pose import measure_poses
 from ...generators.base import Explainer, Generator
 from ...geometry import Render, continued
 from ...images import resize
@@ -22,7 +23,7 @@ from ...output.colours import show_image, to_pil
 from .pictures import Photographs, depth_agreement
 
 _SIDE = 128  # px of the pictures whose faces are compared
-_PER_PICTURE = ("PSNR", "LPIPS", "identity", "turned", "depth_agreement", "PSNR_tuned", "identity_tuned")
+_PER_PICTURE = ("PSNR", "LPIPS", "identity", "turned", "turn_error", "depth_agreement", "PSNR_tuned", "identity_tuned")
 
 
 class Inversions(NamedTuple):
@@ -31,7 +32,8 @@ class Inversions(NamedTuple):
     Attributes:
         values: (n,) by figure: PSNR in dB over the pixels that belong to both the object and the photograph; LPIPS
             where the object is; identity, the distance of face embeddings between photograph and reconstruction, and
-            turned, the same with the reconstruction turned to either side; depth_agreement with the face mesh.
+            turned, the same with the reconstruction turned to either side; turn_error, how far in degrees the face
+            mesh on these two views is from their yaw; depth_agreement with the face mesh.
             PSNR_tuned and identity_tuned are those of generators that have learnt the photograph.
         poses: (n, 2) pitch and yaw in radians of the cameras that were found.
         pictures: (n, 3, S, S) the reconstructions in [0, 1], grey where there is none.
@@ -82,12 +84,12 @@ def invert_all(
         except DataError as error:
             notes.append(f"not inverted: {error}")
         else:
-            found = _measured(made, reach if compared else None, perceptual)
+            found = _measured(made, radians(reach), perceptual, compared)
             poses[i] = made.camera.pose[0].cpu().numpy()
             pictures[i] = resize(show_image(made.render().rgb.cpu()), size)[0]
             if i < n_tune:
                 own = unless_interrupted(tune_to(made, photographs.picture(i)))
-                again = _measured(own, reach if compared else None, None)
+                again = _measured(own, radians(reach), None, compared)
                 found |= {f"{key}_tuned": again[key] for key in ("PSNR", "identity") if key in again}
                 tuned[i] = resize(show_image(own.render().rgb.cpu()), size)[0]
             for key, value in found.items():
@@ -107,19 +109,23 @@ def _embeds(notes: list[str]) -> bool:
 
 
 @torch.no_grad()
-def _measured(made: Reconstruction, reach: float | None, perceptual: Perceptual | None) -> dict[str, float]:
-    """What one reconstruction scores, by figure; identity with the views at `reach` degrees, or not without."""
+def _measured(made: Reconstruction, reach: float, perceptual: Perceptual | None, compared: bool) -> dict[str, float]:
+    """What one reconstruction scores, by figure; turned by `reach` in radians; identity if faces can be `compared`."""
     image, side = made.image.cpu(), made.image.shape[-1]
     render = made.render(size=side).cpu()
     found = {"PSNR": made.fit.psnr}
     if perceptual is not None:  # beyond the object both are the photograph
         weight = resize(made.weight, side).cpu()
         found["LPIPS"] = float(perceptual(image + weight * (render.rgb - image), image))
+    yaws = torch.tensor([-reach, reach])
+    sides = made.render(made.generator.camera(yaws, size=side)).rgb.cpu()
+    seen = measure_poses(find_points(sides.clamp(-1, 1)).points)[:, 1]
+    found["turn_error"] = degrees(float((seen - yaws).abs().mean()))  # NaN where no face is seen
     points = find_points(image.clamp(-1, 1)).points
     if bool(points.isfinite().all()):
         found["depth_agreement"] = _depth_agreement(render, points)
-        if reach is not None:
-            found["identity"], found["turned"] = _likeness(made, render, points, radians(reach))
+        if compared:
+            found["identity"], found["turned"] = _likeness(torch.cat([image, render.rgb, sides]), points)
     return found
 
 
@@ -130,11 +136,11 @@ def _depth_agreement(render: Render, points: Tensor) -> float:
     return 0.0 if agreement is None else float(agreement[0])
 
 
-def _likeness(made: Reconstruction, render: Render, points: Tensor, reach: float) -> tuple[float, float]:
-    """Distances of the photograph's face from the reconstruction, and from its views to both sides (mean)."""
-    cameras = made.generator.camera(torch.tensor([-reach, reach]), size=made.image.shape[-1])
-    views = torch.cat([made.image.cpu(), render.rgb, made.render(cameras).rgb.cpu()])
-    # All are cut alike, by the photograph's points, to where the embedding looks for faces.
+def _likeness(views: Tensor, points: Tensor) -> tuple[float, float]:
+    """Distances of the photograph's face from the reconstruction, and from its views to both sides (mean).
+
+    All are cut alike, by the photograph's points, to where the embedding looks for faces.
+    """
     cut = torch.stack([align(to_pil(show_image(view)), points, "heads", _SIDE) for view in views])
     embedded = embed_faces(cut)
     distances = (embedded[1:] - embedded[0]).norm(dim=1)

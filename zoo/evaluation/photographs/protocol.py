@@ -78,7 +78,10 @@ class PhotosProtocol:
                 "face embeddings (with zoo3d[identity]) "
                 "between photograph and reconstruction; turned, between photograph and the reconstruction at yaws of "
                 f"-{self.reach:g} and {self.reach:g} degrees. Below 0.6 two pictures are taken for one person. "
-                "Depth, yaw and pitch of a method without an encoder are those of its inversions.",
+                "Turn error is the mean difference between these yaws and those that the face mesh shows on both "
+                "views, where it finds a face: an object that does not turn with its camera is off by all of them. "
+                "Depth, yaw and pitch of a method without an encoder are those of its inversions, whose search is told "
+                "the mesh's pose and holds the camera near it; of how the object turns it is told nothing.",
             )
         if self.n_tune:
             said.insert(
