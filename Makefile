@@ -29,12 +29,12 @@ demo: $(VENV)/.installed
 	$(BIN)/zoo compare shadegan meshgan unsup3d --out out/report.html
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(COVER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
 # The other part: whole trainings, wheels, environments. After `make test`, whose coverage it completes.
 slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(if $(COVER),$(COVER) --cov-append)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
 lint: $(VENV)/.dev

@@ -193,10 +193,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Re
     return read
 
 
-one_worker = pytest.mark.xdist_group("curves")  # or each of pytest's workers would train them all
-
-
-@one_worker
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["style", "photo", "field"])
 @pytest.mark.parametrize("how", ["two", "parts"])
@@ -210,14 +206,12 @@ def test_processes_and_parts_follow_one_curve(trained: Callable[[str, str], Reco
     assert furthest(whole, trained(name, how)) < 1e-5
 
 
-@one_worker
 @pytest.mark.slow
 def test_what_compares_images_goes_by_the_micro_batch(trained: Callable[[str, str], Records]) -> None:
     assert "rigid" in trained("terms", "two")[-1]
     assert furthest(trained("terms", "two"), trained("terms", "parts")) < 1e-5
 
 
-@one_worker
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on_with_the_curve(trained: Callable[[str, str], Records]) -> None:
     assert furthest(trained("style", "whole"), trained("style", "resumed")) < 1e-5
