@@ -137,8 +137,12 @@ async def _visit(port: int, until: float, seen: Visits, source: random.Random) -
                     sliders[message["props"]["label"]] = message["uuid"]
                     if {"Yaw", "Seed"} <= sliders.keys():
                         break
+        seed = 0
         while time.monotonic() < until:
-            label, value = ("Yaw", source.uniform(-1, 1)) if source.random() < 0.9 else ("Seed", source.randrange(50))
+            if source.random() < 0.9:
+                label, value = "Yaw", source.uniform(-1, 1)
+            else:  # another one: the same would bring no picture
+                label, value = "Seed", (seed := (seed + source.randrange(1, 50)) % 50)
             asked = time.monotonic()
             await socket.send(_packed("GuiUpdateMessage", uuid=sliders[label], updates={"value": value}))
             async for message in _messages(socket):
