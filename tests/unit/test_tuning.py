@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 import zoo
-from tests.unit.test_editing import SIZE, picture, tiny
+from tests.smooth import SIZE, picture, tiny
 from zoo.cli.options import subjects
 from zoo.config.schemas import Card
 from zoo.editing import inversion, tuning
