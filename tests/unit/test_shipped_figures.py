@@ -30,4 +30,10 @@ def test_no_weights_are_left_out() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_few_images_come_out_as_they_did(name: str) -> None:
-    assert figures.measured(name) == pytest.approx(EXPECTED[name], rel=5e-3)
+    found, expected = figures.measured(name), dict(EXPECTED[name])
+    # A probe learns from the renders, so that another processor's rounding grows to 0.7 % of its figures.
+    learnt = [] if name.startswith(figures.READ_PHOTOGRAPHS) else ["SIDE", "MAD"]
+    assert {key: found.pop(key) for key in learnt if key in found} == pytest.approx(
+        {key: expected.pop(key) for key in learnt if key in expected}, rel=3e-2
+    )
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
