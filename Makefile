@@ -32,9 +32,10 @@ test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(COVER)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
-# The other part: whole trainings, wheels, environments. After `make test`, whose coverage it completes.
+# The other part: whole trainings, wheels, environments. After `make test`, whose coverage it completes. A file stays
+# with one worker, as the trainings that several of its tests compare take minutes.
 slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow $(if $(COVER),$(COVER) --cov-append)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(if $(COVER),$(COVER) --cov-append)
 	$(if $(COVER),$(BIN)/python -m coverage report)
 
 lint: $(VENV)/.dev
