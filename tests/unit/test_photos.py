@@ -26,6 +26,7 @@ from zoo.evaluation.comparison import compare, measure
 from zoo.evaluation.photographs import inversions, samples
 from zoo.evaluation.photographs.pictures import Photographs, faces_alone, held_out, people
 from zoo.evaluation.report import page
+from zoo.evaluation.statistics import figure
 from zoo.evaluation.turners import true_heads
 from zoo.faces.align import FRAMINGS
 from zoo.faces.mesh import find_points
@@ -295,13 +296,13 @@ def test_ctrl_c_ends_the_row_and_not_only_one_search(photographs: Photographs, m
 
 def test_backgrounds_do_not_count(heads: dict[str, Tensor]) -> None:
     image, mask = heads["image"][:4], heads["mask"][:4] > 0.5
-    black, missing = faces_alone(image)
-    grey, _ = faces_alone(torch.where(mask, image, 0.4))
-    assert missing == 0
+    black = faces_alone(image, find_points(image).points)
+    other = torch.where(mask, image, 0.4)
+    grey = faces_alone(other, find_points(other).points)
     assert (black == -1).all(1).float().mean() > 0.5
     assert (grey - black).abs().mean() < 0.02  # the mesh's rim moves by a pixel or so
-    empty, missing = faces_alone(torch.full((1, 3, 64, 64), 0.3))
-    assert (missing, empty.mean().item()) == (1, pytest.approx(0.3))
+    empty = torch.full((1, 3, 64, 64), 0.3)
+    assert torch.equal(faces_alone(empty, find_points(empty).points), empty)
 
 
 def test_kid_tells_heads_from_what_is_none(
@@ -318,32 +319,58 @@ def test_kid_tells_heads_from_what_is_none(
     assert low < row.figures["KID"] < high
     assert f"no face on {N} of {N} samples" in row.notes
     photographs = opened.crops("celeba").images
-    same, _ = samples.kid_of(Drawn(photographs), photographs, 0, Steps("", enabled=False))  # type: ignore[arg-type]
+    same, _ = samples.kid_of(drawn(photographs), photographs)
     assert same is not None
     assert 1000 * same.value < low
-    few, said = samples.kid_of(noise, photographs[:5], 0, Steps("", enabled=False))
+    few, said = samples.kid_of(drawn(photographs), photographs[:5])
     assert few is None
     assert "needs 20 photographs" in said[0]
     monkeypatch.setattr(samples, "available", lambda: False)
-    assert "zoo3d[fid]" in samples.kid_of(noise, photographs, 0, Steps("", enabled=False))[1][0]
+    assert "zoo3d[fid]" in samples.kid_of(drawn(photographs), photographs)[1][0]
 
 
-class Drawn:
-    """As a generator, but its samples are given pictures."""
+def drawn(images: Tensor) -> samples.Samples:
+    """Pictures as if a generator had made them."""
+    return samples.Samples(images, find_points(images).points, torch.zeros(len(images)), None)
 
-    uses_light = False
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures = pictures
+class TrueHeads:
+    """As a generator of the rendered heads, whose shapes are noise in part and which turn less than their cameras."""
+
+    uses_light, is_3d = False, True
+
+    def __init__(self, heads: dict[str, Tensor], noise_share: float, turn: float) -> None:
+        self.heads, self.noise_share, self.turn = heads, noise_share, turn
 
     def latents(self, n: int, seed: int) -> Tensor:
-        return self.pictures[:n]
+        return torch.arange(n)
 
-    def cameras(self, n: int, seed: int, size: int) -> Tensor:
-        return torch.zeros(n)
+    def cameras(self, n: int, seed: int, size: int) -> Camera:
+        return Camera.at(self.heads["pose"] / self.turn, size=size)
 
-    def __call__(self, latents: Tensor, cameras: Tensor, light: None) -> zoo.Render:
-        return zoo.Render(rgb=latents)
+    def __call__(self, latents: Tensor, cameras: Camera, light: None) -> zoo.Render:
+        noise = torch.rand(N, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+        part = {key: values[latents] for key, values in self.heads.items()}
+        mixed = part["depth"] * (1 - self.noise_share) + self.noise_share * noise[latents]
+        return zoo.Render(rgb=part["image"], depth=mixed, mask=(part["depth"] > 0).float())
+
+
+def test_samples_show_their_shapes_and_whether_they_follow_their_cameras(heads: dict[str, Tensor]) -> None:
+    def told(noise_share: float, turn: float) -> dict[str, float]:
+        made = TrueHeads(heads, noise_share, turn)
+        found = samples.shape_of(samples.draw_samples(made, N, 128, 0, Steps("", enabled=False)))  # type: ignore[arg-type]
+        return {key: figure(values) for key, values in found.items()}
+
+    true = told(0.0, 1.0)
+    assert true["sample_turn"] == pytest.approx(1.0, abs=0.06)
+    assert true["sample_depth"] > 0.8
+    less = told(0.9, 0.5)
+    assert less["sample_turn"] == pytest.approx(0.5, abs=0.04)
+    assert less["sample_depth"] < 0.5
+    black = torch.full((4, 3, 64, 64), -1.0)
+    nobody = samples.Samples(black, find_points(black).points, torch.zeros(4), black[:, :1])
+    assert samples.shape_of(nobody) == {}
+    assert samples.shape_of(drawn(heads["image"])) == {}
 
 
 def flat(images: Tensor) -> Tensor:

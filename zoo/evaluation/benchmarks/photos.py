@@ -29,7 +29,7 @@ from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subje
 from ..photographs.inversions import Inversions, invert_all
 from ..photographs.pictures import HELD_OUT, Crops, Photographs, depth_agreement, held_out
 from ..photographs.protocol import PhotosProtocol
-from ..photographs.samples import kid_of
+from ..photographs.samples import draw_samples, kid_of, shape_of
 from ..shape.truth import heads_at, plain_view
 from ..statistics import figure, interval
 from ..store import digest_of
@@ -80,6 +80,8 @@ class Photos(Benchmark):
         Column("PSNR_tuned", "PSNR tuned", "dB", better="higher", form=".1f"),
         Column("identity_tuned", "Identity tuned", better="lower"),
         Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
+        Column("sample_depth", "Depth agreement of samples", better="higher"),
+        Column("sample_turn", "Turn of samples", form=".2f"),  # the best is 1, from either side
         Column("people", "People", form=".0f", main=False),
         Column("n", "Photographs", form=".0f"),
         Column("seconds", "Seconds", form=".0f", main=False),
@@ -153,6 +155,7 @@ class Photos(Benchmark):
         figures: dict[str, Figure] = {column.key: None for column in self.columns if column.key not in _OF_THE_TEST}
         intervals: dict[str, tuple[float, float]] = {}
         values: dict[str, np.ndarray | None] = {}
+        shapes: dict[str, np.ndarray] = {}  # of samples, which show nobody
         notes = self._notes()
         shown = [("image", show_image(crops.images[:_SHOWN]))]
         reads = not isinstance(subject, Generator) or isinstance(subject, DepthPredictor)
@@ -176,7 +179,9 @@ class Photos(Benchmark):
                 if len(made.tuned):
                     shown.append(("tuned", made.tuned[:_SHOWN]))
             if not reads:
-                kid, said = kid_of(subject, crops.images, self.options.seed, steps)
+                drawn = draw_samples(subject, len(crops.images), rules.size, self.options.seed, steps)
+                shapes = shape_of(drawn)
+                kid, said = kid_of(drawn, crops.images)
                 notes += said
                 if kid is not None:
                     figures["KID"] = 1000 * kid.value
@@ -186,7 +191,7 @@ class Photos(Benchmark):
             for key, each in values.items()
             if each is not None and np.isfinite(each).any()
         }
-        for key, each in samples.items():
+        for key, each in (samples | shapes).items():
             figures[key] = figure(each)
             if len(each) > 1:
                 intervals[key] = interval(each)
@@ -199,7 +204,7 @@ class Photos(Benchmark):
             seconds=round(time.perf_counter() - start, 2),
             notes=notes,
             intervals=intervals,
-            samples=samples,
+            samples=samples | shapes,
         )
         return row, lambda: self._sheets(subject, shown, reads)
 

@@ -20,14 +20,12 @@ from ...data.store import Files, open_files
 from ...errors import DataError
 from ...faces.align import Framing, align, face_masks, points_on_crop
 from ...faces.blocks import shipped
-from ...faces.mesh import find_points
 from ...faces.pose import measure_poses
 from ...metrics.agreement import relief_correlation
 from ...runtime.files import printable
 
 HELD_OUT = 0.95  # people whose share (`zoo.data.layouts.share_of`) is at least this are in the test split of data=lfw
 _FACE = (4.5, -8.0, 6.5)  # on the mean face: half the width, chin and forehead of what is compared, in cm
-_TOGETHER = 16
 
 
 def people(names: Sequence[str]) -> dict[str, str]:
@@ -165,17 +163,11 @@ def depth_agreement(depth: Tensor, points: Tensor) -> np.ndarray | None:
     return None if bool(agreement.isnan().all()) else agreement.nan_to_num(0.0).numpy()
 
 
-def faces_alone(images: Tensor) -> tuple[Tensor, int]:
-    """Faces on black: images (N, 3, S, S) in [-1, 1] without what lies outside the rim of the face mesh.
+def faces_alone(images: Tensor, points: Tensor) -> Tensor:
+    """Faces on black: images (N, 3, S, S) in [-1, 1] without what lies outside the rim of their meshes (N, 468, 3).
 
-    Returns:
-        The images, and on how many of them there is no face. Those stay as they are.
+    Images whose points are NaN stay as they are.
     """
-    parts, missing = [], 0
-    for part in images.split(_TOGETHER):
-        points = find_points(part).points
-        seen = points.isfinite().flatten(1).all(1)
-        inside = (face_masks(points, *part.shape[-2:]) > 0) | ~seen.view(-1, 1, 1, 1)
-        parts.append(torch.where(inside, part, -1.0))
-        missing += int((~seen).sum())
-    return torch.cat(parts), missing
+    seen = points.isfinite().flatten(1).all(1)
+    inside = (face_masks(points, *images.shape[-2:]) > 0) | ~seen.view(-1, 1, 1, 1)
+    return torch.where(inside, images, -1.0)

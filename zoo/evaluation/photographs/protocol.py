@@ -65,6 +65,9 @@ class PhotosProtocol:
             f"KID compares samples (psi 1, poses and lights of the method's priors) with as many photographs "
             f"(InceptionV3, with zoo3d[fid]), N = {self.n_test} at most. Of both only what lies inside the rim of the "
             "face mesh is kept, on black, so backgrounds do not count; pictures without a face stay as they are.",
+            "Depth agreement and turn of samples need no search. Turn is the slope of the yaw that the face mesh shows "
+            "over that of the samples' cameras: 1 of objects that turn as far as their cameras, less of flat ones that "
+            "only seem to turn. On 200 rendered heads with their true depth the two are 0.88 and 1.02.",
             "Baseline: mean shape, one mean head for everybody, in the pose that the mesh shows. It knows the pose and "
             "nobody's face.",
             "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all rows); "
