@@ -26,6 +26,7 @@ RESTRICTED = {
     "pigan.photos32": _PEOPLE,
     "shadegan.photos32": _PEOPLE,
     "shadegan.photos64": _PEOPLE,
+    "stylegan2.photos64": _PEOPLE,
     "unsup3d.photos64": _PEOPLE,
 }
 

@@ -12,11 +12,11 @@ from tests.unit.test_faces import image
 from zoo.api import train
 from zoo.config import recipes
 from zoo.config.schemas import AdversarialConfig
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, WeightsError
 from zoo.geometry import Render
 from zoo.heads.dataset import HeadDataset
 from zoo.systems.adversarial import AdversarialSystem
-from zoo.systems.start import initial
+from zoo.systems.start import discriminator, initial
 
 SMALL = [
     *overrides("generator", TINY), "generator.density_scale=30", "system.stages=[{size: 16, batch: 4}]", "data=folder",
@@ -95,6 +95,28 @@ def test_a_discriminator_of_another_kind_or_width_is_left_out(kind: str, caplog:
     system.start_discriminator(given)
     assert "init=w: its discriminator is of another kind or width" in caplog.text
     assert all(torch.equal(before[key], value) for key, value in system.discriminator.state_dict().items())
+
+
+def test_a_discriminator_of_other_weights_is_asked_for_by_name(tmp_path: Path) -> None:
+    """A picture GAN may learn from the discriminator that knows photographs already; its own parts stay new."""
+    pictures = ["generator.channel_max=8", "data.root=x", f"out={tmp_path}"]
+    run = recipes.load_run("stylegan2_photos64", pictures)
+    assert run.init is None
+    model, beside = initial(run)
+    assert model is None
+    assert beside is not None
+    system = AdversarialSystem(run)
+    system.start_discriminator(beside)
+    known = discriminator("shadegan.photos64")
+    assert known is not None
+    state = system.discriminator.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in known.items())
+    narrow = recipes.load_run("stylegan2_photos64", [*pictures, "system.discriminator.channels=[4, 4, 4, 4]"])
+    with pytest.raises(WeightsError, match=r"init=shadegan.photos64: that one is of another kind or width .* differs"):
+        AdversarialSystem(narrow).start_discriminator(beside)
+    without = recipes.load_run("stylegan2_photos64", [*pictures, "system.discriminator.init=unsup3d.photos64"])
+    with pytest.raises(WeightsError, match=r"discriminator.init=unsup3d.photos64: .* come without a discriminator"):
+        initial(without)
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipes.names() if "_photos" in name])

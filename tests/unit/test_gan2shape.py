@@ -23,7 +23,7 @@ from zoo.fitting import job as instances
 from zoo.fitting.fit import fit
 from zoo.fitting.steps import Drawings, InstanceSystem, Step
 from zoo.fitting.subject import Subject
-from zoo.fitting.subjects import foreground, initial_shape, photographs, prepare
+from zoo.fitting.subjects import foreground, gan_for, initial_shape, photographs, prepare
 from zoo.fitting.views import Fitted
 from zoo.generators.base import Generator
 from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
@@ -356,6 +356,13 @@ def test_a_gan_of_drawn_heads_is_told_of_where_photographs_come_in(
     photographs(str(tmp_path / "photo.png"), network, SIZE, align=False)
     assert "stylegan2.heads64 draws the embedded heads" in caplog.text
     assert "--gan ffhq" in caplog.text
+
+
+def test_each_source_has_a_gan_that_draws_the_like() -> None:
+    for source in ("heads:0-3", "sealed:0", "val:1", "seed:0", "bfm:0-2"):
+        assert gan_for(source) == "stylegan2.heads64"
+    for source in ("photo.jpg", "my/heads", "C:/photo.jpg", "seeds"):
+        assert gan_for(source) == "stylegan2.photos64"
 
 
 # ---------------------------------------------------------------- the whole

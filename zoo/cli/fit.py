@@ -18,7 +18,13 @@ def run(
         str, typer.Argument(help="A picture, a folder, seed:0-3; with true depth heads:0-3, and bfm:0-3 of data.root.")
     ],
     overrides: Overrides = None,
-    gan: Annotated[str, typer.Option(help="The 2D GAN to learn from: what zoo.load takes.")] = "stylegan2.heads64",
+    gan: Annotated[
+        str | None,
+        typer.Option(
+            help="The 2D GAN to learn from: what zoo.load takes. Default: stylegan2.photos64 for photographs, "
+            "stylegan2.heads64 for heads and seeds."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder; the same command continues where it stopped.")] = Path("gan2shape"),
     joint: Annotated[bool, typer.Option("--joint", help="One set of networks for all pictures.")] = False,
     align: Annotated[
@@ -42,20 +48,22 @@ def run(
 
     \b
     Examples:
-      zoo run gan2shape photo.jpg --gan stylegan2.heads64 --out photo
-      zoo run gan2shape heads:0-19 --gan stylegan2.heads64 --out heads
+      zoo run gan2shape photo.jpg --out photo
+      zoo run gan2shape heads:0-19 --out heads
       zoo run gan2shape my_photos --out all --jobs 4
       zoo run gan2shape my_photos --out all --shard 3/10
       zoo run gan2shape_synface bfm:0-19 --gan file:my_gan --out bfm data.root=my_bfm
     """
     from ..fitting.job import open_job, run_all
+    from ..fitting.subjects import gan_for
     from ..runtime.progress import LogLines, make_bar
     from .options import speak
 
     part = _part(shard)
     speak()
     command = shlex.join(["zoo", *sys.argv[1:]])
-    job = open_job(recipe, seeded(overrides, seed), gan, out, {"model": "gan2shape", "command": command}, joint=joint)
+    notes = {"model": "gan2shape", "command": command}
+    job = open_job(recipe, seeded(overrides, seed), gan or gan_for(source), out, notes, joint=joint)
     with make_bar(enabled=not as_json and jobs == 1) as bar:
         task, say = bar.add_task(source, total=1.0, whole=source), LogLines(bar)
 

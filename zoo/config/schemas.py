@@ -137,10 +137,13 @@ class StageConfig:
 
 @dataclass
 class DiscriminatorConfig:
-    """Which discriminator, and its width."""
+    """Which discriminator, its width, and what it starts from."""
 
     name: str = "plain"
     channels: list[int] | None = None  # None: the published widths
+    init: str | None = (
+        None  # weights whose discriminator it starts from; None: those of the run's `init`, if it has one
+    )
 
     def check(self, at: str) -> None:
         """Raises ConfigError for widths that no layer has."""

@@ -56,6 +56,12 @@ class Photograph:
     inside: Tensor | None = None
 
 
+def gan_for(source: str) -> str:
+    """The shipped 2D GAN that draws what a source shows: heads like the embedded ones, or people on photographs."""
+    ours = source.partition(":")[0] in (*_SPLITS, "bfm", "seed")
+    return "stylegan2.heads64" if ours else "stylegan2.photos64"
+
+
 def photographs(
     source: str,
     gan: PictureGAN,
@@ -100,7 +106,7 @@ def photographs(
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
     side = gan.config.size
     if framing_of(gan) == "heads":
-        fix = "for photographs, --gan ffhq (after zoo import ffhq), or your own weights of stylegan2_photos64"
+        fix = "for photographs leave out --gan, or give --gan ffhq (after zoo import ffhq)"
         log.warning("%s draws the embedded heads, and a person comes back as one of those: %s", gan.name, fix)
     align = framing_of(gan) is not None if align is None else align
     front = frame_points(gan, torch.zeros(1, 2, device=gan.device), side).cpu() if align else None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import losses
 from ..config.schemas import AdversarialConfig, StageConfig
 from ..data.augment import adapted, augment
-from ..errors import ConfigError
+from ..errors import ConfigError, WeightsError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
 from ..networks.disc_blocks import DiscOut, OneSize
@@ -83,11 +83,20 @@ class AdversarialSystem(TrainingSystem):
         """Take over a trained discriminator; layers that only this, larger, one has stay new.
 
         One of another kind or width is left out, with a line that says so.
+
+        Raises:
+            WeightsError: It is of another kind or width, and `system.discriminator.init` asked for it.
         """
         own = self.discriminator.state_dict()
         if isinstance(self.discriminator, GrowingDiscriminator):
             state = self.discriminator.own_part(state)
         if wrong := [k for k, v in state.items() if k not in own or own[k].shape != v.shape]:
+            if (asked := self.cfg.discriminator.init) is not None:
+                fix = "use the name and channels of its recipe"
+                raise WeightsError(
+                    f"system.discriminator.init={asked}: that one is of another kind or width "
+                    f"({shown(wrong[0])} differs); {fix}"
+                )
             log.warning(
                 "init=%s: its discriminator is of another kind or width (%s differs) and is left out; this one is new",
                 self.run.init, shown(wrong[0]),

@@ -42,13 +42,22 @@ def pair(name: str) -> "tuple[Generator, dict[str, Tensor] | None]":
 
 
 def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None]":
-    """What a run starts from, as `pair` gives it; nothing without `init`, or if it goes on from its own checkpoint.
+    """What a run starts from: generator and discriminator, each of which may be new.
+
+    Both are new if the run goes on from its own checkpoint.
 
     Raises:
-        WeightsError: The run's generator is not of the architecture of the weights.
+        WeightsError: The run's generator is not of the architecture of the weights, or there is no discriminator beside
+            those that `system.discriminator.init` names.
     """
-    goes_on = run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None)
-    return (None, None) if run.init is None or goes_on else matching(run)
+    if run.resume != "never" and (run.resume != "auto" or latest(run_folder(run) / "checkpoints") is not None):
+        return None, None
+    model, beside = matching(run) if run.init is not None else (None, None)
+    if isinstance(run.system, AdversarialConfig) and (other := run.system.discriminator.init) is not None:
+        beside = discriminator(other)
+        if beside is None:
+            raise WeightsError(f"system.discriminator.init={other}: these weights come without a discriminator")
+    return model, beside
 
 
 def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
