@@ -9,6 +9,7 @@ import torch
 from fields import (
     EXACT_ATOL,
     POINT_ATOL,
+    POINT_RTOL,
     RENDER_ATOL,
     check_gradients,
     composited,
@@ -43,7 +44,7 @@ def field(recorded: Recorded, c: Comparison) -> None:
         generator = build(recorded, box=box)
         code = generator.code(Latents(recorded.tensor("in/z")))
         out = generator.siren(points, code, directions, None)
-        c.check(name, torch.cat([out.rgb, out.sigma], -1), atol=POINT_ATOL)
+        c.check(name, torch.cat([out.rgb, out.sigma], -1), atol=POINT_ATOL, rtol=POINT_RTOL)
     frequencies, phases = code.chunk(2, -1)
     c.check("frequencies", frequencies, atol=EXACT_ATOL)
     c.check("phase_shifts", phases, atol=EXACT_ATOL)

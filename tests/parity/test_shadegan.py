@@ -17,6 +17,7 @@ from fields import (
     NEAR,
     NORMAL_ATOL,
     POINT_ATOL,
+    POINT_RTOL,
     RENDER_ATOL,
     check_gradients,
     composited,
@@ -85,8 +86,8 @@ def field(recorded: Recorded, c: Comparison) -> None:
         out = generator.siren(points, code, directions, recorded.tensor("in/light"), with_gradient=True)
         assert out.gradient is not None
         c.check(f"siren_{model}_rgb", out.rgb, atol=POINT_ATOL)
-        c.check(f"siren_{model}_sigma", out.sigma, atol=POINT_ATOL)
-        c.check(name, -out.gradient, atol=NORMAL_ATOL)
+        c.check(f"siren_{model}_sigma", out.sigma, atol=POINT_ATOL, rtol=POINT_RTOL)
+        c.check(name, -out.gradient, atol=NORMAL_ATOL, rtol=POINT_RTOL)
     frequencies, phases = code.chunk(2, -1)
     c.check("frequencies", frequencies, atol=EXACT_ATOL)
     c.check("phase_shifts", phases, atol=EXACT_ATOL)
