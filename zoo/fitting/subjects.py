@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 SHAPES = ("ellipsoid", "flat", "asymmetric")
 MASKS = ("ellipse", "alpha", "all")
 _SPLITS = {"heads": "test", "sealed": "sealed", "val": "val"}  # of the embedded heads, by the word that asks for them
+_OURS = (*_SPLITS, "bfm", "seed")  # words before a colon, where the path of a picture would stand
 
 
 @dataclass
@@ -58,8 +59,7 @@ class Photograph:
 
 def gan_for(source: str) -> str:
     """The shipped 2D GAN that draws what a source shows: heads like the embedded ones, or people on photographs."""
-    ours = source.partition(":")[0] in (*_SPLITS, "bfm", "seed")
-    return "stylegan2.heads64" if ours else "stylegan2.photos64"
+    return "stylegan2.heads64" if source.partition(":")[0] in _OURS else "stylegan2.photos64"
 
 
 def photographs(
@@ -94,7 +94,7 @@ def photographs(
         DataError: A picture cannot be used, or a folder has none.
     """
     kind, _, numbers = source.partition(":")
-    if kind in (*_SPLITS, "bfm", "seed"):
+    if kind in _OURS:
         chosen = _numbers(source, numbers)[part]
         if not chosen:
             return []
