@@ -18,7 +18,7 @@ from .errors import ConfigError, WeightsError
 from .runtime.deprecation import names_left
 from .weights import cards
 from .weights.build import build, construct_for, device_of
-from .weights.cards import CARD, CONFIG, WEIGHTS
+from .weights.cards import CARD, CONFIG, WEIGHTS, Half
 from .weights.places import locate
 
 if TYPE_CHECKING:
@@ -113,9 +113,10 @@ def save(
     *,
     card: Card | None = None,
     discriminator: "Mapping[str, Tensor] | None" = None,
+    half: Half = "none",
     overwrite: bool = False,
 ) -> Path:
-    """Write weights, config and card to a folder that `load("file:folder")` reads back bit for bit.
+    """Write weights, config and card to a folder that `load("file:folder")` reads back, bit for bit unless halved.
 
     Args:
         model: Comes from `build` or `load`, or is any instance of a registered class; torch.compile and DataParallel
@@ -124,13 +125,15 @@ def save(
         card: Says what is known about the weights; hash, size and number of parameters are filled in. By default it is
             that of the weights that were loaded; if they or their settings have changed since, without name or figures.
         discriminator: Holds the discriminator's state, so that fine-tuning can continue with it.
+        half: Says what is stored in 16 bits, at half the size: "none", "discriminator" (only a start for fine-tuning,
+            whose rounding no figure shows) or "all".
         overwrite: Replaces weights that are there already.
 
     Returns:
         The folder.
 
     Raises:
-        WeightsError: The folder holds weights already, or tensors share memory.
+        WeightsError: The folder holds weights already, tensors share memory, or a number has no room in 16 bits.
         ConfigError: The class of the model is not registered.
     """
     from .weights import files as weights
@@ -140,7 +143,7 @@ def save(
         raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
     method = _method(model)
     known = card or _card_of(model) or Card(name=method)
-    weights.write_weights(model, {"name": method, **to_dict(model.config)}, known, folder, discriminator)
+    weights.write_weights(model, {"name": method, **to_dict(model.config)}, known, folder, discriminator, half)
     return folder
 
 

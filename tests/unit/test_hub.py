@@ -18,6 +18,7 @@ from zoo.config.schemas import Card, Metric, RunConfig
 from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.fitting.runs import is_run, read_run
 from zoo.generators.base import Generator
+from zoo.generators.field import FieldGenerator
 from zoo.systems.checkpoints import AtomicCheckpointIO
 from zoo.systems.run import run_folder
 from zoo.systems.start import finetune, initial, pair
@@ -129,6 +130,23 @@ def test_saved_models_load_bit_for_bit(method: str, tmp_path: Path) -> None:
     latents, camera = model.latents(1), model.camera(size=16)
     with torch.no_grad():
         assert torch.equal(model.eval()(latents, camera).rgb, loaded(latents, camera).rgb)
+
+
+def test_halved_weights_are_near_and_half_as_large(tmp_path: Path) -> None:
+    model, state = tiny(), {"a": torch.linspace(-3, 3, 4096), "steps": torch.tensor(7)}
+    sizes = {}
+    for half in ("none", "discriminator", "all"):
+        folder = zoo.save(model, tmp_path / half, discriminator=state, half=half)
+        sizes[half] = [(folder / f"{part}.safetensors").stat().st_size for part in ("model", "discriminator")]
+        loaded, beside = pair(f"file:{folder}")
+        assert beside is not None
+        assert {k: v.dtype for k, v in beside.items()} == {"a": torch.float32, "steps": torch.int64}
+        torch.testing.assert_close(beside, state, rtol=0 if half == "none" else 2**-11, atol=2**-24)
+        torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=2**-11 * (half == "all"), atol=2**-24)
+    assert sizes["discriminator"][0] == sizes["none"][0] > 1.6 * sizes["all"][0]  # the rest is the header
+    assert sizes["none"][1] > 1.9 * sizes["discriminator"][1] == 1.9 * sizes["all"][1]
+    with pytest.raises(WeightsError, match=r"too large for 16 bits: a; save them whole"):
+        zoo.save(model, tmp_path / "large", discriminator={"a": torch.tensor([1e5])}, half="discriminator")
 
 
 def test_a_card_makes_no_claims_for_weights_that_have_changed(shelf: Path, tmp_path: Path) -> None:
@@ -280,6 +298,23 @@ def test_init_must_have_the_architecture_of_the_run(shelf: Path) -> None:
     with pytest.raises(WeightsError, match=r"\(16, 3\) there and \(24, 3\) .*same generator settings") as caught:
         initial(recipes.load_run("shadegan", [*own, "init=shadegan.heads32", "generator.hidden_dim=24"]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["pigan", "gof"])
+def test_a_field_without_lights_starts_from_one_under_them(method: str, tmp_path: Path) -> None:
+    """What it shows is the other's albedo, as the other sees it in the mean light."""
+    given = zoo.build("shadegan", **TINY, light_condition=True, view_condition=True)
+    zoo.save(given, tmp_path / "w")
+    own = [*overrides("generator", TINY), "generator.view_condition=true", f"init=file:{tmp_path / 'w'}"]
+    model, _ = initial(recipes.load_run(method, own))
+    assert isinstance(model, FieldGenerator)
+    points, towards = torch.randn(2, 50, 3) * 0.1, torch.nn.functional.normalize(torch.randn(2, 50, 3), dim=-1)
+    code = given.code(given.latents(2))
+    lit = given.field(code, given.colour_condition(2), with_gradient=False)(points, towards)
+    torch.testing.assert_close(model.field(code, None, with_gradient=False)(points, towards), lit)
+    zoo.save(model, tmp_path / "unlit")
+    with pytest.raises(WeightsError, match=r"color_layer_sine.layer.weight is \(16, 19\) there and \(16, 23\) in this"):
+        initial(recipes.load_run("shadegan", [*own[:-1], f"init=file:{tmp_path / 'unlit'}"]))
 
 
 def test_init_is_not_read_by_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

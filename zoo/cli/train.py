@@ -12,6 +12,7 @@ from ..config import recipes
 from ..config.fill import to_dict
 from ..config.schemas import RunConfig
 from ..runtime.launched import launch
+from ..weights.cards import Half
 from .options import Overrides, RunSeed, seeded, speak
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration and stop.")]
@@ -64,6 +65,7 @@ def save(
     run: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Option(help="Folder to write; its name becomes the name of the weights.")],
     summary: Annotated[str, typer.Option(help="One line for the card.")] = "",
+    half: Annotated[Half, typer.Option(help="What to store in 16 bits, at half the size.")] = "none",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights that are there.")] = False,
 ) -> None:
     """Keep the averaged weights of a run, with their discriminator and a card, as zoo.load and the hub take them.
@@ -80,7 +82,7 @@ def save(
     command = run / "command.txt" if run.is_dir() else run.parent.parent / "command.txt"
     lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
     card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
-    hub.save(model, out, card=card, discriminator=discriminator, overwrite=overwrite)
+    hub.save(model, out, card=card, discriminator=discriminator, half=half, overwrite=overwrite)
     name = name_of(out)
     typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")
 

@@ -235,6 +235,10 @@ class Generator(nn.Module):
     def initialise(self) -> None:
         """Prepare a fresh network for training, beyond its random weights. Loaded weights are left as they are."""
 
+    def taken_from(self, other: "Generator") -> dict[str, Tensor]:
+        """The weights of another generator as this one can start from them."""
+        return other.state_dict()
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by part, as `system.freeze` names them: the mapping network, the background, and the rest."""
         network = getattr(self, "mapping", None)  # a method may work without one

@@ -236,6 +236,20 @@ class FieldGenerator(VolumeGenerator):
         self._query = self.siren.forward
         self._sigma = self.siren.sigma
 
+    def taken_from(self, other: Generator) -> dict[str, Tensor]:
+        """The weights of `other`; of a field under lights, if this one knows none, as they are under the mean light.
+
+        The light's numbers are then constants beside the features of the colour layer, and become part of its bias.
+        """
+        state = super().taken_from(other)
+        if isinstance(other, FieldGenerator) and self.siren.extra == 0 and other.siren.extra > 0:
+            light = other.colour_condition(1)
+            assert light is not None
+            layer = "siren.color_layer_sine.layer."
+            features, seen = state[f"{layer}weight"].tensor_split([-other.siren.extra], 1)
+            state |= {f"{layer}weight": features, f"{layer}bias": state[f"{layer}bias"] + seen @ light[0].to(seen)}
+        return state
+
     @property
     def mapping(self) -> nn.Module:  # type: ignore[override]  # the siren owns it, under the published keys
         return self.siren.mapping_network

@@ -70,7 +70,7 @@ def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
     given, beside = pair(run.init)
     with draws.seeded(run.seed):
         model = construct(run.generator, {})
-    own, theirs = model.state_dict(), given.state_dict()
+    own, theirs = model.state_dict(), model.taken_from(given)
     for key, value in theirs.items():
         ours = tuple(own[key].shape) if key in own else "nothing"
         if ours != tuple(value.shape):

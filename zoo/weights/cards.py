@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..config.fill import structured
 from ..config.schemas import Card, Metric
@@ -15,6 +15,7 @@ from ..registry import WEIGHTS as WEIGHTS
 CONFIG, CARD = "config.json", "README.md"  # the other files of a folder of weights
 DISCRIMINATOR = "discriminator.safetensors"  # and, where fine-tuning should go on from it, this one
 MOST_WEIGHTS = 4 * 2**30  # bytes of a file of weights
+Half = Literal["none", "discriminator", "all"]  # which files hold numbers of 16 bits
 INSIDE = "zoo"  # the key under which a card lies in the front matter of a hub, see `hubcard`
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 

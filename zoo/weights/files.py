@@ -20,7 +20,7 @@ from ..generators.base import Generator
 from ..runtime.files import atomic_write
 from ..version import __version__
 from . import cards
-from .cards import CARD, CONFIG, DISCRIMINATOR, WEIGHTS
+from .cards import CARD, CONFIG, DISCRIMINATOR, WEIGHTS, Half
 from .cards import MOST_WEIGHTS as _MAX_WEIGHTS
 from .places import name_of, newest
 
@@ -155,7 +155,7 @@ def _data_of(data: Mapping[str, Any]) -> str:
 
 
 def discriminator_state(place: Path) -> dict[str, Tensor] | None:
-    """The discriminator that was trained beside a generator; None for weights that come without one.
+    """The discriminator that was trained beside a generator, in 32 bits; None for weights that come without one.
 
     Raises:
         WeightsError: Damaged, or not what the card says.
@@ -173,7 +173,7 @@ def discriminator_state(place: Path) -> dict[str, Tensor] | None:
     data = _read(_inside(folder, path))
     if hashlib.sha256(data).hexdigest() != card.discriminator_sha256:
         raise WeightsError(f"{path}: its SHA-256 is not the card's; get the file again")
-    return _tensors(path, data)
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in _tensors(path, data).items()}
 
 
 def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
@@ -273,13 +273,16 @@ def write_weights(
     card: Card,
     folder: Path,
     discriminator: Mapping[str, Tensor] | None = None,
+    half: Half = "none",
 ) -> None:
     """Write weights, config and card, each whole or not at all; the card last: its hash tells a half-written folder.
 
     Raises:
-        WeightsError: Two tensors of the model share memory.
+        WeightsError: Two tensors of the model share memory, or a number has no room in 16 bits.
     """
     tensors = {bare_key(k): v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half == "all":
+        tensors = _halved(tensors, folder)
     header = {"zoo.format": FORMAT, "zoo.version": __version__, "zoo.config": json.dumps(config, sort_keys=True)}
     try:
         data = to_safetensors(tensors, header)
@@ -293,9 +296,18 @@ def write_weights(
         discriminator_sha256="",
     )
     if discriminator is not None:
-        beside = to_safetensors({k: v.detach().cpu().contiguous() for k, v in discriminator.items()}, {})
+        state = {k: v.detach().cpu().contiguous() for k, v in discriminator.items()}
+        beside = to_safetensors(state if half == "none" else _halved(state, folder), {})
         card = replace(card, discriminator_sha256=hashlib.sha256(beside).hexdigest())
         atomic_write(folder / DISCRIMINATOR, beside)
     atomic_write(folder / WEIGHTS, data)
     atomic_write(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     atomic_write(folder / CARD, cards.write(card, named=name_of(folder) == card.name))
+
+
+def _halved(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Tensors with numbers of 16 bits in place of 32, as near as these come: to 1 part in 2,048."""
+    out = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
+    if lost := [key for key in out if not bool((out[key].isfinite() | ~tensors[key].isfinite()).all())]:
+        raise WeightsError(f"{folder}: {_some('too large for 16 bits', lost)}; save them whole")
+    return out
