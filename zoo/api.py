@@ -165,7 +165,7 @@ def sample(
         yaw: Says in radians how far the head turns to its left, see `Camera.orbit`.
         pitch: Says in radians how far the chin is raised.
         maps: Names the rows, out of rgb, albedo, normal, depth and shading; by default all that the method has.
-        relight: Adds a row for each of five lights.
+        relight: Adds a row for each of seven lights.
 
     Raises:
         ConfigError: Seeds are wrong, a map is unknown, or the method has no light to change or no camera to turn.
@@ -187,7 +187,8 @@ def sample(
 
     def render(light: "Light | None") -> "Render":
         with torch.no_grad():  # one object at a time keeps 256 px within 2 GB
-            return Render.cat([generator(one, camera, light) for one in latents])
+            sampling = None if light is None else generator.keeping_albedo()
+            return Render.cat([generator(one, camera, light, sampling) for one in latents])
 
     sheets = [grid(render(None), maps=maps or MAPS, labels=[str(seed) for seed in chosen])]
     if relight:

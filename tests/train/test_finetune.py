@@ -19,7 +19,7 @@ from zoo.images import resize
 from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.photometric import PhotometricSystem, rebuilt
 from zoo.systems.run import train
-from zoo.systems.start import finetune, initial
+from zoo.systems.start import discriminator, finetune, initial
 from zoo.systems.stopping import held_back, judges
 from zoo.systems.stopping.judges import KernelJudge, judge_of, samples
 from zoo.weights.checkpoints import latest, read_checkpoint
@@ -211,6 +211,21 @@ def test_a_folder_is_all_that_must_be_said(weights: str) -> None:
         finetune("gan2shape.heads64")
     photos = finetune("unsup3d.photos64", ["data.root=faces"])
     assert (photos.data.align, photos.data.holdout, photos.trainer.patience) == ("celeba", 0.2, 8)
+
+
+def test_the_discriminator_beside_the_weights_is_taken() -> None:
+    """Not the one that their recipe started from, unless it is asked for again."""
+    recipe = recipes.load_run("stylegan2_photos64", ["data.root=x"])
+    assert recipe.system.discriminator.init == "shadegan.photos64"  # type: ignore[union-attr]
+    run = finetune("stylegan2.photos64", ["data.root=x"])
+    model, beside = initial(run)
+    known = discriminator("stylegan2.photos64")
+    assert model is not None
+    assert beside is not None
+    assert known is not None
+    assert all(torch.equal(beside[key], value) for key, value in known.items())
+    asked = finetune("stylegan2.photos64", ["data.root=x", "system.discriminator.init=shadegan.photos64"])
+    assert asked.system.discriminator.init == "shadegan.photos64"  # type: ignore[union-attr]
 
 
 def test_patience_needs_images_that_are_held_back(pictures: list[str]) -> None:

@@ -76,8 +76,8 @@ def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> st
 
 def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
     maps = {"photograph", "reconstruction", "albedo", "normal", "depth", "shading", "diffuse", "sheet"}
-    views = {f"yaw_{yaw}" for yaw in ("-0.50", "-0.25", "0.00", "0.25", "0.50")}
-    lights = {f"light_{where}" for where in ("front", "left", "right", "top", "below")}
+    views = {f"yaw_{yaw}" for yaw in ("-0.60", "-0.40", "-0.20", "0.00", "0.20", "0.40", "0.60")}
+    lights = {f"light_{where}" for where in ("front", "left", "upper_left", "top", "upper_right", "right", "below")}
     assert {path.stem for path in done.glob("*.png")} == maps | views | lights
     for name in maps | views | lights - {"sheet"}:
         assert name == "sheet" or Image.open(done / f"{name}.png").size == (16, 16), name

@@ -22,6 +22,7 @@ from zoo.errors import ConfigError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.geometry import Light
 from zoo.heads.dataset import HeadDataset
+from zoo.renderers.shading import lambert
 
 SEARCHED = [n for n in registry.names() if registry.resolve(n).is_3d and registry.resolve(n).system == "adversarial"]
 
@@ -290,9 +291,17 @@ def test_frames() -> None:
     latents, camera = generator.latents(2, seed=1), generator.camera(0.2, 0.0, SIZE)
     lit = list(relight(generator, latents, camera, light_path(4)))
     assert len(lit) == 4
-    torch.testing.assert_close(lit[0].rgb, generator(latents, camera, Light.of(0.25, 0.75, 1.2, 0.0)).rgb)
+    plain = generator(latents, camera)
+    assert lit[0].albedo is not None
+    torch.testing.assert_close(lit[0].albedo, plain.albedo)
+    assert (generator(latents, camera, Light.of(0.25, 0.75, 1.2, 0.0)).albedo - plain.albedo).abs().max() > 1e-4
+    expected = lambert(plain.aux["world_normal"].flatten(2).mT, Light.of(0.25, 0.75, 1.2, 0.0))
+    torch.testing.assert_close(lit[0].shading, expected.mT.unflatten(-1, (SIZE, SIZE)))
     turned = list(rotate(generator, latents, [-0.3, 0.2], size=SIZE))
     torch.testing.assert_close(turned[1].rgb, generator(latents, camera).rgb)
+    own = Light.of(0.4, 0.6, -0.5, 0.3)
+    kept = generator(latents, camera, Light.of(0.25, 0.75), generator.keeping_albedo(own))
+    torch.testing.assert_close(kept.albedo, generator(latents, camera, own).albedo)
     walk = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE))
     torch.testing.assert_close(walk[2].rgb, generator(latents[1:], camera).rgb)
     with pytest.raises(ConfigError, match="no light"):

@@ -58,7 +58,7 @@ def test_texts_of_generators_and_reconstructions(gen) -> None:
 def test_a_sheet_is_that_of_the_command(gen, tmp_path: Path) -> None:
     folder, out = zoo.save(gen, tmp_path / "toy"), tmp_path / "grid.png"
     sheet = zoo.sample(gen, "1,3-4", size=16, yaw=0.2, relight=True)
-    assert sheet.size == (3 * 16, 14 + 5 * 16 + 5 * 16)
+    assert sheet.size == (3 * 16, 14 + 5 * 16 + 7 * 16)
     assert (
         ImageChops.difference(sheet, zoo.sample(f"file:{folder}", [1, 3, 4], size=16, yaw=0.2, relight=True)).getbbox()
         is None

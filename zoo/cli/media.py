@@ -36,7 +36,7 @@ def sample(
     yaw: Yaw = 0.0,
     pitch: Pitch = 0.0,
     maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "",
-    relight: Annotated[bool, typer.Option("--relight", help="Add a row for each of five lights.")] = False,
+    relight: Annotated[bool, typer.Option("--relight", help="Add a row for each of seven lights.")] = False,
     device: Device = "auto",
 ) -> None:
     """Draw objects as a contact sheet: image, albedo, normals, depth, shading.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ def relight(generator: Generator, latents: Latents, camera: Camera, lights: Ligh
     if not generator.uses_light:
         name = generator.name or type(generator).__name__
         raise ConfigError(f"{name} has no light to change: its shading is part of its colours; use a method with one")
-    return (_render(generator, latents, camera, lights[i : i + 1]) for i in range(len(lights)))
+    sampling = generator.keeping_albedo()
+    return (_render(generator, latents, camera, lights[i : i + 1], sampling) for i in range(len(lights)))
 
 
 def rotate(
@@ -106,6 +108,8 @@ def interpolate(
     return (_render(generator, path[i : i + 1], camera, light) for i in range(frames))
 
 
-def _render(generator: Generator, latents: Latents, camera: Camera, light: Light | None) -> Render:
+def _render(
+    generator: Generator, latents: Latents, camera: Camera, light: Light | None, sampling: Any = None
+) -> Render:
     with torch.no_grad():
-        return generator(latents, camera, light)
+        return generator(latents, camera, light, sampling)

@@ -86,7 +86,9 @@ class Reconstruction:
         """The object from its own or another camera, under its own or another light, at any size."""
         camera = camera or self.camera
         camera = camera if size is None else camera.resized(size)
-        return self.generator(self.latents, camera, self.light if light is None else light)
+        if light is None:
+            return self.generator(self.latents, camera, self.light)
+        return self.generator(self.latents, camera, light, self.generator.keeping_albedo(self.light))
 
     def mesh(self, resolution: int = 128, level: float | None = None) -> "Meshes":
         """The object as a coloured mesh, see `Generator.mesh`."""

@@ -15,7 +15,7 @@ from .reconstruction import Reconstruction
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_YAWS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+_YAWS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # as many as there are maps and lights, so that rows are full
 
 
 def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Mapping[str, Any]) -> list[Path]:
@@ -58,8 +58,10 @@ def _views(rec: Reconstruction, size: int) -> "dict[str, Image]":
 
 
 def _relit(rec: Reconstruction, size: int) -> "dict[str, Image]":
-    """The object under other lights, if its generator has any."""
-    lights = preset_lights(rec.generator.device) if rec.generator.uses_light else {}
+    """The object under other lights, which are as strong as its own, if its generator has any."""
+    if rec.light is None:
+        return {}
+    lights = preset_lights(rec.generator.device, (rec.light.ambient + rec.light.diffuse).item())
     return {f"light {side}": _picture(rec.render(light=light, size=size)) for side, light in lights.items()}
 
 

@@ -278,6 +278,13 @@ class Generator(nn.Module):
         """Deterministic sampling for searches, if it can be cheaper than that of final pictures; else None."""
         return None
 
+    def keeping_albedo(self, own: Light | None = None, sampling: Any = None) -> Any:
+        """Sampling for objects under a light that is not their `own` (None is the mean light): albedo stays as it is.
+
+        Methods whose albedo knows no light take sampling as it is.
+        """
+        return sampling
+
     def real_view(self, images: Tensor, sampling: Any) -> Tensor:
         """Show real images (B, 3, S, S) as `forward` shows generated ones under this `sampling`: whole, or in part."""
         return images

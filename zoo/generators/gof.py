@@ -146,8 +146,7 @@ class GOF(ShadeGAN):
         distance = torch.where(found, surface, maps.depth)
         origins, directions, _ = camera.rays()
         points = origins + distance * directions
-        condition = light.params if self.config.light_condition else None
-        query = self.field(code, condition, with_gradient=True)
+        query = self.field(code, self.seen_light(light, sampling), with_gradient=True)
         n = max(1, _POINTS // max(1, len(points)))
         parts = [query(p, d) for p, d in zip(points.split(n, 1), directions.split(n, 1), strict=True)]
         rgb = torch.cat([part.rgb for part in parts], 1)

@@ -26,9 +26,15 @@ from .field import FieldConfig, FieldGenerator, camera_normals, to_image
 
 @dataclass(frozen=True)
 class ShadeSampling(Sampling):
-    """Sampling, and how much of the shading is on: `light_ratio`, from 0 (none) to 1 (all)."""
+    """Sampling, and what becomes of the light.
+
+    Attributes:
+        light_ratio: How much of the shading is on, from 0 (none) to 1 (all).
+        albedo_light: What the colour layer sees in place of the light, see `keeping_albedo`.
+    """
 
     light_ratio: float = 1.0
+    albedo_light: Light | None = None
 
 
 @dataclass
@@ -91,16 +97,23 @@ class ShadeGAN(FieldGenerator):
         return camera.to(self.device).expand(n), light.to(self.device).expand(n)
 
     def trace(
-        self, code: Tensor, camera: Camera, light: Light, sampling: Sampling, with_gradient: bool
+        self, code: Tensor, camera: Camera, light: Light, sampling: ShadeSampling, with_gradient: bool
     ) -> tuple[RayMaps, Tensor | None]:
         """March the rays, near the tracked surface (B, 1, S, S) if there is one."""
         surface = None if self.surfacenet is None else self.track_surface(code, camera)
         centre = None
         if surface is not None and sampling.window > 0:
             centre = resize(surface.detach(), camera.size).flatten(2).transpose(1, 2)
-        condition = light.params if self.config.light_condition else None
+        condition = self.seen_light(light, sampling)
         maps = self.march(code, camera, sampling, extra=condition, with_gradient=with_gradient, centre=centre)
         return maps, surface
+
+    def seen_light(self, light: Light, sampling: ShadeSampling) -> Tensor | None:
+        """What the colour layer knows of the light, (B, 4)."""
+        if not self.config.light_condition:
+            return None
+        own = sampling.albedo_light
+        return light.params if own is None else own.to(self.device).expand(len(light)).params
 
     def paint(
         self, maps: RayMaps, camera: Camera, light: Light, sampling: ShadeSampling, behind: Tensor | float
@@ -145,6 +158,11 @@ class ShadeGAN(FieldGenerator):
         c, sampling = self.config, ShadeSampling.of(super().inference())
         fine = self.fine_beside(sampling.steps) if c.window > 0 and c.inference_steps > 0 else sampling.fine_steps
         return replace(sampling, fine_steps=fine, window=c.window)
+
+    def keeping_albedo(self, own: Light | None = None, sampling: Any = None) -> ShadeSampling:
+        """See `Generator.keeping_albedo`. Under lights unlike those of training, albedo would take on wrong colours."""
+        own = Light(torch.tensor([self.scene.light.mean])) if own is None else own
+        return replace(ShadeSampling.of(sampling or self.inference()), albedo_light=own)
 
     def fine_beside(self, steps: int) -> int:
         """Importance samples beside fewer evenly spread ones than `steps` of the Config: as many fewer."""

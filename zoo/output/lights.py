@@ -4,9 +4,12 @@ import torch
 
 from ..geometry import Light
 
-_SLOPES = {"front": (0.0, 0.0), "left": (-1.2, 0.0), "right": (1.2, 0.0), "top": (0.0, 1.2), "below": (0.0, -1.0)}
+_SLOPES = {
+    "front": (0.0, 0.0), "left": (-1.2, 0.0), "upper left": (-0.8, 0.8), "top": (0.0, 1.2), "upper right": (0.8, 0.8),
+    "right": (1.2, 0.0), "below": (0.0, -1.0),
+}  # fmt: skip
 
 
-def preset_lights(device: torch.device) -> dict[str, Light]:
-    """One light for each side that it can come from, "front" first, all of the same strength."""
-    return {side: Light.of(0.25, 0.75, *slope).to(device) for side, slope in _SLOPES.items()}
+def preset_lights(device: torch.device, strength: float = 1.0) -> dict[str, Light]:
+    """One light for each side that it can come from, "front" first; a surface that faces it is `strength` bright."""
+    return {side: Light.of(0.25 * strength, 0.75 * strength, *slope).to(device) for side, slope in _SLOPES.items()}

@@ -82,6 +82,7 @@ def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
     return model, beside
 
 
+_D = "system.discriminator"
 _SOON = ("trainer.max_kimg=20", "trainer.sample_kimg=0.5", "trainer.patience=8")
 _FEW = ("system.ada_target=0.6", "system.ada_kimg=20", "system.freeze_d=1")  # against learning few images by heart
 
@@ -112,7 +113,10 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     own, system = given(overrides, "generator"), given(overrides, "system")
     run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in own})
     run.init = name
-    if "name" not in split(overrides)[1]:
+    typed = split(overrides)[1]
+    if isinstance(run.system, AdversarialConfig) and not typed.keys() & {_D, f"{_D}.init"} and discriminator(name):
+        run.system.discriminator.init = None  # the one beside the weights fits them
+    if "name" not in typed:
         run.name = f"{Path(name).name}-finetune"
     if "start_kimg" not in system:
         run.system.start_kimg = run.system.clock(1000 * known.kimg) / 1000

@@ -3,16 +3,16 @@
 import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..data.pictures import decode
-from ..editing.frames import interpolate
 from ..editing.inversion import invert
 from ..editing.reconstruction import Reconstruction
 from ..errors import DataError
 from ..output.films import film
-from ..output.sheets import grid, png
+from ..output.sheets import png
 from ..priors import pose_prior
 from ..runtime.files import printable
 from .state import MESH, State
@@ -66,17 +66,17 @@ def turntable(worker: Worker, state: State, breathe: Breathe) -> File:
 
 def walk(worker: Worker, state: State, breathe: Breathe) -> File:
     """A film of the whole walk from the object to the other seed, as an .mp4."""
-    generator, state = worker.generator, _mapped(state)
-    light = None if state.lamp is None else state.lamp.light().to(generator.device)
-    view, size = state.view, FILM if generator.is_3d else worker.sizes[-1]
-    renders = interpolate(
-        generator, state.thing.ends(generator), FRAMES, yaw=view.yaw, pitch=view.pitch, size=size, light=light
-    )
+    state = _mapped(state)
+    size = FILM if worker.generator.is_3d else worker.sizes[-1]
 
     def frames() -> "Iterator[Image]":
-        for i, render in enumerate(renders):
+        from PIL import Image
+
+        for i in range(FRAMES):
             breathe(i / FRAMES)
-            yield grid(render, maps=[state.shown])
+            thing = replace(state.thing, share=i / (FRAMES - 1))
+            there = State(thing, View(state.view.yaw, state.view.pitch), state.lamp, state.shown)
+            yield Image.fromarray(worker.picture(there, size, final=True))
 
     start = _stem(worker, State(state.thing.start))
     return File(f"{start}-to-seed{state.thing.other}.mp4", _mp4(frames(), notes(worker, state), size))

@@ -87,11 +87,6 @@ class Thing:
             end = generator.latents(1, seed=self.other, psi=self.psi)
             return at(generator, torch.lerp(generator.code(start), generator.code(end), self.share))
 
-    def ends(self, generator: Generator) -> Latents:
-        """Both ends of the walk, as a batch of two."""
-        both = (replace(self, share=share).latents(generator) for share in (0.0, 1.0))
-        return at(generator, torch.cat([generator.code(latents) for latents in both]))
-
     @property
     def start(self) -> "Thing":
         """The thing before its walk."""

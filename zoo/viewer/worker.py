@@ -218,7 +218,8 @@ class Worker:
         """What the state looks like, (S, S, 3) uint8; unless it is the final picture, with cheaper sampling."""
         generator = self.generator
         light = None if state.lamp is None else state.lamp.light().to(generator.device)
-        sampling = None if final else generator.search_sampling()
+        own = None if state.thing.photo is None else state.thing.photo.light
+        sampling = generator.keeping_albedo(own, None if final else generator.search_sampling())
         render = generator(self.latents(state.thing), state.view.camera(generator, size), light, sampling)
         return np.asarray(pictures(state.shown, render)[0])
 

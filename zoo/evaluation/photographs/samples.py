@@ -46,7 +46,7 @@ def draw_samples(generator: Generator, n: int, size: int, seed: int, steps: Step
             part = slice(start, start + _BATCH)
             made = generator(latents[part], cameras[part], None if lights is None else lights[part]).cpu()
             images.append(resize(made.rgb.float(), size).clamp(-1, 1))
-            if generator.is_3d and made.depth is not None and made.mask is not None:
+            if made.depth is not None and made.mask is not None:
                 depths.append(continued(made.depth, made.mask > 0.5))
             advance(len(made.rgb))
     pictures = torch.cat(images)
