@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from . import registry
 from .config.fill import generator_config, to_dict, without_name
@@ -125,8 +125,7 @@ def save(
         card: Says what is known about the weights; hash, size and number of parameters are filled in. By default it is
             that of the weights that were loaded; if they or their settings have changed since, without name or figures.
         discriminator: Holds the discriminator's state, so that fine-tuning can continue with it.
-        half: Says what is stored in 16 bits, at half the size: "none", "discriminator" (only a start for fine-tuning,
-            whose rounding no figure shows) or "all".
+        half: Says what is stored in 16 bits, at half the size: "none", "discriminator" or "all".
         overwrite: Replaces weights that are there already.
 
     Returns:
@@ -134,23 +133,25 @@ def save(
 
     Raises:
         WeightsError: The folder holds weights already, tensors share memory, or a number has no room in 16 bits.
-        ConfigError: The class of the model is not registered.
+        ConfigError: The class of the model is not registered, or `half` is something else.
     """
     from .weights import files as weights
 
+    if half not in get_args(Half):
+        raise ConfigError(f"half={half!r}: use {', '.join(get_args(Half))}")
     folder, model = Path(folder), _bare(model)
     if not overwrite and (taken := [n for n in (WEIGHTS, CONFIG, CARD) if (folder / n).exists()]):
         raise WeightsError(f"{folder / taken[0]} exists: choose another folder, or pass overwrite=True")
     method = _method(model)
-    known = card or _card_of(model) or Card(name=method)
+    known = card or _card_of(model, half == "all") or Card(name=method)
     weights.write_weights(model, {"name": method, **to_dict(model.config)}, known, folder, discriminator, half)
     return folder
 
 
-def _card_of(model: "Generator") -> Card | None:
+def _card_of(model: "Generator", rounded: bool) -> Card | None:
     """The card of loaded weights; of what has changed since it says so, and no longer what was measured."""
     card: Card | None = model.card
-    if card is None or not model.loaded or model.loaded == _state(model):
+    if card is None or not model.loaded or (model.loaded == _state(model) and not rounded):
         return card
     changed = f"Changed after loading{f' {card.name}' if card.name else ''}; no figure of those weights holds."
     return replace(card, name="", default=False, command="", metrics=[], limits=[*card.limits, changed])

@@ -12,7 +12,7 @@ from tests.tiny import TINY as FIELD
 from tests.unit.test_faces import image
 from zoo.cli import main as cli
 from zoo.config import recipes
-from zoo.config.schemas import Card
+from zoo.config.schemas import AdversarialConfig, Card
 from zoo.data.module import FaceData
 from zoo.errors import ConfigError, DataError
 from zoo.images import resize
@@ -213,19 +213,24 @@ def test_a_folder_is_all_that_must_be_said(weights: str) -> None:
     assert (photos.data.align, photos.data.holdout, photos.trainer.patience) == ("celeba", 0.2, 8)
 
 
-def test_the_discriminator_beside_the_weights_is_taken() -> None:
-    """Not the one that their recipe started from, unless it is asked for again."""
-    recipe = recipes.load_run("stylegan2_photos64", ["data.root=x"])
-    assert recipe.system.discriminator.init == "shadegan.photos64"  # type: ignore[union-attr]
-    run = finetune("stylegan2.photos64", ["data.root=x"])
-    model, beside = initial(run)
-    known = discriminator("stylegan2.photos64")
-    assert model is not None
-    assert beside is not None
-    assert known is not None
-    assert all(torch.equal(beside[key], value) for key, value in known.items())
-    asked = finetune("stylegan2.photos64", ["data.root=x", "system.discriminator.init=shadegan.photos64"])
-    assert asked.system.discriminator.init == "shadegan.photos64"  # type: ignore[union-attr]
+def test_of_two_discriminators_of_a_kind_the_one_beside_the_weights_is_taken(tmp_path: Path) -> None:
+    """Not the one that their recipe started from, unless it is asked for again, or theirs is of another kind."""
+
+    def starts_from(name: str, *more: str) -> str | None:
+        run = finetune(name, ["data.root=x", *more])
+        assert isinstance(run.system, AdversarialConfig)
+        model, beside = initial(run)
+        assert model is not None
+        assert beside is not None
+        AdversarialSystem(run).start_discriminator(beside)
+        return run.system.discriminator.init
+
+    other = "shadegan.photos64"  # what the recipe names
+    assert starts_from("stylegan2.photos64") == other  # what is shipped beside it reads style
+    given = zoo.load("stylegan2.photos64")
+    zoo.save(given, tmp_path / "w", card=given.card, discriminator=discriminator("meshgan.photos64"))
+    assert starts_from(f"file:{tmp_path / 'w'}") is None
+    assert starts_from(f"file:{tmp_path / 'w'}", f"system.discriminator.init={other}") == other
 
 
 def test_patience_needs_images_that_are_held_back(pictures: list[str]) -> None:

@@ -302,6 +302,8 @@ def test_frames() -> None:
     own = Light.of(0.4, 0.6, -0.5, 0.3)
     kept = generator(latents, camera, Light.of(0.25, 0.75), generator.keeping_albedo(own))
     torch.testing.assert_close(kept.albedo, generator(latents, camera, own).albedo)
+    moved = list(relight(generator, latents, camera, light_path(2), own))
+    torch.testing.assert_close(moved[1].albedo, kept.albedo)
     walk = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE))
     torch.testing.assert_close(walk[2].rgb, generator(latents[1:], camera).rgb)
     with pytest.raises(ConfigError, match="no light"):

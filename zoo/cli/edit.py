@@ -61,8 +61,8 @@ def relight(
     from ..editing.frames import light_path
     from ..editing.frames import relight as lit
 
-    generator, objects = subjects(name, seed, source, psi, device)
-    renders = lit(generator, objects, generator.camera(yaw, pitch, size), light_path(frames))
+    generator, objects, own = subjects(name, seed, source, psi, device)
+    renders = lit(generator, objects, generator.camera(yaw, pitch, size), light_path(frames), own)
     _film(renders, out, frames, fps, maps, notes_of(generator, seed, source), size, len(objects))
 
 
@@ -92,7 +92,7 @@ def rotate(
     from ..output.sheets import captioned, save_png
 
     angles = _angles(yaws)
-    generator, objects = subjects(name, seed, source, psi, device)
+    generator, objects, _ = subjects(name, seed, source, psi, device)
     renders = _views(generator, objects, angles, pitch, by or ("camera" if generator.uses_camera else "sefa"), size)
     if _is_sheet(out):
         pictures = _pictures(renders, maps)
@@ -125,7 +125,7 @@ def interpolate(
     """
     from ..editing.frames import interpolate as walk
 
-    generator, objects = subjects(name, seed, source, psi, device)
+    generator, objects, _ = subjects(name, seed, source, psi, device)
     renders = walk(generator, objects, frames, yaw=yaw, pitch=pitch, size=size)
     _film(renders, out, frames, fps, maps, notes_of(generator, seed, source), size, 1)
 
@@ -153,7 +153,7 @@ def mix(
     from ..editing.codes import mix as mixed
     from ..output.sheets import captioned, save_png
 
-    generator, objects = subjects(name, seed, source, psi, device)
+    generator, objects, _ = subjects(name, seed, source, psi, device)
     if len(objects) != 2:
         raise ConfigError(f"mix needs two objects, got {len(objects)}; e.g. --seed 3,8")
     given = _whole(layers) if layers else list(range(layer_count(generator) + 1))

@@ -79,7 +79,7 @@ def turntable(
     from ..output.films import turntable as film
     from ..runtime.progress import counting
 
-    generator, objects = subjects(name, seed, source, psi, device)
+    generator, objects, _ = subjects(name, seed, source, psi, device)
     rows = [row.strip() for row in maps.split(",")]
     with counting("filming", frames) as advance:
         path = film(

@@ -20,6 +20,7 @@ from ..runtime.files import need_place
 
 if TYPE_CHECKING:
     from ..generators.base import Generator, Latents
+    from ..geometry import Light
 
 
 def finite(value: float | None) -> float | None:
@@ -89,11 +90,18 @@ EditPsi = Annotated[
 
 def subjects(
     name: str, seed: str, source: list[Path] | None, psi: float | None, device: str
-) -> "tuple[Generator, Latents]":
-    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if there are neither."""
+) -> "tuple[Generator, Latents, Light | None]":
+    """The generator and the objects that are asked for: photographs, then seeds; seed 0 if there are neither.
+
+    The light of each object comes with them, if the generator has any: that of the photograph, or the mean light.
+    """
+    import torch
+
     from ..editing.codes import at, truncate
     from ..editing.reconstruction import read
+    from ..geometry import Light
     from ..hub import load
+    from ..priors import light_prior
 
     generator = load(name, device=device)
     found = [read(path, generator) for path in source or []]
@@ -102,10 +110,12 @@ def subjects(
         raise ConfigError(f"{len(tuned)} photographs have tuned weights of their own; give one of them, or invert anew")
     generator = tuned[0] if tuned else generator
     parts = [truncate(generator, rec.latents, 1 if psi is None else psi) for rec in found]
+    lights = [rec.light.params for rec in found if rec.light is not None]
     if seed or not parts:
         drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
         parts.append(at(generator, generator.code(drawn)))
-    return generator, type(parts[0]).cat(parts)
+        lights.append(light_prior(generator.scene.light).mean.to(generator.device).expand(len(drawn), 4))
+    return generator, type(parts[0]).cat(parts), Light(torch.cat(lights)) if generator.uses_light else None
 
 
 def notes_of(generator: "Generator", seeds: str, source: list[Path] | None = None) -> dict[str, str]:

@@ -24,8 +24,12 @@ def light_path(frames: int, reach: float = 1.2, ambient: float = 0.25, diffuse: 
     return Light(torch.cat([strengths, reach * torch.stack([turn.cos(), turn.sin()], 1)], 1))
 
 
-def relight(generator: Generator, latents: Latents, camera: Camera, lights: Light) -> Iterator[Render]:
+def relight(
+    generator: Generator, latents: Latents, camera: Camera, lights: Light, own: Light | None = None
+) -> Iterator[Render]:
     """Render B objects from one camera, or from one each, under one light after the other.
+
+    Albedo stays as it is under their `own` light, one or B; by default that is the mean light.
 
     Raises:
         ConfigError: The method has no light.
@@ -33,7 +37,7 @@ def relight(generator: Generator, latents: Latents, camera: Camera, lights: Ligh
     if not generator.uses_light:
         name = generator.name or type(generator).__name__
         raise ConfigError(f"{name} has no light to change: its shading is part of its colours; use a method with one")
-    sampling = generator.keeping_albedo()
+    sampling = generator.keeping_albedo(own)
     return (_render(generator, latents, camera, lights[i : i + 1], sampling) for i in range(len(lights)))
 
 

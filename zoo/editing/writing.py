@@ -1,6 +1,7 @@
 """A reconstruction as files: pictures, one sheet of them all, a mesh, and the file that `read` takes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from .reconstruction import Reconstruction
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_YAWS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # as many as there are maps and lights, so that rows are full
+_YAWS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # as many as a method with light has maps and lights
 
 
 def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Mapping[str, Any]) -> list[Path]:
@@ -41,9 +42,12 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
 def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":
     """The photograph, and the object as seen in it."""
     own = rec.render(size=size)
+    shown = own
+    if own.shading is not None:  # bright light would leave nothing but white
+        shown = replace(own, shading=own.shading / max(1.0, _strength(rec)))
     photograph = to_pil(show_image(resize(rec.image, size).clamp(-1, 1))[0])
     row = {"photograph": photograph, "reconstruction": _picture(own)}
-    row |= {name: grid(own, maps=[name]) for name in MAPS[1:] if getattr(own, name) is not None}
+    row |= {name: grid(shown, maps=[name]) for name in MAPS[1:] if getattr(own, name) is not None}
     if rec.light is not None and own.shading is not None:
         diffuse = (own.shading - rec.light.ambient) / rec.light.diffuse.clamp_min(1e-3)
         row["diffuse"] = to_pil(diffuse.clamp(0, 1).expand(-1, 3, -1, -1)[0])
@@ -59,10 +63,13 @@ def _views(rec: Reconstruction, size: int) -> "dict[str, Image]":
 
 def _relit(rec: Reconstruction, size: int) -> "dict[str, Image]":
     """The object under other lights, which are as strong as its own, if its generator has any."""
-    if rec.light is None:
-        return {}
-    lights = preset_lights(rec.generator.device, (rec.light.ambient + rec.light.diffuse).item())
+    lights = {} if rec.light is None else preset_lights(rec.generator.device, _strength(rec))
     return {f"light {side}": _picture(rec.render(light=light, size=size)) for side, light in lights.items()}
+
+
+def _strength(rec: Reconstruction) -> float:
+    """How bright its light makes a surface that faces it."""
+    return 1.0 if rec.light is None else max(0.0, (rec.light.ambient + rec.light.diffuse).item())
 
 
 def _picture(render: Render) -> "Image":

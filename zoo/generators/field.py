@@ -242,9 +242,9 @@ class FieldGenerator(VolumeGenerator):
         The light's numbers are then constants beside the features of the colour layer, and become part of its bias.
         """
         state = super().taken_from(other)
-        if isinstance(other, FieldGenerator) and self.siren.extra == 0 and other.siren.extra > 0:
-            light = other.colour_condition(1)
-            assert light is not None
+        if not isinstance(other, FieldGenerator) or self.siren.extra > 0 or other.siren.extra == 0:
+            return state
+        if (light := other.colour_condition(1)) is not None:
             layer = "siren.color_layer_sine.layer."
             features, seen = state[f"{layer}weight"].tensor_split([-other.siren.extra], 1)
             state |= {f"{layer}weight": features, f"{layer}bias": state[f"{layer}bias"] + seen @ light[0].to(seen)}

@@ -23,8 +23,8 @@ from ..renderers.fields.surface import Crossing
 from ..renderers.fields.volume import RayMaps, Sampling
 from ..renderers.shading import lambert
 from ..runtime import draws
-from .base import Latents
-from .field import SurfaceView, camera_normals, to_image
+from .base import Generator, Latents
+from .field import FieldGenerator, SurfaceView, camera_normals, to_image
 from .shadegan import ShadeGAN, ShadeGANConfig, ShadeSampling
 
 _POINTS = 2**15  # surface points in one query
@@ -85,6 +85,17 @@ class GOF(ShadeGAN):
     def tiny(cls) -> GOFConfig:
         tiny = GOFConfig(z_dim=8, hidden_dim=16, layers=2, mapping_dim=16, density_scale=100, steps=6, fine_steps=2)
         return replace(tiny, surface_steps=4, refine_steps=2)
+
+    def taken_from(self, other: Generator) -> dict[str, Tensor]:
+        """The weights of `other`; of a field of density so that the surface is where a mesh of it would be.
+
+        Read as they are, the thinnest haze would be solid, and hang before faces as a shell.
+        """
+        state = super().taken_from(other)
+        if isinstance(other, FieldGenerator) and other.clamp == "relu":
+            bias = "siren.final_layer.bias"
+            state |= {bias: state[bias] - other.config.mesh_level / other.config.density_scale}
+        return state
 
     def activated(self, sigma: Tensor) -> Tensor:
         """Occupancy, 0 to 1."""

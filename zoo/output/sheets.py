@@ -24,9 +24,9 @@ _LABEL_HEIGHT = 14
 def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
     """Make a contact sheet: one column for each object, one row for each map that the method has.
 
-    Colours go from [-1, 1] to 0..255, by a fixed linear map, and shading from [0, 1], or from 0 to the largest of the
-    sheet where light overexposes. Normals are shown as (n + 1) / 2. Depth is light where it is near and dark where it
-    is far, by the range of all objects of the sheet. Normals and depth are grey where there is no surface.
+    Colours go from [-1, 1] to 0..255 and shading from [0, 1] to 0..255, by fixed linear maps. Normals are shown as
+    (n + 1) / 2. Depth is light where it is near and dark where it is far, by the range of all objects of the sheet.
+    Normals and depth are grey where there is no surface.
 
     Args:
         renders: One render or several of one size; their objects stand side by side.
@@ -85,7 +85,7 @@ def pictures(name: str, render: "Render") -> "list[Image]":
     elif name == "normal":
         unit = colours.show_normal(value, inside)
     else:
-        unit = value / value.amax().clamp_min(1) if name == "shading" else colours.show_image(value)
+        unit = value if name == "shading" else colours.show_image(value)
     pixels = (unit.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1)
     return [Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
 

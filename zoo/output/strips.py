@@ -69,7 +69,7 @@ def model_sheets(generator: Generator, *, size: int = 64, n: int = 6, seed: int 
 
     def view(yaw: float = 0.0, light: Light | None = None) -> Render:
         shining = (light or Light.frontal()).to(generator.device) if generator.uses_light else None
-        return generator(latents, generator.camera(yaw, size=size), shining).cpu()
+        return generator(latents, generator.camera(yaw, size=size), shining, generator.keeping_albedo()).cpu()
 
     front = view()
     inside = torch.ones_like(front.rgb[:, :1]) > 0 if front.mask is None else front.mask > 0.5

@@ -114,8 +114,10 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in own})
     run.init = name
     typed = split(overrides)[1]
-    if isinstance(run.system, AdversarialConfig) and not typed.keys() & {_D, f"{_D}.init"} and discriminator(name):
-        run.system.discriminator.init = None  # the one beside the weights fits them
+    if isinstance(run.system, AdversarialConfig) and not typed.keys() & {_D, f"{_D}.init"}:
+        other, beside = run.system.discriminator.init, discriminator(name)
+        if other is not None and beside is not None and beside.keys() == (discriminator(other) or {}).keys():
+            run.system.discriminator.init = None  # of two of a kind, the one that was trained beside the weights
     if "name" not in typed:
         run.name = f"{Path(name).name}-finetune"
     if "start_kimg" not in system:
