@@ -31,6 +31,7 @@ from zoo.generators.shadegan import ShadeGAN
 from zoo.output.charts import Dot, intervals
 from zoo.output.colours import ramp
 from zoo.output.inline import turntable
+from zoo.output.lights import preset_lights
 from zoo.output.strips import ROTATED, TEST, Sheet, show_error
 from zoo.runtime import files
 from zoo.runtime.files import atomic_write
@@ -348,7 +349,7 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
         "Test images",
     ]
     lit = [label for label, _ in comparison.sheets["tiny"][1].rows]
-    assert lit == ["light front", "light left", "light right", "light top", "light below"]  # as `zoo invert` has them
+    assert lit == [f"light {side}" for side in preset_lights(generator.device)]  # as `zoo invert` has them
     text = write_report(comparison, tmp_path / "report.html").read_text(encoding="utf-8")
     strips = [strip for sheets in comparison.sheets.values() for sheet in sheets for strip in sheet.rows]
     # Three strips of each row are the same and shown once; the scale of errors and a turntable are added.
