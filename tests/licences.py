@@ -23,7 +23,7 @@ EXCEPTIONS = {
 _PEOPLE = "learnt from photographs of people that are for research; its card says so"
 RESTRICTED = {
     "meshgan.photos64": _PEOPLE,
-    "pigan.photos32": _PEOPLE,
+    "pigan.photos64": _PEOPLE,
     "shadegan.photos32": _PEOPLE,
     "shadegan.photos64": _PEOPLE,
     "stylegan2.photos64": _PEOPLE,

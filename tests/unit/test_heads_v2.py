@@ -266,7 +266,8 @@ def test_shapes_of_generators_are_told_apart(monkeypatch: pytest.MonkeyPatch) ->
 
     with Steps("real", enabled=False) as steps:
         real, _ = generated.generated_figures(None, reals, steps)
-    shadegan, collapsed, gof = shape("shadegan.heads32"), shape("shadegan.heads32", psi=0.0), shape("gof.heads32")
+    shadegan, collapsed = shape("shadegan.heads32"), shape("shadegan.heads32", psi=0.0)
+    gof = shape("gof_shaded.heads32")
     assert shadegan[0] < collapsed[0]
     assert shadegan[1] > collapsed[1]
     assert shadegan[0] < gof[0]
