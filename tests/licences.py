@@ -22,6 +22,7 @@ EXCEPTIONS = {
 # Weights that may not be used for everything, and why they are shipped all the same.
 _PEOPLE = "learnt from photographs of people that are for research; its card says so"
 RESTRICTED = {
+    "gof.photos64": _PEOPLE,
     "meshgan.photos64": _PEOPLE,
     "pigan.photos64": _PEOPLE,
     "shadegan.photos32": _PEOPLE,

@@ -56,7 +56,7 @@ CLAIMS = (
     ),
     Claim(
         "GOF's weights along rays vary less than pi-GAN's (Xu et al. 2021)",
-        "heads", "variance", "lower", Side("gof.heads32"), Side("pigan.heads32"),
+        "heads", "variance", "lower", Side("gof.heads64"), Side("pigan.heads64"),
     ),
     Claim(
         "fits that start from an ellipsoid end better than those from a plane (Pan et al. 2021)",

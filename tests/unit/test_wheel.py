@@ -38,6 +38,7 @@ def test_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
     call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     wheel = next(tmp_path.glob("zoo3d-*.whl"))
     assert "zoo/py.typed" in zipfile.ZipFile(wheel).namelist()
+    assert wheel.stat().st_size < 60e6, "new weights: zoo save --half"
     call(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     call(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
