@@ -238,7 +238,7 @@ def test_sample_writes_a_sheet_that_knows_its_origin(weights: Path, capsys: pyte
     assert zoo_("sample", "shadegan", "--seeds", "0-2,7", "--size", "16", "--out", "grid.png", "--relight") == 0
     assert capsys.readouterr().out == "grid.png\n"
     image = Image.open("grid.png")
-    assert image.size == (64, 14 + (5 + 5) * 16)
+    assert image.size == (64, 14 + (5 + 7) * 16)  # maps and lights
     assert image.info["model"] == "shadegan.tiny"
     assert image.info["seed"] == "0,1,2,7"
     assert image.info["command"].startswith("zoo")

@@ -101,7 +101,11 @@ def test_edits_use_the_tuned_weights(tuned: Reconstruction, generator: Generator
     generator = tiny("shadegan")
     name = f"file:{zoo.save(generator, tmp_path / 'weights', card=Card(name='shadegan'))}"
     one = tuned.save(tmp_path / "a.safetensors")
-    found, objects = subjects(name, "3", [one], None, "cpu")
+    found, objects, lights = subjects(name, "3", [one], None, "cpu")
+    assert lights is not None
+    assert tuned.light is not None
+    torch.testing.assert_close(lights.params[:1], tuned.light.params)  # each its own, for `relight`
+    torch.testing.assert_close(lights.params[1].tolist(), found.scene.light.mean)
     assert fingerprint(found) == fingerprint(tuned.generator)
     assert len(objects) == 2
     with pytest.raises(ConfigError, match="2 photographs have tuned weights"):
