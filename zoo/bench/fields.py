@@ -79,7 +79,7 @@ def _film(device: str) -> Work:
     def calls() -> dict[str, Call]:
         g: Any = load("shadegan.heads32", device=device)
         reference, latents = Reference(g).requires_grad_(False), g.latents(1, seed=0)
-        light = Light(torch.tensor([g.scene.light.mean], device=device))
+        light = g.mean_light
         folder = Path(tempfile.mkdtemp(prefix="zoo-bench-"))
         steps = g.inference()
 

@@ -101,7 +101,6 @@ def subjects(
     from ..editing.reconstruction import read
     from ..geometry import Light
     from ..hub import load
-    from ..priors import light_prior
 
     generator = load(name, device=device)
     found = [read(path, generator) for path in source or []]
@@ -114,7 +113,7 @@ def subjects(
     if seed or not parts:
         drawn = draw(generator, seeds_of(seed or "0"), 0.7 if psi is None else psi)
         parts.append(at(generator, generator.code(drawn)))
-        lights.append(light_prior(generator.scene.light).mean.to(generator.device).expand(len(drawn), 4))
+        lights.append(generator.mean_light.params.expand(len(drawn), 4))
     return generator, type(parts[0]).cat(parts), Light(torch.cat(lights)) if generator.uses_light else None
 
 

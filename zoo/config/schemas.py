@@ -141,9 +141,7 @@ class DiscriminatorConfig:
 
     name: str = "plain"
     channels: list[int] | None = None  # None: the published widths
-    init: str | None = (
-        None  # weights whose discriminator it starts from; None: those of the run's `init`, if it has one
-    )
+    init: str | None = None  # weights whose discriminator it starts from; None: the run's `init`, if there is one
 
     def check(self, at: str) -> None:
         """Raises ConfigError for widths that no layer has."""

@@ -372,6 +372,11 @@ class Generator(nn.Module):
         """Cameras at poses (B, 2), pitch and yaw in radians, in the scene that this generator was trained for."""
         return Camera.at(pose, fov=self.scene.fov, size=size, radius=self.scene.radius).to(self.device)
 
+    @property
+    def mean_light(self) -> Light:
+        """The mean light of the training data, on the network's device."""
+        return Light(torch.tensor([self.scene.light.mean], device=self.device))
+
     def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
         """Draw `n` lights from the prior of the training data."""
         source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)

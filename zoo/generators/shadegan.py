@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..config.bounds import number
@@ -92,8 +91,7 @@ class ShadeGAN(FieldGenerator):
 
     def set_scene(self, n: int, camera: Camera, light: Light | None) -> tuple[Camera, Light]:
         """A camera and a light for each of `n` objects, on the network's device."""
-        if light is None:
-            light = Light(torch.tensor([self.scene.light.mean], device=self.device))
+        light = self.mean_light if light is None else light
         return camera.to(self.device).expand(n), light.to(self.device).expand(n)
 
     def trace(
@@ -161,7 +159,7 @@ class ShadeGAN(FieldGenerator):
 
     def keeping_albedo(self, own: Light | None = None, sampling: Any = None) -> ShadeSampling:
         """See `Generator.keeping_albedo`. Under lights unlike those of training, albedo would take on wrong colours."""
-        own = Light(torch.tensor([self.scene.light.mean])) if own is None else own
+        own = self.mean_light if own is None else own
         return replace(ShadeSampling.of(sampling or self.inference()), albedo_light=own)
 
     def fine_beside(self, steps: int) -> int:
@@ -198,7 +196,7 @@ class ShadeGAN(FieldGenerator):
     def colour_condition(self, n: int) -> Tensor | None:
         if not self.config.light_condition:
             return None
-        return torch.tensor([self.scene.light.mean], device=self.device).expand(n, 4)
+        return self.mean_light.params.expand(n, 4)
 
 
 def light_ratio(time: float, start: float, ramp: float) -> float:

@@ -378,7 +378,7 @@ class Unsup3D(Generator):
         The surface includes what the photograph shows around the object; the mask says where it is seen.
         """
         if light is None:
-            light = Light(torch.tensor([self.scene.light.mean], device=self.device))
+            light = self.mean_light
         n, scene = len(latents), self.scene
         camera, light = camera.to(self.device).expand(n), light.to(self.device).expand(n)
         depth, albedo = self.code(latents).split([1, 3], 1)

@@ -114,10 +114,9 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     run.generator = merge(run.generator, {k: v for k, v in architecture.items() if k not in own})
     run.init = name
     typed = split(overrides)[1]
-    if isinstance(run.system, AdversarialConfig) and not typed.keys() & {_D, f"{_D}.init"}:
-        other, beside = run.system.discriminator.init, discriminator(name)
-        if other is not None and beside is not None and beside.keys() == (discriminator(other) or {}).keys():
-            run.system.discriminator.init = None  # of two of a kind, the one that was trained beside the weights
+    asked = typed.keys() & {_D, f"{_D}.init"}
+    if isinstance(run.system, AdversarialConfig) and not asked and _of_a_kind(name, run.system.discriminator.init):
+        run.system.discriminator.init = None  # the one that was trained beside the weights is the better start
     if "name" not in typed:
         run.name = f"{Path(name).name}-finetune"
     if "start_kimg" not in system:
@@ -126,6 +125,14 @@ def finetune(name: str, overrides: Sequence[str] = ()) -> RunConfig:
         last = run.system.stages[-1]
         run.system.stages = [dataclasses.replace(last, kimg=0.0, fade_kimg=0.0, lr_g=last.lr_g / 3, lr_d=last.lr_d / 3)]
     return run
+
+
+def _of_a_kind(name: str, other: str | None) -> bool:
+    """Whether both weights come with a discriminator, and with the same one but for its numbers."""
+    if other is None:
+        return False
+    one, two = discriminator(name), discriminator(other)
+    return one is not None and two is not None and one.keys() == two.keys()
 
 
 def _left_open(recipe: str, overrides: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ from ..editing.reconstruction import Reconstruction
 from ..generators.base import Explainer, Generator, Latents
 from ..geometry import Light
 from ..output.sheets import MAPS
-from ..priors import light_prior
 from .view import View, clamp
 
 MESH = "mesh"
@@ -134,7 +133,7 @@ class Abilities:
         """Ask a generator, by one small render."""
         with torch.no_grad():
             render = generator(generator.latents(1), generator.camera(size=16))
-        lamp = Lamp.of(Light(light_prior(generator.scene.light).mean[None])) if generator.uses_light else None
+        lamp = Lamp.of(generator.mean_light) if generator.uses_light else None
         solid = generator.is_3d
         return cls(
             tuple(name for name in MAPS if getattr(render, name) is not None),
