@@ -1,12 +1,11 @@
 """The report in a real browser: it runs the script that sorts, and no screen is narrower than the page."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import BROWSER, FLAGS, needs_chromium
+from tests.browser.chromium import needs_chromium, run
 from zoo.output.pages import Section, document
 from zoo.output.tables import Cell, Heading, Line, results
 
@@ -25,10 +24,7 @@ def page() -> str:
 def names_after(text: str, path: Path) -> tuple[list[str], str]:
     """Names of the rows from top to bottom, and the whole document, when the browser has run the page."""
     path.write_text(text, "utf-8")
-    assert BROWSER is not None
-    command = [BROWSER, *FLAGS, f"--user-data-dir={path.with_suffix('.profile')}", "--window-size=800,600"]
-    command += ["--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    dom = run(path, (800, 600), 2000, "--dump-dom")
     return re.findall('scope="row" data-value="([a-z]+)"', dom), dom
 
 
