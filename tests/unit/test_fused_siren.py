@@ -25,16 +25,19 @@ from zoo.runtime import workers
 
 CASES = {
     "published shape": (32, 5, 4, 0, True, True),
-    "light, no direction": (24, 3, 3, 4, False, True),
+    "light, no direction": (48, 3, 3, 4, False, True),
     "without gradient": (16, 2, 2, 0, True, False),
+    "one layer": (16, 1, 3, 4, True, True),
+    # No multiples of `products.LANES`, so by torch's operations.
+    "odd width": (24, 3, 2, 4, True, True),
     "one layer, odd width": (13, 1, 9, 4, True, True),
 }
-M = 50
+M = 1100  # several tiles for each part that a thread gets
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_TILE_ELEMENTS", 16 * 13)  # several tiles, the last one not full
+    monkeypatch.setattr(tiles, "_TILE_ELEMENTS", 13 * 137)  # several parts, the last one not full
 
 
 @pytest.fixture
@@ -323,15 +326,15 @@ def test_it_works_in_inference_mode_and_by_turns() -> None:
 
 
 @pytest.mark.parametrize("reach", [1.0, 200.0, 1e4])
-def test_sines_and_cosines_are_exact_to_rounding(reach: float) -> None:
+def test_sines_and_cosines_are_within_two_roundings(reach: float) -> None:
     x = np.random.default_rng(0).uniform(-reach, reach, (100, 64)).astype(np.float32)
     sines, cosines, alone = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     none, one = np.zeros(64, np.float32), np.ones(64, np.float32)
     kernels.sine_cosine(x, one, none, one, sines, cosines)
     kernels.sine(x, one, none, alone)
     assert np.array_equal(alone, sines)
-    assert np.abs(sines - np.sin(x.astype(np.float64))).max() < 6e-8
-    assert np.abs(cosines - np.cos(x.astype(np.float64))).max() < 6e-8
+    assert np.abs(sines - np.sin(x.astype(np.float64))).max() < 1.3e-7
+    assert np.abs(cosines - np.cos(x.astype(np.float64))).max() < 1.3e-7
 
 
 def test_what_is_not_finite_stays_visible() -> None:

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with its cache; without one where numba finds no folder to write to, which it says once."""
+    options["no_cfunc_wrapper"] = True  # nobody calls them from C, and it takes time to compile
 
     def compiled(loop: Callable[..., Any]) -> Any:
         try:

@@ -25,7 +25,7 @@ def spread(tasks: Sequence[Callable[[], None]]) -> None:
         Exception: Is the first that a task raised, in the order of the tasks.
     """
     threads = torch.get_num_threads()
-    if threads < 2 or len(tasks) < 2 or threading.current_thread().name.startswith(_NAME):
+    if len(tasks) < 2 or alone():
         for task in tasks:
             task()
         return
@@ -45,6 +45,11 @@ def spread(tasks: Sequence[Callable[[], None]]) -> None:
             future.cancel()
         wait(futures)
         raise
+
+
+def alone() -> bool:
+    """Whether `spread` would run all tasks on this thread, one after the other."""
+    return torch.get_num_threads() < 2 or threading.current_thread().name.startswith(_NAME)
 
 
 def accelerator_of(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...runtime.workers import spread
-from .tiles import Film, Moves, Rows, SineNetwork, Values, Weights, backward, cut, forward, layer_by_layer, tiles
+from ...runtime.workers import alone, spread
+from . import passes, tiles
+from .tiles import Film, Moves, Rows, SineNetwork, Values, Weights, cut, layer_by_layer
 
 _KEPT_ELEMENTS = 2**28  # a call keeps products of this many elements, 1 GiB, for its backward pass, or none of them
 _PARTS = 8  # gradients of weights are summed in at least so many parts, however many threads there are
@@ -71,7 +72,10 @@ class _Evaluate(torch.autograd.Function):
         values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
         counts = counts or [m] * b
         objects = [(_one(network, i), _film(film, i)) for i in range(b)]
-        parts = _parts(counts, width, points.device)
+        # No value depends on how points are shared out; sums of gradients do, and have the same parts on one thread.
+        whole = [(i, slice(0, m)) for i, m in enumerate(counts)]
+        parts = whole if alone() else list(_parts(counts, width, points.device))
+        forward = _loops(network, points).forward
         _do([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in parts], points.device)
         ctx.set_materialize_grads(False)
         # Torch refuses what is saved here and changes until the backward pass.
@@ -100,7 +104,7 @@ class _Evaluate(torch.autograd.Function):
             )
         )
         sums: list[list[SineNetwork]] = [[] for _ in points]
-        tasks = []
+        tasks, backward = [], _loops(network, points).backward
         for at in _parts(ctx.counts, network.density.shape[1], points.device):
             one = _one(network, at[0])
             own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
@@ -131,6 +135,11 @@ def _layer_by_layer(
     return [next(found) if v is not None and v.requires_grad else None for v in own]
 
 
+def _loops(network: SineNetwork, points: Tensor) -> Any:
+    """Where `forward` and `backward` of one object are: compiled as wholes, or by torch's operations."""
+    return passes if passes.fits(network, points) else tiles
+
+
 def _do(tasks: Sequence[Callable[[], None]], device: torch.device) -> None:
     """All tasks; on a GPU, which queues them by itself, from this thread, whose stream is the right one."""
     if device.type == "cpu":
@@ -143,7 +152,7 @@ def _do(tasks: Sequence[Callable[[], None]], device: torch.device) -> None:
 def _parts(counts: Sequence[int], width: int, device: torch.device) -> Iterator[tuple[int, slice]]:
     """Objects, each with runs of whole tiles of its points."""
     for i, m in enumerate(counts):
-        runs = list(tiles(m, width, device)) or [slice(0, 0)]
+        runs = list(tiles.tiles(m, width, device)) or [slice(0, 0)]
         size = -(-len(runs) // max(1, _PARTS // len(counts)))
         for k in range(0, len(runs), size):
             yield i, slice(runs[k].start, runs[k : k + size][-1].stop)

@@ -36,6 +36,7 @@ _LAST_INTERVAL = 1e10  # so that any density at the last sample makes the ray op
 _EPS = 1e-5
 _CHUNK_ELEMENTS = 2**19  # numbers per pass without gradients: they stay in cache, far below 2 GB at 256 px
 _TOGETHER = 4  # passes come in multiples of this, so that 2 or 4 threads have as many each
+_WORTH_IT = 2**16  # but for fewer numbers than these
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,9 @@ def render_rays(
     n = origins.shape[1]
     composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
     points_per_ray = max(sampling.steps, composited) * len(origins)
-    chunks = _chunks(n, width * points_per_ray, origins.is_cuda)
+    draws_numbers = sampling.random or sampling.noise_std > 0  # one after the other
+    shared_out = origins.device.type == "cpu" and not draws_numbers and not torch.is_grad_enabled()
+    chunks = _chunks(n, width * points_per_ray, origins.is_cuda, shared_out)
     parts: list[RayMaps | None] = [None] * len(chunks)
 
     def march(i: int) -> None:
@@ -255,8 +258,7 @@ def render_rays(
             cut(centre), density, cut(u_jitter), cut(u_fine),
         )  # fmt: skip
 
-    draws_numbers = sampling.random or sampling.noise_std > 0  # one after the other
-    if len(chunks) > 1 and not draws_numbers and origins.device.type == "cpu":
+    if shared_out and len(chunks) > 1:
         spread([torch.no_grad()(partial(march, i)) for i in range(len(chunks))])
     else:
         for i in range(len(chunks)):
@@ -267,12 +269,12 @@ def render_rays(
     return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*done, strict=True))
 
 
-def _chunks(n: int, elements: int, on_gpu: bool) -> list[slice]:
+def _chunks(n: int, elements: int, on_gpu: bool, shared_out: bool) -> list[slice]:
     """All of n rays, each of which needs `elements` numbers; without gradients in parts that fit, alike for all numbers
-    of threads."""
+    of threads that they may be shared out over."""
     fits = _CHUNK_ELEMENTS * (128 if on_gpu else 1)
     count = 1 if torch.is_grad_enabled() else -(-n * elements // fits)
-    if count > 1 and not on_gpu:
+    if shared_out and n * elements > _WORTH_IT:
         count = -(-count // _TOGETHER) * _TOGETHER
     size = max(1, -(-n // max(1, count)))
     return [slice(start, start + size) for start in range(0, max(1, n), size)]
