@@ -1,7 +1,7 @@
 """The fields of many objects as one step of autograd that keeps points and codes and nothing between them.
 
-`zoo.networks.siren` defines the field, `tiles` computes it tile by tile; here the tiles are shared out over a CPU's
-threads, or queued on a GPU.
+`zoo.networks.siren` defines the field, `tiles` computes it tile by tile, and `passes` the same on a CPU without Python
+in between; here the tiles are shared out over a CPU's threads, or queued on a GPU.
 """
 
 from collections.abc import Callable, Iterator, Sequence
