@@ -25,17 +25,22 @@ def test_without_a_place_to_write_loops_are_compiled_each_time_and_that_is_said_
 
 
 def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    start = "from zoo.runtime.compiled import njit\n"
+    files = {
+        "numbers_of": "FACTOR = {}\n",
+        "deep": f"{start}from numbers_of import FACTOR\n@njit()\ndef deep(x): return FACTOR * x\n",
+        "inner": f"{start}from deep import deep\n@njit()\ndef inner(x): return deep(x)\n",
+        "outer": f"{start}from inner import inner\n@njit()\ndef outer(x): return inner(x) + 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text(text, "utf-8")
+    paths = os.pathsep.join(str(path) for path in [*(tmp_path / n for n in files), Path(compiled.__file__).parents[2]])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+
     def result(factor: int) -> str:
-        folder = tmp_path / "loops"
-        folder.mkdir(exist_ok=True)
-        start = "from zoo.runtime.compiled import njit\n"
-        (folder / "inner.py").write_text(f"{start}@njit()\ndef inner(x): return {factor} * x\n", "utf-8")
-        outer = f"{start}from inner import inner\n@njit()\ndef outer(x): return inner(x) + 1\n"
-        if not (folder / "outer.py").exists():
-            (folder / "outer.py").write_text(outer, "utf-8")
+        (tmp_path / "numbers_of" / "numbers_of.py").write_text(f"FACTOR = {factor}\n", "utf-8")
         program = "from outer import outer; print(outer(5), sum(outer.stats.cache_hits.values()))"
-        paths = os.pathsep.join([str(folder), str(Path(compiled.__file__).parents[2])])
-        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

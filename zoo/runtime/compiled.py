@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from numba.core.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -15,13 +17,13 @@ log = logging.getLogger(__name__)
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with its cache; without one where numba finds no folder to write to, which it says once.
 
-    A loop may call those of modules in its own folder, but of no other: what is kept of it is forgotten when one of
-    these modules changes, whereas numba itself looks at the loop's own module only.
+    Numba compiles a loop anew when the loop's own module has changed. Here it does so, too, when a module has changed
+    from which that imports loops or numbers.
     """
     options["no_cfunc_wrapper"] = True  # nobody calls them from C, and it takes time to compile
 
     def compiled(loop: Callable[..., Any]) -> Any:
-        loop.__qualname__ += f"_{_digest(Path(loop.__code__.co_filename).parent)}"  # part of the name of what is kept
+        loop.__qualname__ += f"_{_digest(loop)}"  # part of the name of what is kept
         try:
             return numba.njit(cache=True, **options)(loop)
         except RuntimeError as error:
@@ -33,10 +35,16 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compiled
 
 
-@cache
-def _digest(folder: Path) -> str:
-    """Of the modules in a folder."""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[:8]
+def _digest(loop: Any) -> str:
+    """Of a loop's module and of what this has imported: loops, whose names have digests of their own, and numbers."""
+    path = Path(loop.__code__.co_filename)
+    content = hashlib.sha256(path.read_bytes() if path.is_file() else b"")
+    for name, value in sorted(loop.__globals__.items()):
+        if isinstance(value, Dispatcher):
+            content.update(f"{name} {value.py_func.__qualname__}".encode())
+        elif isinstance(value, int | float | np.generic):
+            content.update(f"{name} {value!r}".encode())
+    return content.hexdigest()[:8]
 
 
 @cache

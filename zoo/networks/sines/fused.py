@@ -72,11 +72,12 @@ class _Evaluate(torch.autograd.Function):
         values = Values(sigma, logits if with_colour else None, gradient if with_gradient else None)
         counts = counts or [m] * b
         objects = [(_one(network, i), _film(film, i)) for i in range(b)]
-        # No value depends on how points are shared out; sums of gradients do, and have the same parts on one thread.
+        # Values do not depend on how points are shared out; the backward pass has the same parts for all numbers of
+        # threads, as its sums do.
         whole = [(i, slice(0, m)) for i, m in enumerate(counts)]
         parts = whole if alone() else list(_parts(counts, width, points.device))
-        forward = _loops(network, points).forward
-        _do([partial(forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in parts], points.device)
+        ctx.loops = loops = _loops(network, points)  # products are in an order of its own
+        _do([partial(loops.forward, *objects[at[0]], cut(rows, at), cut(values, at)) for at in parts], points.device)
         ctx.set_materialize_grads(False)
         # Torch refuses what is saved here and changes until the backward pass.
         ctx.save_for_backward(*rows, *flat, *_listed(film.weights))
@@ -104,13 +105,13 @@ class _Evaluate(torch.autograd.Function):
             )
         )
         sums: list[list[SineNetwork]] = [[] for _ in points]
-        tasks, backward = [], _loops(network, points).backward
+        tasks = []
         for at in _parts(ctx.counts, network.density.shape[1], points.device):
             one = _one(network, at[0])
             own = _network([None if v is None else torch.zeros_like(v) for v in _flat(one)])
             sums[at[0]].append(own)
             given = cut(rows, at), cut(values, at), cut(moves, at)
-            tasks.append(partial(backward, one, _film(film, at[0]), *given, own))
+            tasks.append(partial(ctx.loops.backward, one, _film(film, at[0]), *given, own))
         _do(tasks, points.device)
         return None, None, None, None, None, *moves, *_added(sums)
 

@@ -3,9 +3,9 @@
 A tile is (rows, width) float32, contiguous. No two arguments overlap, or loops would not become vector instructions.
 `fastmath` lets multiplications and additions fuse, and nothing else; not so in angles, which round as in the published
 code, because the layers of a SIREN multiply every error by their frequencies. Sines are right within 1.3e-7 up to
-angles of 1e5 (those of these fields reach some hundreds, where neighbouring angles are 3e-5 apart): the angle is
-reduced to [-pi / 2, pi / 2] in two parts. Integers have 32 bits, as floats have; with more there are no vector
-instructions.
+angles of 1e5 (those of these fields reach some hundreds, where neighbouring angles are 3e-5 apart), where the processor
+has fused multiply-adds: the angle is reduced to [-pi / 2, pi / 2] in two parts. Integers have 32 bits, as floats have;
+with more there are no vector instructions.
 """
 
 import numpy as np

@@ -1,27 +1,27 @@
 """The compiled loops of `passes`: what forward and backward do with the tiles of one object, from points to heads.
 
-Arguments are named as in `passes`; what is not wanted has length 0. `scaled` are weights with FiLM multiplied in.
+Arrays are float32 and contiguous. `first`, `towards`, `layers`, `density` and `colour` are W[0], D, W[1] to W[n], w and
+K of `tiles`; `scaled` ones have FiLM multiplied in. What is not wanted, or not there, has length 0. A tile has `rows`
+rows, a multiple of `products.ROWS`.
 """
 
 import numpy as np
 
 from ...runtime.compiled import njit
 from .kernels import sine, sine_cosine, through_sine, through_sine_and_slope, through_slope
-from .products import ROWS, add_outer, cut, multiply
+from .products import add_outer, cut, multiply
 
-_TILE_ELEMENTS = 6144  # rows times width, 24 KiB; a pass holds some twenty such, which fit the L2 cache
 _f = np.float32
 
 
 @njit(nogil=True)
 def forward(
     points, directions, first, towards, layers, biases, frequencies, phases, density, colour,
-    sigma, logits, gradient, products,
+    sigma, logits, gradient, products, rows,
 ):  # fmt: skip  # pragma: no cover
     n, width = len(layers), layers.shape[1]
     sloped = len(gradient) > 0
     panels, back = cut(layers, True), cut(layers if sloped else layers[:0], False)
-    rows = ROWS * max(1, _TILE_ELEMENTS // width // ROWS)
     x, y = np.empty((rows, width), _f), np.empty((rows, width), _f)
     slopes = np.empty((n if sloped else 0, rows, width), _f)
     for start in range(0, len(points), rows):
@@ -59,13 +59,12 @@ def forward(
 def backward(
     points, directions, first, towards, layers, biases, frequencies, phases, scaled_first, scaled_towards,
     scaled_layers, density, colour, products, g_sigma, g_logits, g_gradient, to_points, to_directions,
-    sum_first, sum_towards, sum_layers, sum_angles, sum_density, sum_colour,
+    sum_first, sum_towards, sum_layers, sum_angles, sum_density, sum_colour, rows,
 ):  # fmt: skip  # pragma: no cover
     n, width = len(layers), layers.shape[1]
     ready, curved = len(products) > 0, len(g_gradient) > 0
     panels = cut(layers[:0] if ready else layers, True)
     back, forth = cut(scaled_layers, False), cut(scaled_layers if curved else scaled_layers[:0], True)
-    rows = ROWS * max(1, _TILE_ELEMENTS // width // ROWS)
     y, g, spare = np.empty((rows, width), _f), np.empty((rows, width), _f), np.empty((rows, width), _f)
     sines, cosines = np.empty((n, rows, width), _f), np.empty((n, rows, width), _f)
     bent = np.empty((n if curved else 0, rows, width), _f)

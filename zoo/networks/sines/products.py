@@ -1,8 +1,8 @@
 """Matrix products of a tile inside compiled loops, so that a tile passes all layers without Python in between.
 
 LLVM does not find the form of a fast product in loops of numba, so its innermost part is written as LLVM's
-instructions: `_block` holds a block of the result in registers. On one core it is as fast as the BLAS of torch, and
-faster where matrices are as small as here.
+instructions: `_block` holds a block of the result in registers. On one core it is as fast as the BLAS of torch or
+faster, for matrices as small as here.
 """
 
 from collections.abc import Callable
@@ -84,12 +84,12 @@ _unit_block: Callable[..., None] = _block(_UNITS)
 
 @njit(nogil=True)
 def multiply(x, panels, m, out):  # pragma: no cover
-    """out <- x W for the first m rows, and some of those after them, up to a multiple of ROWS.
+    """out <- x W for the first m rows.
 
     Args:
         x: Is (T, S), T a multiple of ROWS, of whose rows the first H numbers count.
         panels: Are W (H, H) cut into (H / LANES, H, LANES).
-        m: Is the number of rows.
+        m: Is the number of rows. Those after them, up to a multiple of ROWS, get arbitrary numbers.
         out: Is (T, S).
     """
     stride, width = x.shape[1], panels.shape[1]

@@ -75,7 +75,7 @@ class Rows(NamedTuple):
 
     points: Tensor  # (M, 3)
     directions: Tensor | None  # (M, 3); None if colour does not depend on them
-    products: Tensor | None  # (M, (n + 1) * H) left for the backward pass: of a tile y[0], ..., and the colour layer's
+    products: Tensor | None  # (M, (n + 1) * H) left for the backward pass: y[0], ..., y[n], ordered as that wants
 
 
 class Values(NamedTuple):
