@@ -36,7 +36,7 @@ _LAST_INTERVAL = 1e10  # so that any density at the last sample makes the ray op
 _EPS = 1e-5
 _CHUNK_ELEMENTS = 2**19  # numbers per pass without gradients: they stay in cache, far below 2 GB at 256 px
 _TOGETHER = 4  # passes come in multiples of this, so that 2 or 4 threads have as many each
-_WORTH_IT = 2**13  # points of an object; fewer than these are one pass, as each has costs of its own
+_WORTH_IT = 2**13  # points of an object; with fewer, passes are not divided for threads, as each has costs of its own
 
 
 @dataclass(frozen=True)
@@ -246,8 +246,8 @@ def render_rays(
     points_per_ray = max(sampling.steps, composited) * len(origins)
     draws_numbers = sampling.random or sampling.noise_std > 0  # one after the other
     shared_out = origins.device.type == "cpu" and not draws_numbers and not torch.is_grad_enabled()
-    shared_out = shared_out and n * points_per_ray > _WORTH_IT * len(origins)
-    chunks = _chunks(n, width * points_per_ray, origins.is_cuda, shared_out)
+    worth_it = shared_out and n * points_per_ray > _WORTH_IT * len(origins)
+    chunks = _chunks(n, width * points_per_ray, origins.is_cuda, _TOGETHER if worth_it else 1)
     parts: list[RayMaps | None] = [None] * len(chunks)
 
     def march(i: int) -> None:
@@ -270,12 +270,12 @@ def render_rays(
     return RayMaps._make(None if v[0] is None else torch.cat(v, 1) for v in zip(*done, strict=True))
 
 
-def _chunks(n: int, elements: int, on_gpu: bool, shared_out: bool) -> list[slice]:
-    """All of n rays, each of which needs `elements` numbers; without gradients in parts that fit. Parts that may be
-    shared out are the same for all numbers of threads."""
+def _chunks(n: int, elements: int, on_gpu: bool, least: int) -> list[slice]:
+    """All of n rays, each of which needs `elements` numbers; without gradients in parts that fit, and in `least` parts
+    or more. How many there are does not depend on the number of threads."""
     fits = _CHUNK_ELEMENTS * (128 if on_gpu else 1)
-    count = 1 if torch.is_grad_enabled() else -(-n * elements // fits)
-    if shared_out:
+    count = 1 if torch.is_grad_enabled() else max(least, -(-n * elements // fits))
+    if count > 1 and not on_gpu:
         count = -(-count // _TOGETHER) * _TOGETHER
     size = max(1, -(-n // max(1, count)))
     return [slice(start, start + size) for start in range(0, max(1, n), size)]
