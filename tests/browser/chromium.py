@@ -33,13 +33,13 @@ FLAGS = [
 def photographed(page: Path, size: tuple[int, int], milliseconds: int = 5000) -> np.ndarray:
     """(H, W, 3) uint8 of a page after some time of its own, at this width and height."""
     picture = page.with_suffix(".png")
-    said = run(page, size, milliseconds, f"--screenshot={picture}")
-    assert picture.is_file(), said
+    done = run(page, size, milliseconds, f"--screenshot={picture}")
+    assert picture.is_file(), done.stderr
     return np.asarray(Image.open(picture).convert("RGB"))
 
 
-def run(page: Path, size: tuple[int, int], milliseconds: int, wanted: str) -> str:
-    """What the browser prints when it shows a page for some time of the page's own, and then does what is wanted.
+def run(page: Path, size: tuple[int, int], milliseconds: int, wanted: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of the browser when it shows a page for some time of the page's own, and then does what is wanted.
 
     Now and then Chromium hangs with time of its own and WebGL drawn by the processor, so it is begun anew, twice.
     """
@@ -56,5 +56,5 @@ def run(page: Path, size: tuple[int, int], milliseconds: int, wanted: str) -> st
             except subprocess.TimeoutExpired:
                 os.killpg(browser.pid, signal.SIGKILL)  # its helpers hold the pipes
                 continue
-        return out or errors
+        return subprocess.CompletedProcess(command, browser.returncode, out, errors)
     pytest.fail(f"{page.name}: Chromium hung three times for {PATIENCE:g} s")

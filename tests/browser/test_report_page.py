@@ -24,7 +24,9 @@ def page() -> str:
 def names_after(text: str, path: Path) -> tuple[list[str], str]:
     """Names of the rows from top to bottom, and the whole document, when the browser has run the page."""
     path.write_text(text, "utf-8")
-    dom = run(path, (800, 600), 2000, "--dump-dom")
+    done = run(path, (800, 600), 2000, "--dump-dom")
+    done.check_returncode()
+    dom = done.stdout
     return re.findall('scope="row" data-value="([a-z]+)"', dom), dom
 
 
