@@ -33,6 +33,7 @@ FLAGS = [
 def photographed(page: Path, size: tuple[int, int], milliseconds: int = 5000) -> np.ndarray:
     """(H, W, 3) uint8 of a page after some time of its own, at this width and height."""
     picture = page.with_suffix(".png")
+    picture.unlink(missing_ok=True)  # one of an earlier time must not stand for this one
     done = run(page, size, milliseconds, f"--screenshot={picture}")
     assert picture.is_file(), done.stderr
     return np.asarray(Image.open(picture).convert("RGB"))
@@ -41,7 +42,7 @@ def photographed(page: Path, size: tuple[int, int], milliseconds: int = 5000) ->
 def run(page: Path, size: tuple[int, int], milliseconds: int, wanted: str) -> subprocess.CompletedProcess[str]:
     """What becomes of the browser when it shows a page for some time of the page's own, and then does what is wanted.
 
-    Now and then Chromium hangs with time of its own and WebGL drawn by the processor, so it is begun anew, twice.
+    Chromium sometimes hangs or fails with such time and WebGL drawn by the processor, so it is begun anew, twice.
     """
     assert BROWSER is not None
     for attempt in range(3):
@@ -56,5 +57,6 @@ def run(page: Path, size: tuple[int, int], milliseconds: int, wanted: str) -> su
             except subprocess.TimeoutExpired:
                 os.killpg(browser.pid, signal.SIGKILL)  # its helpers hold the pipes
                 continue
-        return subprocess.CompletedProcess(command, browser.returncode, out, errors)
+        if browser.returncode == 0 or attempt == 2:
+            return subprocess.CompletedProcess(command, browser.returncode, out, errors)
     pytest.fail(f"{page.name}: Chromium hung three times for {PATIENCE:g} s")
