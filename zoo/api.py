@@ -155,7 +155,7 @@ def sample(
     maps: Sequence[str] = (),
     relight: bool = False,
 ) -> "Image":
-    """Draw objects as a contact sheet, one column for each seed.
+    """Draw objects as a contact sheet, one column for each seed, one row for each map.
 
     Args:
         model: Is a generator, or any name that `zoo.load` takes.
@@ -190,10 +190,11 @@ def sample(
             sampling = None if light is None else generator.keeping_albedo()
             return Render.cat([generator(one, camera, light, sampling) for one in latents])
 
-    sheets = [grid(render(None), maps=maps or MAPS, labels=[str(seed) for seed in chosen])]
+    columns, names = [f"seed {seed}" for seed in chosen], {name: name for name in MAPS}
+    sheets = [grid(render(None), maps=maps or MAPS, labels=columns, names=names)]
     if relight:
-        lights = preset_lights(generator.device).values()
-        sheets += [grid(render(light), maps=["rgb"]) for light in lights]
+        for side, light in preset_lights(generator.device).items():
+            sheets.append(grid(render(light), maps=["rgb"], names={"rgb": f"light {side}"}))
     return stack(sheets)
 
 

@@ -99,6 +99,25 @@ def test_free_codes_are_in_units_of_their_own_deviations() -> None:
     torch.testing.assert_close(task.space.code(freed.code), before)
 
 
+def test_free_codes_hold_the_shape_harder_than_colour() -> None:
+    generator = tiny("shadegan")
+    task = problem(generator)
+    freed = task.free(task.draw(1, torch.Generator().manual_seed(0)))
+    layers = generator.split_code(task.space.stiffness[None])
+    assert layers[:, :-1].min() > 5 * layers[:, -1].max()
+    # The same move costs more in the shape. Without the logarithm of the distance, the prior alone is left of a loss.
+    costs = []
+    for layer in (0, -1):
+        moved = torch.zeros_like(layers)
+        moved[:, layer] = 1
+        guess = replace(freed, code=generator.join_code(moved))
+        with torch.no_grad():
+            losses, distances = task.losses(guess, SIZE)
+        costs.append((losses - (distances + 1e-3).log()).item())
+    assert costs[0] > costs[1] + 0.1
+    assert CodeSpace.of(generator).stiffness.eq(1).all()
+
+
 def test_the_search_starts_from_the_pose_of_the_face_mesh() -> None:
     generator = tiny("shadegan")
     seen = torch.tensor([-0.2, 0.4])

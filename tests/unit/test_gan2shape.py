@@ -30,6 +30,7 @@ from zoo.generators.gan2shape import GAN2Shape, GAN2ShapeConfig, mapped, slant
 from zoo.generators.unsup3d_terms import pose_loss
 from zoo.networks.stylegan2 import StyleDiscriminator
 from zoo.priors import ViewPrior
+from zoo.resources import example_photo
 from zoo.systems.run import train
 
 SIZE = 32
@@ -257,10 +258,14 @@ def test_initial_shapes_and_masks(gan: Generator, tmp_path: Path) -> None:
     pixels[10:30, 8:32] = 255
     Image.fromarray(pixels).save(tmp_path / "p.png")
     (photo,) = photographs(str(tmp_path / "p.png"), gan, SIZE)
-    masks = {kind: foreground(photo, gan, model, kind) for kind in ("alpha", "ellipse", "all", str(tmp_path))}
+    (masked,) = photographs(str(tmp_path / "p.png"), gan, SIZE, mask=str(tmp_path))
+    masks = {kind: foreground(photo, model, kind) for kind in ("alpha", "ellipse", "all")}
     assert masks["all"].min() == 1
     assert masks["alpha"].mean() == pytest.approx(20 * 24 / 1600, abs=0.03)
-    torch.testing.assert_close(masks[str(tmp_path)], masks["alpha"], atol=0.02, rtol=0)  # white where it is opaque
+    own = foreground(masked, model, str(tmp_path))
+    torch.testing.assert_close(own, masks["alpha"], atol=0.02, rtol=0)  # white where it is opaque
+    (head,) = photographs("heads:3", gan, SIZE, mask=str(tmp_path / "p.png"))
+    torch.testing.assert_close(foreground(head, model, "p.png"), own)
 
     shape = {kind: initial_shape(kind, masks["ellipse"], "cat", model) for kind in instances.SHAPES}
     middle = SIZE // 2
@@ -271,13 +276,32 @@ def test_initial_shapes_and_masks(gan: Generator, tmp_path: Path) -> None:
     assert (right.max() - right.min()) < 0.6 * (left.max() - left.min())
 
     with pytest.raises(DataError, match="no transparency"):
-        foreground(photographs("heads:0", gan, SIZE)[0], gan, model, "alpha")
+        foreground(photographs("heads:0", gan, SIZE)[0], model, "alpha")
     with pytest.raises(ConfigError, match=r"system\.mask=nowhere: no such file"):
-        foreground(photo, gan, model, "nowhere")
+        photographs("heads:0", gan, SIZE, mask="nowhere")
+    with pytest.raises(DataError, match=r"no mask head0000\.png"):
+        photographs("heads:0", gan, SIZE, mask=str(tmp_path))
     with pytest.raises(DataError, match="foreground"):
         initial_shape("ellipsoid", torch.zeros(1, 1, SIZE, SIZE), "cat", model)
     with pytest.raises(ConfigError, match=r"system\.shape=cube"):
         initial_shape("cube", masks["ellipse"], "cat", model)
+
+
+def test_a_mask_file_is_cut_as_its_photograph_is(gan: Generator, tmp_path: Path) -> None:
+    """The face of the example is far from the middle of a wide picture; its mask is found by the face, too."""
+    face = Image.open(example_photo()).convert("RGB").resize((256, 256))
+    wide, mask = Image.new("RGB", (640, 256), "gray"), Image.new("L", (640, 256))
+    wide.paste(face, (384, 0))
+    mask.paste(255, (0, 0, 490, 256))  # what is left of the nose
+    for folder, picture in (("photo", wide), ("mask", mask)):
+        (tmp_path / folder).mkdir()
+        picture.save(tmp_path / folder / "p.png")
+    (photo,) = photographs(str(tmp_path / "photo/p.png"), gan, SIZE, align=True, mask=str(tmp_path / "mask/p.png"))
+    assert photo.alpha is not None
+    left, right = photo.alpha.tensor_split(2, -1)
+    assert left.mean() > 0.8
+    assert right.mean() < 0.4
+    assert photo.image[..., -8:].mean() > -0.9  # the picture keeps what the mask leaves out
 
 
 def test_folders_and_zips_are_listed_as_in_training(gan: Generator, tmp_path: Path) -> None:

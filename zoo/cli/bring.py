@@ -20,7 +20,7 @@ def import_(
         str, typer.Option(help="What they were trained on: celeba, bfm, cats, carla; syncar, cars, churches, ffhq.")
     ] = "celeba",
     light: Annotated[
-        Path | None, typer.Option(help="Their light_mvn.pth: the lights of the data (ShadeGAN, GAN2Shape).")
+        Path | None, typer.Option(help="Their light_mvn.pth: the lights of the data (ShadeGAN, Unsup3D, GAN2Shape).")
     ] = None,
     view: Annotated[Path | None, typer.Option(help="GAN2Shape's view_mvn.pth: the viewpoints it starts from.")] = None,
     discriminator: Annotated[

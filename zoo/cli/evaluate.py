@@ -18,7 +18,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and steps: a 
 
 
 def evaluate(
-    name: Annotated[str, typer.Argument(help="What zoo.load takes, or constant, average, supervised.")],
+    name: Annotated[str, typer.Argument(help="What zoo.load takes, or a baseline, e.g. average, supervised.")],
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
@@ -47,7 +47,7 @@ def evaluate(
 def compare(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="What zoo.load takes, folders of zoo run, and settings. Default: all weights."),
+        typer.Argument(help="What zoo.load takes, folders of zoo run, and settings. Default: all weights that suit."),
     ] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,

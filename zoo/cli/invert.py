@@ -21,13 +21,13 @@ _INTERRUPTED = 2  # SIGINT
 
 def invert(
     name: Name,
-    photos: Annotated[list[Path], typer.Argument(help="Pictures; example is a portrait that is here.")],
+    photos: Annotated[list[Path], typer.Argument(help="Pictures; `example` is a portrait that comes with zoo.")],
     out: Annotated[Path, typer.Option(help="Folder; with several pictures, it has a folder for each.")] = Path("out"),
     align: Annotated[bool, typer.Option(help="Find the face; else the largest square in the middle is used.")] = True,
     mask: Annotated[Path | None, typer.Option(help="Picture that is white where the object is.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the search, at most.", min=1, max=10_000)] = 150,
     prior: Annotated[float, typer.Option(help="Higher: objects are likelier, but less similar.", min=0.0)] = 1.0,
-    free: Annotated[bool, typer.Option(help="Likeness: leave what the generator itself would draw.")] = True,
+    free: Annotated[bool, typer.Option(help="Also search objects that the generator itself would not draw.")] = True,
     tune: Annotated[bool, typer.Option("--tune", help="Teach a copy of the generator the photograph.")] = False,
     seed: Annotated[
         int, typer.Option("--seed", "--seeds", help="Seed of the candidates that the search starts from.", min=0)
@@ -42,9 +42,9 @@ def invert(
 
     \b
     Examples:
-      zoo invert shadegan example --out out
-      zoo invert shadegan photo.jpg --tune --out out
-      zoo invert shadegan head.png --no-align --mask mask.png --out out
+      zoo invert unsup3d.photos64 example --out out
+      zoo invert shadegan.photos64 photo.jpg --tune --out out
+      zoo invert shadegan.photos64 head.png --no-align --mask mask.png --out out
     """
     from ..editing.inversion import invert as run
     from ..editing.writing import write_reconstruction

@@ -91,7 +91,7 @@ def turntable(
 
 def export(
     name: Name,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Which object.", min=0, max=MAX_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Which object, one number.", min=0, max=MAX_SEED)] = 0,
     out: Mesh = Path("mesh.glb"),
     resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,

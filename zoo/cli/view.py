@@ -22,7 +22,7 @@ RECONSTRUCTION = "reconstruction.safetensors"  # in the folder that zoo invert h
 def view(
     what: Annotated[str, typer.Argument(help="What zoo.load takes, a training run, or a folder of zoo invert.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="A file from zoo invert that WHAT, weights of your own, has made.")
+        Path | None, typer.Option("--from", help="A file that zoo invert has written with the weights WHAT.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The next free one is taken if it is in use.", min=1, max=65535)] = 8080,
@@ -39,7 +39,7 @@ def view(
     \b
     Examples:
       zoo view shadegan
-      zoo view out                   # after: zoo invert shadegan photo.jpg --out out
+      zoo view out                   # after: zoo invert shadegan.photos64 photo.jpg --out out
       zoo view runs/mine             # a run of zoo train
       zoo view shadegan --no-open --port 9000 --threads 2
     """

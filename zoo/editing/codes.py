@@ -11,6 +11,7 @@ from ..runtime import draws
 
 _DIRECTIONS = 256
 _DRAWS = 10_000
+_SHAPE = 10.0  # stiffness of the layers that say the shape
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class CodeSpace:
         mean: (1, ...) is the average code.
         axes: (K, D) has orthonormal rows; D is the number of numbers in a code. None: each number is an axis.
         deviations: (K,) is the standard deviation along each axis.
+        stiffness: (K,) says how strongly a search holds each axis to the average, where 1 is as its deviation tells.
     """
 
     mean: Tensor
     axes: Tensor | None
     deviations: Tensor
+    stiffness: Tensor
 
     @classmethod
     def of(cls, generator: Generator) -> "CodeSpace":
@@ -34,7 +37,8 @@ class CodeSpace:
             codes, mean = _drawn(generator), generator.average_code()
             _, values, axes = torch.pca_lowrank(codes - mean.flatten(1), min(_DIRECTIONS, codes.shape[1]), center=False)
         kept = values > 1e-6 * values[0]  # a code may have fewer directions than numbers
-        return cls(mean, axes.T[kept], values[kept] / _DRAWS**0.5)
+        deviations = values[kept] / _DRAWS**0.5
+        return cls(mean, axes.T[kept], deviations, torch.ones_like(deviations))
 
     @classmethod
     def free(cls, generator: Generator) -> "CodeSpace":
@@ -42,10 +46,15 @@ class CodeSpace:
 
         A mapping network fills few dimensions: two axes hold 85 % of the variance of the 512 numbers of
         `shadegan.photos32`. A person's features lie outside (Abdal et al. 2019: W+; Pan et al. 2021: FiLM codes).
+
+        One photograph tells colours, but hardly any depth. So layers that say the shape are held harder than those
+        that only colour it: else faces are bent until their shading looks like the photograph's.
         """
         with torch.no_grad(), draws.seeded(0, generator.device):
             deviations = _drawn(generator).std(0)
-        return cls(generator.average_code(), None, deviations.clamp_min(1e-3 * deviations.mean()))
+        average = generator.average_code()
+        deviations = deviations.clamp_min(1e-3 * deviations.mean())
+        return cls(average, None, deviations, _stiffness(generator, average).flatten())
 
     def code(self, weights: Tensor) -> Tensor:
         """Codes (B, ...) at positions (B, K), where 0 is the average and 1 is one deviation."""
@@ -57,6 +66,16 @@ class CodeSpace:
         """Positions (B, K) of codes (B, ...)."""
         moves = (code - self.mean).flatten(1)
         return (moves if self.axes is None else moves @ self.axes.T) / self.deviations
+
+
+def _stiffness(generator: Generator, code: Tensor) -> Tensor:
+    """How hard each number of a code (1, ...) is held."""
+    stiffness = torch.ones_like(code)
+    if generator.shape_layers:
+        layers = generator.split_code(stiffness).clone()
+        layers[:, : generator.shape_layers] = _SHAPE
+        stiffness = generator.join_code(layers)
+    return stiffness
 
 
 def _drawn(generator: Generator) -> Tensor:

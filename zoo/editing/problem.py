@@ -140,7 +140,8 @@ class Problem:
             shown = image + weight * (render.rgb - image)
             distance = distance + 0.5 * self.perceptual(shown, image.expand_as(shown)).flatten(1).mean(1)
         turned = (guess.pose - self.likely_pose) / self.pose_spread
-        priors = self.code_weight * guess.code.square().mean(1) + _POSE * turned.square().mean(1)
+        held = (self.space.stiffness * guess.code.square()).mean(1)
+        priors = self.code_weight * held + _POSE * turned.square().mean(1)
         if guess.light.shape[1]:
             priors = priors + _LIGHT * guess.light.square().mean(1)
         points = self.photo.misfit(frame_points(self.generator, self.pose(guess), size))

@@ -92,8 +92,8 @@ def open_job(
     """Read configuration and GAN.
 
     Args:
-        recipe: A recipe, or a method, which takes the recipe of the GAN's tag if there is one: gan2shape with
-            stylegan2.heads64 is gan2shape_heads64.
+        recipe: A recipe, or a method, which takes the recipe of the GAN's tag, with its size or without, if there is
+            one: gan2shape with stylegan2.heads64 is gan2shape_heads64, with mobilestylegan.ffhq256 gan2shape_ffhq.
         overrides: Other values for settings of the recipe.
         gan: What `hub.load` takes.
         out, notes, joint: See `Job`.
@@ -105,8 +105,7 @@ def open_job(
     network, discriminator = pair(gan)
     if not isinstance(network, PictureGAN):
         raise ConfigError(f"gan={gan}: a 2D GAN is needed, e.g. stylegan2.heads64")
-    tagged = f"{recipe}_{network.name.partition('.')[2]}"
-    run = recipes.load_run(tagged if recipe in registry.names() and tagged in recipes.names() else recipe, overrides)
+    run = recipes.load_run(_recipe_for(recipe, network.name.partition(".")[2]), overrides)
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
     if run.init and run.system.shape != "ellipsoid":
@@ -123,6 +122,12 @@ def open_job(
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
+
+
+def _recipe_for(method: str, tag: str) -> str:
+    """The recipe of a method for GANs with this tag; what was given, if there is none or it is a recipe."""
+    tagged = [f"{method}_{tag}", f"{method}_{tag.rstrip('0123456789')}"] if method in registry.names() else []
+    return next((name for name in tagged if name in recipes.names()), method)
 
 
 def _settle(out: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -194,7 +199,7 @@ def run_all(
             own, data = job.run.generator, job.run.data
             root, whole = data.root if data.name == "synface" else None, bool(own["gan_crop"])
             pictures = photographs(
-                source, job.gan, own["size"], align=align, psi=psi, root=root, whole=whole, part=part
+                source, job.gan, own["size"], align=align, psi=psi, root=root, whole=whole, mask=job.cfg.mask, part=part
             )
             keep_memory()
             return _run_pictures(job, pictures, jobs, advance, progress=progress)

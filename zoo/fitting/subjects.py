@@ -43,7 +43,7 @@ class Photograph:
         image: (1,3,H,H) in [-1,1] has the side H of the GAN's pictures.
         known: (1,1,H,H) is 0 where the GAN's frame is wider than the picture; None if it nowhere is.
         w: Is its latent, if the GAN drew it.
-        alpha: (1,1,H,H) is the picture's opacity, if it has an alpha channel.
+        alpha: (1,1,H,H) is the picture's opacity: its mask file, or its alpha channel, if it has one.
         depth: (1,1,S,S) is the true depth at the side of the networks, if it is known.
         inside: (1,1,S,S) says where there is true depth, if it is known.
     """
@@ -71,6 +71,7 @@ def photographs(
     psi: float = 0.7,
     root: str | None = None,
     whole: bool = False,
+    mask: str = "ellipse",
     part: slice = slice(None),
 ) -> list[Photograph]:
     """Read the pictures of a source.
@@ -87,11 +88,13 @@ def photographs(
         psi: Truncates the GAN's own pictures.
         root: Is the folder or zip of "bfm:0-3".
         whole: Says that the GAN draws the whole pictures of "bfm:0-3"; else what the benchmark cuts out of them.
+        mask: As in the settings: a word of `MASKS`, a mask file, or a folder of masks that are named like the pictures.
+            Files are read here, and cut as their pictures are.
         part: Picks some of the pictures by their places; the others are not read.
 
     Raises:
-        ConfigError: There is no such source.
-        DataError: A picture cannot be used, or a folder has none.
+        ConfigError: There is no such source, or no such mask.
+        DataError: A picture or a mask cannot be used, a folder has none, or a mask is missing.
     """
     kind, _, numbers = source.partition(":")
     if kind in _OURS:
@@ -99,8 +102,13 @@ def photographs(
         if not chosen:
             return []
         if kind == "seed":
-            return _drawn(chosen, gan, psi)
-        return _bfm(chosen, gan, size, root, whole) if kind == "bfm" else _heads(kind, chosen, gan, size)
+            out = _drawn(chosen, gan, psi)
+        else:
+            out = _bfm(chosen, gan, size, root, whole) if kind == "bfm" else _heads(kind, chosen, gan, size)
+        for one in out if mask not in MASKS else ():
+            own = _mask_file(mask, one.name)
+            one.alpha = read_photo(own, gan, align=False, mask=own).cut(None, gan.config.size)[2]
+        return out
     path = user_path(source, ConfigError)
     if not path.exists():
         raise ConfigError(f"{source}: no such picture or folder; or write heads:0-3, bfm:0-3 or seed:0-3")
@@ -116,6 +124,8 @@ def photographs(
         for note in photo.notes:
             log.warning("%s: %s", name, note)
         image, known, alpha = photo.cut(front, side)
+        if mask not in MASKS:
+            alpha = read_photo(picture, gan, align=align, mask=_mask_file(mask, name)).cut(front, side)[2]
         out.append(Photograph(name, image, known, alpha=alpha))
     return out
 
@@ -209,11 +219,11 @@ def prepare(
         advance: Is called after each step of the inversion.
 
     Raises:
-        ConfigError: The kind of mask or shape is unknown.
+        ConfigError: The kind of shape is unknown.
         DataError: The mask is missing or empty.
     """
     w = photo.w if photo.w is not None else invert(photo.image, gan, cfg, features, advance, photo.known)
-    image, mask = model.as_seen(photo.image), foreground(photo, gan, model, cfg.mask)
+    image, mask = model.as_seen(photo.image), foreground(photo, model, cfg.mask)
     shape = depth_of(image) if depth_of else initial_shape(cfg.shape, mask, cfg.category, model)
     return Subject(photo.name, image, w, mask, shape, photo.depth, photo.inside)
 
@@ -257,33 +267,31 @@ def spread_of(gan: PictureGAN) -> float:
     return float(gan.code(Latents(z)).std(0).mean())
 
 
-def foreground(photo: Photograph, gan: PictureGAN, model: GAN2Shape, kind: str) -> Tensor:
-    """The foreground (1,1,S,S) in [0,1] of a photograph.
-
-    `kind` is ellipse, alpha, all, a mask file, or a folder of masks that are named like the photographs.
+def foreground(photo: Photograph, model: GAN2Shape, kind: str) -> Tensor:
+    """The foreground (1,1,S,S) in [0,1] of a photograph; `kind` is as `photographs` has taken it.
 
     Raises:
-        ConfigError: There is no such file.
-        DataError: The photograph has no alpha channel, or the folder no mask for it.
+        DataError: The photograph has neither an alpha channel nor a mask file.
     """
     size = model.config.size
     if kind == "all":
         return torch.ones(1, 1, size, size)
     if kind == "ellipse":
         return ellipse(size)
-    if kind == "alpha":
-        if photo.alpha is None:
-            raise DataError(f"{photo.name}: has no transparency to take a mask from; use system.mask=ellipse")
-        return model.as_seen(photo.alpha)
-    path = user_path(kind, ConfigError, "system.mask=")
+    if photo.alpha is None:
+        raise DataError(f"{photo.name}: has no transparency to take a mask from; use system.mask=ellipse")
+    return model.as_seen(photo.alpha)
+
+
+def _mask_file(mask: str, name: str) -> Picture:
+    """The mask of the picture with this name."""
+    path = user_path(mask, ConfigError, "system.mask=")
     if not path.exists():
-        raise ConfigError(f"system.mask={kind}: no such file; or use one of {', '.join(MASKS)}")
-    found = [picture for _, picture in _pictures(path, photo.name if path.is_dir() else None, colour=False)]
+        raise ConfigError(f"system.mask={mask}: no such file; or use one of {', '.join(MASKS)}")
+    found = [picture for _, picture in _pictures(path, name if path.is_dir() else None, colour=False)]
     if not found:
-        raise DataError(f"{path}: no mask {photo.name}.png")
-    _, _, mask = read_photo(found[0], gan, align=False, mask=found[0]).cut(None, gan.config.size)
-    assert mask is not None
-    return model.as_seen(mask)
+        raise DataError(f"{path}: no mask {name}.png")
+    return found[0]
 
 
 def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:

@@ -124,6 +124,7 @@ class Generator(nn.Module):
     interpolates: ClassVar[bool] = True  # what lies between two codes is an object, too
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`
+    shape_layers: int = 0  # so many of these, the first ones, say the shape; the others only colour it
     card: "Card | None" = None
     loaded: str = ""  # the state that the card speaks of, see `zoo.hub.load`
     name: str = ""

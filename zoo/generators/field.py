@@ -232,7 +232,7 @@ class FieldGenerator(VolumeGenerator):
             config.z_dim, config.hidden_dim, config.layers, config.mapping_dim, config.box, extra, config.view_condition
         )
         self.background = None if config.background == "none" else Background(2 * self.siren.width)
-        self.code_layers = config.layers + 1
+        self.code_layers, self.shape_layers = config.layers + 1, config.layers
         self._query = self.siren.forward
         self._sigma = self.siren.sigma
 

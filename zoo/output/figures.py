@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..generators.base import Generator, Latents
 from .colours import show_image, show_normal, tile
+from .sheets import headed
 
 Advance = Callable[[], None]
 
@@ -45,15 +46,16 @@ def canonical_views(
     for i in range(len(latents)):
         one = latents[i : i + 1]
         random = generator(one, cameras[i : i + 1]).cpu()
-        row = [show_image(random.rgb)]
+        row = {"random view": show_image(random.rgb)}
         if random.normal is not None:
-            row.append(show_normal(random.normal, random.normal.square().sum(1, keepdim=True) > 0.25))
-        row += [show_image(_fitted(m.cpu(), size)) for m in generator.own_maps(one).values()]
-        row += [show_image(generator(one, generator.camera(yaw, size=size)).rgb.cpu()) for yaw in turned]
-        rows.append(torch.cat(row))
+            row["normal"] = show_normal(random.normal, random.normal.square().sum(1, keepdim=True) > 0.25)
+        row |= {name: show_image(_fitted(m.cpu(), size)) for name, m in generator.own_maps(one).items()}
+        for yaw in turned:
+            row[f"yaw {yaw:+.2f}"] = show_image(generator(one, generator.camera(yaw, size=size)).rgb.cpu())
+        rows.append(torch.cat(list(row.values())))
         if advance:
             advance()
-    return tile(rows)
+    return headed(tile(rows), list(row))
 
 
 @torch.no_grad()

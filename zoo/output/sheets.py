@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 MAPS = ("rgb", "albedo", "normal", "depth", "shading")
 
-
 _LABEL_HEIGHT = 14
+_ROOM = 64  # side in pixels of pictures that have room for a name
 
 
-def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, labels: Sequence[str] = ()) -> "Image":
+def grid(
+    renders: "Render | Sequence[Render]",
+    *,
+    maps: Sequence[str] = MAPS,
+    labels: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> "Image":
     """Make a contact sheet: one column for each object, one row for each map that the method has.
 
     Colours go from [-1, 1] to 0..255 and shading from [0, 1] to 0..255, by fixed linear maps. Normals are shown as
@@ -32,11 +38,12 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
         renders: One render or several of one size; their objects stand side by side.
         maps: The rows, out of `MAPS`.
         labels: Texts above the columns.
+        names: Texts in the corner of rows, by map; on pictures that are too small for them there are none.
 
     Raises:
         ConfigError: A map is unknown, the renders have none of the maps, or there is not one label for each object.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     from ..geometry import Render
 
@@ -44,20 +51,37 @@ def grid(renders: "Render | Sequence[Render]", *, maps: Sequence[str] = MAPS, la
         raise ConfigError(f"unknown map {strange[0]!r}; known: {', '.join(MAPS)}")
     render = renders if isinstance(renders, Render) else Render.cat(list(renders))
     render = render.cpu()
-    rows = [pictures(name, render) for name in maps if getattr(render, name) is not None]
+    rows = {name: pictures(name, render) for name in maps if getattr(render, name) is not None}
     if not rows:
         raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
     n, size = len(render.rgb), render.rgb.shape[-1]
     if labels and len(labels) != n:
         raise ConfigError(f"{len(labels)} labels for {n} objects: give one for each")
-    top = _LABEL_HEIGHT if labels else 0
-    sheet = Image.new("RGB", (n * size, top + len(rows) * size))
-    for row, shown in enumerate(rows):
+    sheet = Image.new("RGB", (n * size, len(rows) * size))
+    for row, (name, shown) in enumerate(rows.items()):
         for column, picture in enumerate(shown):
-            sheet.paste(picture, (column * size, top + row * size))
+            sheet.paste(picture, (column * size, row * size))
+        if names and name in names and size >= _ROOM:
+            write(sheet, (2, row * size + 1), names[name])
+    return headed(sheet, labels) if labels else sheet
+
+
+def headed(sheet: "Image", labels: Sequence[str]) -> "Image":
+    """Put texts above the columns of a sheet, which are equally wide."""
+    from PIL import Image
+
+    out = Image.new("RGB", (sheet.width, _LABEL_HEIGHT + sheet.height))
+    out.paste(sheet, (0, _LABEL_HEIGHT))
     for column, label in enumerate(labels):
-        ImageDraw.Draw(sheet).text((column * size + 2, 1), label, fill="white")
-    return sheet
+        write(out, (column * sheet.width // len(labels) + 2, 1), label)
+    return out
+
+
+def write(sheet: "Image", corner: tuple[int, int], text: str) -> None:
+    """Write white text with a black rim, which any background lets read, from a corner in pixels on."""
+    from PIL import ImageDraw
+
+    ImageDraw.Draw(sheet).text(corner, text, fill="white", stroke_width=1, stroke_fill="black")
 
 
 def pictures(name: str, render: "Render") -> "list[Image]":
@@ -104,7 +128,7 @@ def stack(images: "Sequence[Image]") -> "Image":
 
 def captioned(rows: "Sequence[Mapping[str, Image]]") -> "Image":
     """Join rows of pictures into one, on black, with a caption above each picture."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     bars = []
     for row in rows:
@@ -113,7 +137,7 @@ def captioned(rows: "Sequence[Mapping[str, Image]]") -> "Image":
         left = 0
         for caption, picture in row.items():
             bar.paste(picture, (left, _LABEL_HEIGHT))
-            ImageDraw.Draw(bar).text((left + 2, 1), caption, fill="white")
+            write(bar, (left + 2, 1), caption)
             left += picture.width
         bars.append(bar)
     return stack(bars)

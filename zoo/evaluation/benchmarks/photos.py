@@ -38,7 +38,7 @@ SETTINGS = {
     "data.root=DIR": "folder or zip of photographs of people; needed",
     "n_test=N": "number of photographs",
     "n_invert=N": "number of photographs that are inverted, which takes long; default 0",
-    "n_tune=N": "to so many of these the generator is tuned, too; default 0",
+    "n_tune=N": "number of these to which the generator is tuned, too; default 0",
     "vgg=FILE": "VGG16 weights of torchvision, for LPIPS of inversions",
     "lpips=FILE": "linear layers of LPIPS 0.1 with VGG",
 }
@@ -79,6 +79,7 @@ class Photos(Benchmark):
         Column("turn_error", "Turn error", "°", better="lower", form=".1f"),
         Column("PSNR_tuned", "PSNR tuned", "dB", better="higher", form=".1f"),
         Column("identity_tuned", "Identity tuned", better="lower"),
+        Column("depth_agreement_tuned", "Depth agreement tuned", better="higher"),
         Column("KID", "KID", "×10⁻³", better="lower", form=".1f"),
         Column("sample_depth", "Depth agreement of samples", better="higher"),
         Column("sample_turn", "Turn of samples", form=".2f"),  # the best is 1, from either side

@@ -23,7 +23,8 @@ from ...output.colours import show_image, to_pil
 from .pictures import Photographs, depth_agreement
 
 _SIDE = 128  # px of the pictures whose faces are compared
-_PER_PICTURE = ("PSNR", "LPIPS", "identity", "turned", "turn_error", "depth_agreement", "PSNR_tuned", "identity_tuned")
+_TUNED = ("PSNR", "identity", "depth_agreement")  # what is measured again after tuning
+_PER_PICTURE = ("PSNR", "LPIPS", "identity", "turned", "turn_error", "depth_agreement", *(f"{k}_tuned" for k in _TUNED))
 
 
 class Inversions(NamedTuple):
@@ -34,7 +35,7 @@ class Inversions(NamedTuple):
             where the object is; identity, the distance of face embeddings between photograph and reconstruction, and
             turned, the same with the reconstruction turned to either side; turn_error, how far in degrees the face
             mesh on these two views is from their yaw; depth_agreement with the face mesh.
-            PSNR_tuned and identity_tuned are those of generators that have learnt the photograph.
+            With _tuned behind their names, three of them are those of generators that have learnt the photograph.
         poses: (n, 2) pitch and yaw in radians of the cameras that were found.
         pictures: (n, 3, S, S) the reconstructions in [0, 1], grey where there is none.
         tuned: (m, 3, S, S) those of tuned generators, of the first m photographs.
@@ -90,7 +91,7 @@ def invert_all(
             if i < n_tune:
                 own = unless_interrupted(tune_to(made, photographs.picture(i)))
                 again = _measured(own, radians(reach), None, compared)
-                found |= {f"{key}_tuned": again[key] for key in ("PSNR", "identity") if key in again}
+                found |= {f"{key}_tuned": again[key] for key in _TUNED if key in again}
                 tuned[i] = resize(show_image(own.render().rgb.cpu()), size)[0]
             for key, value in found.items():
                 values[key][i] = value
