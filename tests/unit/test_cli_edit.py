@@ -232,6 +232,25 @@ def test_films_and_sheets_of_a_photograph(done: Path, tmp_path: Path) -> None:
     assert Path("d.mp4").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["rotate --yaws=0", "turntable --frames 2", "interpolate --frames 2", "mix --layers 3"],
+)
+def test_a_photograph_keeps_its_light(command: str, done: Path) -> None:
+    found = zoo.load_reconstruction(done / "reconstruction.safetensors")
+    found = replace(found, light=zoo.Light.of(0.1, 0.9, x=-1.2))
+    files = ["--from", str(found.save("lit.safetensors"))] * (2 if command.startswith(("interpolate", "mix")) else 1)
+    word, *options = command.split()
+    out = "mix.png" if word == "mix" else "views"
+    assert zoo_(word, "shadegan", *files, *options, "--size", "16", "--out", out) == 0
+    with Image.open(out if word == "mix" else f"{out}/0000.png") as image:
+        shown = np.asarray(image)[-16:, :16]
+    camera = found.generator.camera(size=16)
+    expected, mean = (r.pil()[0] for r in (found.render(camera), found.generator(found.latents, camera)))
+    assert np.array_equal(shown, np.asarray(expected))
+    assert not np.array_equal(shown, np.asarray(mean))
+
+
 def test_the_word_example_is_a_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert zoo_("invert", "shadegan", "example", "--steps", "1", "--size", "16", "--json", "--out", "out") == 0

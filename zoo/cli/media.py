@@ -79,11 +79,11 @@ def turntable(
     from ..output.films import turntable as film
     from ..runtime.progress import counting
 
-    generator, objects, _ = subjects(name, seed, source, psi, device)
+    generator, objects, light = subjects(name, seed, source, psi, device)
     rows = [row.strip() for row in maps.split(",")]
     with counting("filming", frames) as advance:
         path = film(
-            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
+            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, light=light, maps=rows,
             notes=notes_of(generator, seed, source), advance=advance,
         )  # fmt: skip
     typer.echo(str(path))
