@@ -333,9 +333,7 @@ def test_frames() -> None:
     torch.testing.assert_close(moved[1].albedo, kept.albedo)
     walk = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE))
     torch.testing.assert_close(walk[2].rgb, generator(latents[1:], camera).rgb)
-    lights = Light(
-        torch.cat([own.params, Light.of(0.2, 0.8, 0.5, -0.1).params])
-    )  # turn into each other as the objects do
+    lights = Light(torch.cat([own.params, Light.of(0.2, 0.8, 0.5, -0.1).params]))
     lit = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE, light=lights))
     middle = generator(between(generator, latents, 3)[1], camera, Light.of(0.3, 0.7, 0.0, 0.1))
     torch.testing.assert_close(lit[1].rgb, middle.rgb)
