@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import trimesh
 import typer
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL import Image
 import zoo
 from tests.tiny import TINY
 from zoo import resources
-from zoo.api import seeds_of
+from zoo.api import MAX_SEED, seeds_of
 from zoo.cli import main as cli
 from zoo.cli import train as cli_train
 from zoo.config import recipes
@@ -156,6 +157,14 @@ def test_completion_is_offered_and_both_words_for_seeds_are_taken(capsys: pytest
     assert "\nseed: 7\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["data heads", "data bfm", "data shard", "invert pigan a.png", "eval average", "compare average", "export pigan"],
+)
+def test_a_seed_has_room_in_64_bits(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(MAX_SEED) in failed(capsys, 2, *command.split(), "--seed", str(2**64))
+
+
 def test_near_names_are_offered_or_else_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Known" not in failed(capsys, 1, "info", "shadegn")
     assert "pigan" in failed(capsys, 1, "info", "wxyzwxyz").partition("Known:")[2]
@@ -220,6 +229,13 @@ def test_bugs_say_that_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr(cli.registry, "list_models", broken)
     assert "bug" in failed(capsys, 1, "list")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried ...")])
+def test_too_little_memory_is_no_bug(error: Exception) -> None:
+    line = cli._line(error)
+    assert line.startswith("out of memory: ask for a smaller --size")
+    assert "bug" not in line
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..api import MAX_SEED
 from ..errors import ConfigError
 from ..evaluation import benchmarks
 from .options import Json, watched
@@ -22,7 +23,9 @@ def evaluate(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.", max=MAX_SEED)
+    ] = 0,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +54,9 @@ def compare(
     ] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.", max=MAX_SEED)
+    ] = 0,
     fresh: Fresh = False,
     jobs: Annotated[
         int, typer.Option(help="Processes that measure rows side by side; they share the CPU threads and GPUs.", min=1)
