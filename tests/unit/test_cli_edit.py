@@ -86,6 +86,21 @@ def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
     assert zoo.load_reconstruction(done / "reconstruction.safetensors").generator.name == "shadegan.tiny"
 
 
+def test_a_folder_holds_one_reconstruction(done: Path, tmp_path: Path) -> None:
+    photo(tmp_path / "photo.png")
+    (tmp_path / "own").mkdir()
+    Path("own/albedo.png").write_bytes(b"of somebody else")
+    shutil.copytree(done, "out")
+    Path("out/yaw_9.00.png").write_bytes(b"of somebody else")
+    for folder in ("own", "out"):
+        assert zoo_("invert", "pigan", "photo.png", *QUICK, "--out", folder) == 0
+    assert Path("own/albedo.png").is_file()
+    assert {path.name for path in Path("out").iterdir()} == {
+        *(path.name for path in Path("own").iterdir() if path.stem != "albedo"), "yaw_9.00.png",
+    }  # fmt: skip
+    assert not Path("out/light_top.png").exists()
+
+
 def test_a_tuned_photograph_is_turned_with_its_own_weights() -> None:
     photo(Path("photo.png"))
     assert zoo_("invert", "shadegan", "photo.png", *QUICK, "--tune", "--no-free", "--out", "out") == 0
