@@ -21,6 +21,7 @@ from zoo import resources
 from zoo.api import MAX_SEED, seeds_of
 from zoo.cli import main as cli
 from zoo.cli import train as cli_train
+from zoo.cli.evaluate import _is_setting
 from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
@@ -229,6 +230,13 @@ def test_bugs_say_that_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr(cli.registry, "list_models", broken)
     assert "bug" in failed(capsys, 1, "list")
+
+
+def test_a_folder_with_an_equals_sign_is_no_setting() -> None:
+    Path("lr=0.1/x").mkdir(parents=True)
+    assert not _is_setting("lr=0.1/x")
+    assert not _is_setting("file:lr=0.1/x")
+    assert _is_setting("data.root=lr=0.1/x")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried ...")])
