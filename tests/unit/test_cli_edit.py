@@ -27,8 +27,10 @@ from zoo.resources import photograph
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shelf = tmp_path_factory.mktemp("shelf")
-    for name in ("shadegan", "pigan"):
-        model = zoo.build(name, **TINY, mesh_level=0.01)
+    field = {**TINY, "mesh_level": 0.01}
+    flat = {"z_dim": 8, "size": 16, "mapping_layers": 1, "channel_base": 128, "channel_max": 16}
+    for name, options in {"shadegan": field, "pigan": field, "stylegan2": flat}.items():
+        model = zoo.build(name, **options)
         zoo.save(model, shelf / f"{name}.tiny", card=Card(name=f"{name}.tiny", data="heads"))
     return shelf
 
@@ -164,6 +166,8 @@ def test_a_name_that_is_not_utf_8_works(tmp_path: Path, capsys: pytest.CaptureFi
         (["mix", "shadegan", "--seed", "1"], "two objects"),
         (["mix", "shadegan", "--seed", "1,2", "--layers", "9"], "use 0 to 3"),
         (["mix", "shadegan", "--seed", "1,2", "--layers", "x"], "whole numbers"),
+        (["mix", "stylegan2", "--seed", "1,2", "--yaw", "0.2"], "it has no yaw and pitch"),
+        (["interpolate", "stylegan2", "--seed", "1,2", "--pitch", "0.2"], "it has no yaw and pitch"),
     ],
 )
 def test_mistakes_get_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,6 +204,14 @@ def test_what_cannot_be_written_costs_no_work(
     monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path).name == "sealed"))
     monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
     assert words in failed(capsys, 1, *command.split(), "--out", out)
+
+
+@pytest.mark.parametrize("command", ["sample", "turntable", "relight", "rotate", "interpolate", "mix"])
+def test_unknown_maps_cost_no_work(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    assert "unknown map 'colour'" in failed(capsys, 1, command, "shadegan", "--maps", "rgb,colour")
 
 
 def test_ctrl_c_leaves_the_rows_of_finished_pictures(

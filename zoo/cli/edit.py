@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ConfigError
 from ..output.films import need_film
-from .options import Device, EditPsi, Film, From, Name, Pitch, Sheet, Size, Yaw, notes_of, ready, subjects
+from .options import Device, EditPsi, Film, From, Maps, Name, Pitch, Sheet, Size, Yaw, notes_of, ready, subjects
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Seed = Annotated[str, typer.Option("--seed", "--seeds", help="Objects of the model: 3, or 0-3, or 3,5,8.")]
 Frames = Annotated[int, typer.Option(help="Frames in the whole film.", min=2, max=2000)]
 Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]
-Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")]
 
 
 def _is_sheet(out: Path) -> bool:
@@ -159,6 +158,8 @@ def mix(
     generator, objects, light = subjects(name, seed, source, psi, device)
     if len(objects) != 2:
         raise ConfigError(f"mix needs two objects, got {len(objects)}; e.g. --seed 3,8")
+    if yaw or pitch:
+        generator.need_camera("yaw and pitch")
     given = _whole(layers) if layers else list(range(layer_count(generator) + 1))
     camera, light = generator.camera(yaw, pitch, size), None if light is None else light[:1]
     with torch.no_grad():
@@ -206,8 +207,7 @@ def _film(
 def _pictures(renders: "Iterable[Render]", maps: str) -> "Iterator[Image]":
     from ..output.sheets import grid
 
-    rows = [row.strip() for row in maps.split(",")]
-    return (grid(render, maps=rows) for render in renders)
+    return (grid(render, maps=maps) for render in renders)
 
 
 def _angles(text: str) -> list[float]:

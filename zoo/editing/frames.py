@@ -108,8 +108,11 @@ def interpolate(
     The light is one for all, or one for each object; lights turn into each other as the objects do.
 
     Raises:
-        ConfigError: There are fewer than two objects or fewer frames than objects, or the objects are photographs.
+        ConfigError: There are fewer than two objects or fewer frames than objects, the objects are photographs, or the
+            method has no camera to turn.
     """
+    if yaw or pitch:
+        generator.need_camera("yaw and pitch")
     walk, camera = between(generator, latents, frames), generator.camera(yaw, pitch, size)
     if light is None:
         return (_render(generator, one, camera, None) for one in walk)
