@@ -90,6 +90,14 @@ def test_every_command_teaches_by_example(command: tuple[str, ...], capsys: pyte
     assert f"zoo {' '.join(command)}" in text.partition("Example")[2]
 
 
+@pytest.mark.parametrize(
+    ("command", "words"), [("invert", "--vgg and --lpips change nothing"), ("export", "meshgan --resolution alone")]
+)
+def test_help_says_which_methods_use_an_option(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_(command, "--help") == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_zoo_alone_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(COMMANDS) > 20
     assert zoo_() == 0

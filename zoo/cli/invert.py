@@ -44,6 +44,9 @@ def invert(
 ) -> None:
     """Turn photographs into objects: shape, colours, light, new views, a mesh.
 
+    Methods with an encoder (unsup3d, gan2shape) read objects off without a search: --steps, --prior, --free, --seed,
+    --vgg and --lpips change nothing there.
+
     \b
     Examples:
       zoo invert unsup3d.photos64 example --out out

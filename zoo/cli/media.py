@@ -101,6 +101,9 @@ def export(
 ) -> None:
     """Write a coloured mesh, upright, for Blender and other programs, and for a browser.
 
+    Volumes (pigan, shadegan, gof, graf) use --resolution and --level, meshgan --resolution alone. Meshes of unsup3d and
+    gan2shape are as fine as their depth, whatever both say.
+
     \b
     Examples:
       zoo export shadegan --seed 3 --out face.glb
