@@ -152,7 +152,7 @@ def sample(
     psi: float = 0.7,
     yaw: float = 0.0,
     pitch: float = 0.0,
-    maps: Sequence[str] = (),
+    maps: str | Sequence[str] = (),
     relight: bool = False,
 ) -> "Image":
     """Draw objects as a contact sheet, one column for each seed, one row for each map.
@@ -164,7 +164,8 @@ def sample(
         psi: Truncates: 1 leaves the objects as they are, 0 makes each the average object.
         yaw: Says in radians how far the head turns to its left, see `Camera.orbit`.
         pitch: Says in radians how far the chin is raised.
-        maps: Names the rows, out of rgb, albedo, normal, depth and shading; by default all that the method has.
+        maps: Names the rows, out of rgb, albedo, normal, depth and shading, as a list or as text such as "rgb,depth";
+            by default all that the method has.
         relight: Adds a row for each of seven lights.
 
     Raises:
@@ -175,8 +176,9 @@ def sample(
 
     from .geometry import Render
     from .output.lights import preset_lights
-    from .output.sheets import MAPS, grid, stack
+    from .output.sheets import MAPS, grid, maps_of, stack
 
+    rows = maps_of(maps or MAPS)
     chosen, generator = seeds_of(seeds), _opened(model)
     name = generator.name or type(generator).__name__
     if relight and not generator.uses_light:
@@ -191,7 +193,7 @@ def sample(
             return Render.cat([generator(one, camera, light, sampling) for one in latents])
 
     columns, names = [f"seed {seed}" for seed in chosen], {name: name for name in MAPS}
-    sheets = [grid(render(None), maps=maps or MAPS, labels=columns, names=names)]
+    sheets = [grid(render(None), maps=rows, labels=columns, names=names)]
     if relight:
         for side, light in preset_lights(generator.device).items():
             sheets.append(grid(render(light), maps=["rgb"], names={"rgb": f"light {side}"}))

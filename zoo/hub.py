@@ -87,14 +87,18 @@ def load(
     return model.eval().requires_grad_(False).to(chosen)
 
 
-def load_reconstruction(path: "str | Path", generator: "Generator | None" = None) -> "Reconstruction":
+def load_reconstruction(
+    path: "str | Path", generator: "Generator | None" = None, *, device: str = "auto"
+) -> "Reconstruction":
     """Read what `Reconstruction.save` has written, with its generator.
 
     Args:
         path: Is the .safetensors file.
         generator: Is the one that made it; by default the file's own is loaded, if its weights are shipped.
+        device: Is where that one is loaded, see `load`.
 
     Raises:
+        ConfigError: The device is missing.
         WeightsError: The file is missing or damaged, or was made with other weights or with ones that are not shipped.
     """
     from .editing import reconstruction
@@ -103,7 +107,7 @@ def load_reconstruction(path: "str | Path", generator: "Generator | None" = None
         name = reconstruction.model_of(path)
         if name not in registry.weights():  # a file must not choose what else is opened
             raise WeightsError(f"{path}: made with {name!r}, which are no shipped weights; pass its generator")
-        generator = load(name)
+        generator = load(name, device=device)
     return reconstruction.read(path, generator)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import trimesh
 import typer
 from PIL import Image
@@ -17,9 +18,10 @@ from PIL import Image
 import zoo
 from tests.tiny import TINY
 from zoo import resources
-from zoo.api import seeds_of
+from zoo.api import MAX_SEED, seeds_of
 from zoo.cli import main as cli
 from zoo.cli import train as cli_train
+from zoo.cli.evaluate import _is_setting
 from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
@@ -86,6 +88,14 @@ def test_every_command_teaches_by_example(command: tuple[str, ...], capsys: pyte
     text = capsys.readouterr().out
     assert "Example" in text
     assert f"zoo {' '.join(command)}" in text.partition("Example")[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("invert", "--vgg and --lpips change nothing"), ("export", "meshgan --resolution alone")]
+)
+def test_help_says_which_methods_use_an_option(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo_(command, "--help") == 0
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_zoo_alone_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +166,14 @@ def test_completion_is_offered_and_both_words_for_seeds_are_taken(capsys: pytest
     assert "\nseed: 7\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["data heads", "data bfm", "data shard", "invert pigan a.png", "eval average", "compare average", "export pigan"],
+)
+def test_a_seed_has_room_in_64_bits(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(MAX_SEED) in failed(capsys, 2, *command.split(), "--seed", str(2**64))
+
+
 def test_near_names_are_offered_or_else_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Known" not in failed(capsys, 1, "info", "shadegn")
     assert "pigan" in failed(capsys, 1, "info", "wxyzwxyz").partition("Known:")[2]
@@ -220,6 +238,20 @@ def test_bugs_say_that_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr(cli.registry, "list_models", broken)
     assert "bug" in failed(capsys, 1, "list")
+
+
+def test_a_folder_with_an_equals_sign_is_no_setting() -> None:
+    Path("lr=0.1/x").mkdir(parents=True)
+    assert not _is_setting("lr=0.1/x")
+    assert not _is_setting("file:lr=0.1/x")
+    assert _is_setting("data.root=lr=0.1/x")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried ...")])
+def test_too_little_memory_is_no_bug(error: Exception) -> None:
+    line = cli._line(error)
+    assert line.startswith("out of memory: ask for a smaller --size")
+    assert "bug" not in line
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -27,8 +27,10 @@ from zoo.resources import photograph
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shelf = tmp_path_factory.mktemp("shelf")
-    for name in ("shadegan", "pigan"):
-        model = zoo.build(name, **TINY, mesh_level=0.01)
+    field = {**TINY, "mesh_level": 0.01}
+    flat = {"z_dim": 8, "size": 16, "mapping_layers": 1, "channel_base": 128, "channel_max": 16}
+    for name, options in {"shadegan": field, "pigan": field, "stylegan2": flat}.items():
+        model = zoo.build(name, **options)
         zoo.save(model, shelf / f"{name}.tiny", card=Card(name=f"{name}.tiny", data="heads"))
     return shelf
 
@@ -84,6 +86,21 @@ def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
     assert Image.open(done / "sheet.png").info["model"] == "shadegan.tiny"
     assert len(trimesh.load(done / "mesh.glb", force="mesh").faces) > 10
     assert zoo.load_reconstruction(done / "reconstruction.safetensors").generator.name == "shadegan.tiny"
+
+
+def test_a_folder_holds_one_reconstruction(done: Path, tmp_path: Path) -> None:
+    photo(tmp_path / "photo.png")
+    (tmp_path / "own").mkdir()
+    Path("own/albedo.png").write_bytes(b"of somebody else")
+    shutil.copytree(done, "out")
+    Path("out/yaw_9.00.png").write_bytes(b"of somebody else")
+    for folder in ("own", "out"):
+        assert zoo_("invert", "pigan", "photo.png", *QUICK, "--out", folder) == 0
+    assert Path("own/albedo.png").is_file()
+    assert {path.name for path in Path("out").iterdir()} == {
+        *(path.name for path in Path("own").iterdir() if path.stem != "albedo"), "yaw_9.00.png",
+    }  # fmt: skip
+    assert not Path("out/light_top.png").exists()
 
 
 def test_a_tuned_photograph_is_turned_with_its_own_weights() -> None:
@@ -149,6 +166,8 @@ def test_a_name_that_is_not_utf_8_works(tmp_path: Path, capsys: pytest.CaptureFi
         (["mix", "shadegan", "--seed", "1"], "two objects"),
         (["mix", "shadegan", "--seed", "1,2", "--layers", "9"], "use 0 to 3"),
         (["mix", "shadegan", "--seed", "1,2", "--layers", "x"], "whole numbers"),
+        (["mix", "stylegan2", "--seed", "1,2", "--yaw", "0.2"], "it has no yaw and pitch"),
+        (["interpolate", "stylegan2", "--seed", "1,2", "--pitch", "0.2"], "it has no yaw and pitch"),
     ],
 )
 def test_mistakes_get_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +204,14 @@ def test_what_cannot_be_written_costs_no_work(
     monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path).name == "sealed"))
     monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
     assert words in failed(capsys, 1, *command.split(), "--out", out)
+
+
+@pytest.mark.parametrize("command", ["sample", "turntable", "relight", "rotate", "interpolate", "mix"])
+def test_unknown_maps_cost_no_work(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    assert "unknown map 'colour'" in failed(capsys, 1, command, "shadegan", "--maps", "rgb,colour")
 
 
 def test_ctrl_c_leaves_the_rows_of_finished_pictures(
@@ -230,6 +257,25 @@ def test_films_and_sheets_of_a_photograph(done: Path, tmp_path: Path) -> None:
     assert Image.open("c.png").width == 4 * 16  # 0 to 3 layers
     assert zoo_("turntable", "shadegan", "--from", file, "--out", "d.mp4", "--frames", "2", *small) == 0
     assert Path("d.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["rotate --yaws=0", "turntable --frames 2", "interpolate --frames 2", "mix --layers 3"],
+)
+def test_a_photograph_keeps_its_light(command: str, done: Path) -> None:
+    found = zoo.load_reconstruction(done / "reconstruction.safetensors")
+    found = replace(found, light=zoo.Light.of(0.1, 0.9, x=-1.2))
+    files = ["--from", str(found.save("lit.safetensors"))] * (2 if command.startswith(("interpolate", "mix")) else 1)
+    word, *options = command.split()
+    out = "mix.png" if word == "mix" else "views"
+    assert zoo_(word, "shadegan", *files, *options, "--size", "16", "--out", out) == 0
+    with Image.open(out if word == "mix" else f"{out}/0000.png") as image:
+        shown = np.asarray(image)[-16:, :16]
+    camera = found.generator.camera(size=16)
+    expected, mean = (r.pil()[0] for r in (found.render(camera), found.generator(found.latents, camera)))
+    assert np.array_equal(shown, np.asarray(expected))
+    assert not np.array_equal(shown, np.asarray(mean))
 
 
 def test_the_word_example_is_a_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

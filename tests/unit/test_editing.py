@@ -11,6 +11,7 @@ from torch import Tensor
 import zoo
 from tests.smooth import SIZE, picture, tiny
 from zoo import hub, registry
+from zoo.config.schemas import PoseConfig
 from zoo.editing import inversion
 from zoo.editing.codes import CodeSpace, at, between, mix, truncate
 from zoo.editing.frames import interpolate, light_path, relight, rotate
@@ -220,6 +221,13 @@ def test_a_pose_far_from_the_prior_is_told(quick: None) -> None:
     assert rec.fit.warning.startswith("it is night; pose (yaw 1.20, pitch 0.10) lies")
 
 
+def test_a_model_that_saw_one_pose_explains_photographs_from_there(quick: None) -> None:
+    generator = tiny("meshgan")
+    generator.scene.pose = PoseConfig("fixed", yaw_mean=0.2)
+    rec = invert(generator, picture(generator, 0.2, 0.0), steps=2, align=False)
+    assert rec.camera.pose.tolist() == [[pytest.approx(0.0, abs=0.02), pytest.approx(0.2, abs=0.02)]]
+
+
 def test_the_encoder_reads_a_photograph_off() -> None:
     generator = tiny("unsup3d")
     image = generator.latents(1, seed=3).z.view(3, 32, 32)
@@ -325,6 +333,11 @@ def test_frames() -> None:
     torch.testing.assert_close(moved[1].albedo, kept.albedo)
     walk = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE))
     torch.testing.assert_close(walk[2].rgb, generator(latents[1:], camera).rgb)
+    lights = Light(torch.cat([own.params, Light.of(0.2, 0.8, 0.5, -0.1).params]))
+    lit = list(interpolate(generator, latents, 3, yaw=0.2, size=SIZE, light=lights))
+    middle = generator(between(generator, latents, 3)[1], camera, Light.of(0.3, 0.7, 0.0, 0.1))
+    torch.testing.assert_close(lit[1].rgb, middle.rgb)
+    torch.testing.assert_close(lit[2].rgb, generator(latents[1:], camera, lights[1]).rgb)
     with pytest.raises(ConfigError, match="no light"):
         relight(tiny("pigan"), latents, camera, light_path(4))
 

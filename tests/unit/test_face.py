@@ -63,6 +63,7 @@ def test_a_sheet_is_that_of_the_command(gen, tmp_path: Path) -> None:
         ImageChops.difference(sheet, zoo.sample(f"file:{folder}", [1, 3, 4], size=16, yaw=0.2, relight=True)).getbbox()
         is None
     )
+    assert zoo.sample(gen, [1], size=16, maps="rgb").size == (16, 14 + 16)
     with pytest.raises(SystemExit, match="0"):
         cli.main(f"sample {folder} --seeds 1,3-4 --size 16 --yaw 0.2 --relight --out {out}".split())
     assert ImageChops.difference(sheet, Image.open(out)).getbbox() is None
@@ -73,6 +74,8 @@ def test_sheets_that_cannot_be_drawn(gen) -> None:
         zoo.sample(gen, [])
     with pytest.raises(ConfigError, match="unknown map 'colour'"):
         zoo.sample(gen, [0], size=16, maps=["colour"])
+    with pytest.raises(ConfigError, match="unknown map 'colour'"):
+        zoo.sample(gen, [0], size=16, maps="rgb, colour")
     flat = zoo.build("stylegan2", size=16)
     with pytest.raises(ConfigError, match="stylegan2 has no light to change; leave relight out"):
         zoo.sample(flat, [0], relight=True)

@@ -115,7 +115,7 @@ def test_a_picture_without_a_face(size: tuple[int, int]) -> None:
     assert faces.points.isnan().all()
     assert faces.scores[0] < 0.5
     assert measure_poses(faces.points).isnan().all()
-    with pytest.raises(DataError, match=r"^noise.png: no face found; .*--no-align"):
+    with pytest.raises(DataError, match=r"^noise.png: no face found; .*align=False or --no-align"):
         look(image(noise[0]), "noise.png")
 
 

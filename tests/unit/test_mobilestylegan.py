@@ -295,6 +295,8 @@ def installed(gen: MobileStyleGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_installed_package_is_loaded_by_name(installed: Path, gen: MobileStyleGAN, monkeypatch) -> None:
     with pytest.raises(WeightsError, match="zoo import ffhq"):
         zoo.load("ffhq")
+    for more in (["generator.pth"], ["--out", "x"], ["--dataset", "celeba"], ["--step", "0"], ["--overwrite"]):
+        assert main._run(["import", "ffhq", *more], debug=False) == 1
     assert main._run(["import", "ffhq"], debug=False) == 0
     model = zoo.load("ffhq", device="cpu")
     assert model.name == "mobilestylegan.ffhq"

@@ -146,6 +146,25 @@ def test_what_is_pulled_is_a_strangers(hub: FakeHub, mine: Path, zoo_: Any) -> N
         assert "write hf:org/repo" in zoo_("pull", name)[2]
 
 
+def test_a_pulled_copy_is_whole_or_not_there(
+    hub: FakeHub, mine: Path, zoo_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert "file is a file" in zoo_("pull", "me/faces", "--out", tmp_path / "file" / "copy")[2]
+    assert not hub.requests  # nothing was fetched
+    zoo_("push", mine, "me/faces")
+    copy = shutil.copyfile
+
+    def cut_short(source: Path, target: Path) -> None:
+        if source.name == "config.json":
+            raise OSError(28, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", cut_short)
+    assert "No space left" in zoo_("pull", "me/faces", "--out", tmp_path / "own" / "copy")[2]
+    assert not list((tmp_path / "own").iterdir())
+
+
 def test_offline_takes_what_is_there_and_asks_nobody(
     hub: FakeHub, mine: Path, zoo_: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

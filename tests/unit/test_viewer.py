@@ -14,7 +14,7 @@ import torch
 
 import zoo
 from tests.tiny import TINY
-from zoo import registry
+from zoo import hub, registry
 from zoo.cli.view import RECONSTRUCTION, _subject
 from zoo.editing import inversion
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
@@ -345,10 +345,12 @@ def test_a_taken_port_is_passed_over_and_a_wrong_host_is_a_line() -> None:
     ]  # fmt: skip
 
 
-def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path) -> None:
+def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = zoo.load("unsup3d", device="cpu")
     found = zoo.invert(generator, zoo.example_photo(), align=False)
     found.save(tmp_path / RECONSTRUCTION)
+    devices, load = [], hub.load
+    monkeypatch.setattr(hub, "load", lambda name, *, device: devices.append(device) or load(name, device=device))
     for what, source in ((str(tmp_path), None), ("unsup3d", tmp_path / RECONSTRUCTION)):
         generator, photo = _subject(what, source, "cpu")
         assert generator.name == "unsup3d.heads64"
@@ -357,6 +359,11 @@ def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path) -> No
         torch.testing.assert_close(first.thing.latents(generator).code, found.latents.code)
         pose = first.view.camera(generator, 64).pose
         torch.testing.assert_close(pose, found.camera.pose, atol=1e-4, rtol=0)
+    assert devices == ["cpu", "cpu"]  # nothing was loaded elsewhere before
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / RECONSTRUCTION).write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="damaged or not a safetensors file"):
+        _subject(str(tmp_path / "damaged"), None, "cpu")
     assert _subject("unsup3d", None, "cpu")[1] is None
     with pytest.raises(WeightsError, match="does not exist"):
         _subject("unsup3d", tmp_path / "other.safetensors", "cpu")

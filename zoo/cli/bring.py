@@ -17,8 +17,11 @@ def import_(
     out: Annotated[Path | None, typer.Option(help="New folder for the weights, e.g. my/pigan.celeba.")] = None,
     ema: Annotated[Path | None, typer.Option(help="Their ema.pth: the averaged weights that papers show.")] = None,
     dataset: Annotated[
-        str, typer.Option(help="What they were trained on: celeba, bfm, cats, carla; syncar, cars, churches, ffhq.")
-    ] = "celeba",
+        str | None,
+        typer.Option(
+            help="What they were trained on: bfm, cats, carla; syncar, cars, churches, ffhq. Default: celeba."
+        ),
+    ] = None,
     light: Annotated[
         Path | None, typer.Option(help="Their light_mvn.pth: the lights of the data (ShadeGAN, Unsup3D, GAN2Shape).")
     ] = None,
@@ -55,6 +58,9 @@ def import_(
     from ..weights.places import CONVERTED
 
     if method in CONVERTED:
+        given = [file, out, ema, dataset, light, view, discriminator, delta, step]
+        if overwrite or any(value is not None for value in given):
+            raise ConfigError(f"zoo import {method} takes no file, and of the options --json alone; leave the rest out")
         place = ffhq.folder(CONVERTED[method])
         typer.echo(
             json.dumps({"folder": str(place)}) if as_json else f"{place}\nnext: zoo sample {method} --out faces.png"
@@ -67,7 +73,7 @@ def import_(
         file,
         ema=ema,
         out=out,
-        dataset=dataset,
+        dataset=dataset or "celeba",
         light=light,
         view=view,
         discriminator=discriminator,
@@ -102,24 +108,34 @@ def pull(
       zoo pull org/repo
       zoo pull org/repo@v1 --out my/shadegan.mine
     """
+    import os
     import shutil
+    import tempfile
 
     from ..errors import WeightsError
     from ..hub import load
+    from ..runtime.files import need_place
     from ..weights.places import name_of
     from ..weights.remote import FILES, download
 
-    if out is not None and out.exists():
-        raise WeightsError(f"{out} exists: choose another folder for --out")
+    if out is not None:
+        if out.exists():
+            raise WeightsError(f"{out} exists: choose another folder for --out")
+        need_place(out, folder=True)
     place, name = download(repo.removeprefix("hf:")), f"hf:{repo.removeprefix('hf:')}"
     model = load(f"file:{place}", device="cpu")
     if model.card is None or not model.card.sha256:
         raise WeightsError(f"{name}: no card with a hash, so nobody can tell whether the weights are whole")
     if out is not None:
-        out.mkdir(parents=True)
-        for file in FILES:
-            if (place / file).is_file():
-                shutil.copyfile(place / file, out / file)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
+            whole = Path(folder) / out.name
+            whole.mkdir()
+            for file in FILES:
+                if (place / file).is_file():
+                    shutil.copyfile(place / file, whole / file)
+            os.replace(whole, out)
         place, name = out, name_of(out)
     if as_json:
         typer.echo(json.dumps({"folder": str(place), "name": name, "card": model.card.as_dict()}))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..api import MAX_SEED
+
 app = typer.Typer(help="Make and check images to train on.", rich_markup_mode=None)
 
 
@@ -36,7 +38,9 @@ def heads(
     size: Annotated[
         int | None, typer.Option(help="Pixels; default: 256 for synface, 64 for images.", min=32, max=256)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0, max=MAX_SEED)
+    ] = 0,
 ) -> None:
     """Write the embedded 3D heads as image files.
 
@@ -80,7 +84,9 @@ def bfm(
     size: Annotated[
         int, typer.Option(help="Pixels. Recipes cut 170 out of 256; other sizes need data.crop.", min=48, max=1024)
     ] = 256,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other faces.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Another seed gives other faces.", min=0, max=MAX_SEED)
+    ] = 0,
     background: Annotated[
         str, typer.Option(help="random (procedural), black, or a folder or zip of pictures.")
     ] = "random",
@@ -183,7 +189,9 @@ def shard(
         typer.Option(help="Store squares of so many pixels. Default: the files as they are.", min=8, max=1024),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Number of heads; val and test get a sixteenth each.", min=1)] = 8000,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Another seed gives other heads.", min=0, max=MAX_SEED)
+    ] = 0,
     mb: Annotated[int, typer.Option(help="Size of a shard in MB, about.", min=1, max=4096)] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:

@@ -9,18 +9,17 @@ import typer
 
 from ..errors import ConfigError
 from ..output.films import need_film
-from .options import Device, EditPsi, Film, From, Name, Pitch, Sheet, Size, Yaw, notes_of, ready, subjects
+from .options import Device, EditPsi, Film, From, Maps, Name, Pitch, Sheet, Size, Yaw, notes_of, ready, subjects
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..generators.base import Generator, Latents
-    from ..geometry import Render
+    from ..geometry import Light, Render
 
 Seed = Annotated[str, typer.Option("--seed", "--seeds", help="Objects of the model: 3, or 0-3, or 3,5,8.")]
 Frames = Annotated[int, typer.Option(help="Frames in the whole film.", min=2, max=2000)]
 Fps = Annotated[int, typer.Option(help="Frames per second.", min=1, max=120)]
-Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")]
 
 
 def _is_sheet(out: Path) -> bool:
@@ -92,8 +91,9 @@ def rotate(
     from ..output.sheets import captioned, save_png
 
     angles = _angles(yaws)
-    generator, objects, _ = subjects(name, seed, source, psi, device)
-    renders = _views(generator, objects, angles, pitch, by or ("camera" if generator.uses_camera else "sefa"), size)
+    generator, objects, light = subjects(name, seed, source, psi, device)
+    by = by or ("camera" if generator.uses_camera else "sefa")
+    renders = _views(generator, objects, light, angles, pitch, by, size)
     if _is_sheet(out):
         pictures = _pictures(renders, maps)
         shots = {f"yaw {angle:+.2f}": picture for angle, picture in zip(angles, pictures, strict=True)}
@@ -125,8 +125,8 @@ def interpolate(
     """
     from ..editing.frames import interpolate as walk
 
-    generator, objects, _ = subjects(name, seed, source, psi, device)
-    renders = walk(generator, objects, frames, yaw=yaw, pitch=pitch, size=size)
+    generator, objects, light = subjects(name, seed, source, psi, device)
+    renders = walk(generator, objects, frames, yaw=yaw, pitch=pitch, size=size, light=light)
     _film(renders, out, frames, fps, maps, notes_of(generator, seed, source), size, 1)
 
 
@@ -145,6 +145,8 @@ def mix(
 ) -> None:
     """Mix two objects: the first layers of one, the rest of the other. Photographs come first, then seeds.
 
+    The light is that of the first object.
+
     Example: zoo mix shadegan --from out/reconstruction.safetensors --seed 8 --layers 0,2,3,4 --out mix.png
     """
     import torch
@@ -153,28 +155,36 @@ def mix(
     from ..editing.codes import mix as mixed
     from ..output.sheets import captioned, save_png
 
-    generator, objects, _ = subjects(name, seed, source, psi, device)
+    generator, objects, light = subjects(name, seed, source, psi, device)
     if len(objects) != 2:
         raise ConfigError(f"mix needs two objects, got {len(objects)}; e.g. --seed 3,8")
+    if yaw or pitch:
+        generator.need_camera("yaw and pitch")
     given = _whole(layers) if layers else list(range(layer_count(generator) + 1))
-    camera = generator.camera(yaw, pitch, size)
+    camera, light = generator.camera(yaw, pitch, size), None if light is None else light[:1]
     with torch.no_grad():
-        renders = [generator(mixed(generator, objects[:1], objects[1:], k), camera) for k in given]
+        renders = [generator(mixed(generator, objects[:1], objects[1:], k), camera, light) for k in given]
     shots = {f"{k} layers": picture for k, picture in zip(given, _pictures(renders, maps), strict=True)}
     typer.echo(str(save_png(captioned([shots]), out, notes_of(generator, seed, source))))
 
 
 def _views(
-    generator: "Generator", objects: "Latents", angles: list[float], pitch: float, by: str, size: int
+    generator: "Generator",
+    objects: "Latents",
+    light: "Light | None",
+    angles: list[float],
+    pitch: float,
+    by: str,
+    size: int,
 ) -> "Iterator[Render]":
-    """Render objects from the angles, turned `by` camera or by a line in the code."""
+    """Render objects, each under its light, from the angles, turned `by` camera or by a line in the code."""
     from ..editing.frames import LINES, rotate, rotate_along
     from ..runtime.progress import counting
 
     if by not in ("camera", *LINES):
         raise ConfigError(f"--by {by}: use camera, {', '.join(LINES)}")
     if by == "camera":
-        return rotate(generator, objects, angles, pitch, size=size)
+        return rotate(generator, objects, angles, pitch, size=size, light=light)
     if pitch:
         raise ConfigError(f"--pitch {pitch:g}: a line in the code turns heads only from side to side; leave it out")
     with counting("training a pose probe", 500) as advance:
@@ -197,8 +207,7 @@ def _film(
 def _pictures(renders: "Iterable[Render]", maps: str) -> "Iterator[Image]":
     from ..output.sheets import grid
 
-    rows = [row.strip() for row in maps.split(",")]
-    return (grid(render, maps=rows) for render in renders)
+    return (grid(render, maps=maps) for render in renders)
 
 
 def _angles(text: str) -> list[float]:

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ..api import MAX_SEED
 from ..errors import ConfigError
 from ..evaluation import benchmarks
+from ..resources import user_path
 from .options import Json, watched
 
 Benchmark = Annotated[str, typer.Option(help=f"{', '.join(benchmarks.names())}; see below.")]
@@ -22,7 +24,9 @@ def evaluate(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of the benchmark, see below.")] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.", max=MAX_SEED)
+    ] = 0,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +55,9 @@ def compare(
     ] = None,
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
-    seed: Annotated[int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.", max=MAX_SEED)
+    ] = 0,
     fresh: Fresh = False,
     jobs: Annotated[
         int, typer.Option(help="Processes that measure rows side by side; they share the CPU threads and GPUs.", min=1)
@@ -80,8 +86,8 @@ def compare(
     from ..evaluation.scores import named
 
     given = names or []
-    own = _settings(benchmark, [g for g in given if "=" in g])
-    subjects = named([g for g in given if "=" not in g], benchmark)
+    own = _settings(benchmark, [g for g in given if _is_setting(g)])
+    subjects = named([g for g in given if not _is_setting(g)], benchmark)
     result = run(subjects, benchmark, quick=quick, seed=seed, fresh=fresh, jobs=jobs, progress=watched(as_json), **own)
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in result.rows]))
@@ -95,6 +101,11 @@ def compare(
     if result.failed:
         typer.echo(f"zoo: {len(result.failed)} of {len(result.rows)} rows failed: {', '.join(result.failed)}", err=True)
         raise typer.Exit(1)
+
+
+def _is_setting(given: str) -> bool:
+    """Whether it sets a key, and is no place whose name has an equals sign."""
+    return "=" in given and not user_path(given.removeprefix("file:"), ConfigError).exists()
 
 
 def _settings(benchmark: str, given: list[str]) -> dict[str, Any]:

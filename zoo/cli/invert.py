@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..api import MAX_SEED
 from ..errors import ConfigError, Interrupted, ZooError
 from ..resources import photograph
 from ..runtime.files import need_place, printable
@@ -30,7 +31,10 @@ def invert(
     free: Annotated[bool, typer.Option(help="Also search objects that the generator itself would not draw.")] = True,
     tune: Annotated[bool, typer.Option("--tune", help="Teach a copy of the generator the photograph.")] = False,
     seed: Annotated[
-        int, typer.Option("--seed", "--seeds", help="Seed of the candidates that the search starts from.", min=0)
+        int,
+        typer.Option(
+            "--seed", "--seeds", help="Seed of the candidates that the search starts from.", min=0, max=MAX_SEED
+        ),
     ] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG16 weights of torchvision, for LPIPS.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Linear layers of LPIPS 0.1 with VGG.")] = None,
@@ -39,6 +43,9 @@ def invert(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Turn photographs into objects: shape, colours, light, new views, a mesh.
+
+    Methods with an encoder (unsup3d, gan2shape) read objects off without a search: --steps, --prior, --free, --seed,
+    --vgg and --lpips change nothing there.
 
     \b
     Examples:

@@ -240,6 +240,8 @@ def _line(error: Exception) -> str:
         text = f"{error.filename or 'file'}: {error.strerror}"
     elif isinstance(error, ValueError):
         text = str(error)
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        text = "out of memory: ask for a smaller --size, fewer seeds or maps or a smaller batch, or take --device cpu"
     else:
         text = f"{type(error).__name__}: {error}. This is a bug; run again with --debug for the trace"
     return printable(" ".join(text.split()))

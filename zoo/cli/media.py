@@ -14,6 +14,7 @@ from .options import (
     EditPsi,
     Film,
     From,
+    Maps,
     Mesh,
     Name,
     Pitch,
@@ -35,7 +36,7 @@ def sample(
     psi: Psi = 0.7,
     yaw: Yaw = 0.0,
     pitch: Pitch = 0.0,
-    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "",
+    maps: Maps = "",
     relight: Annotated[bool, typer.Option("--relight", help="Add a row for each of seven lights.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -46,9 +47,9 @@ def sample(
     from ..hub import load
     from ..output.sheets import save_png
 
-    chosen, rows = seeds_of(seeds), [row.strip() for row in maps.split(",")] if maps else []
+    chosen = seeds_of(seeds)
     generator = load(name, device=device)
-    sheet = contact_sheet(generator, chosen, size=size, psi=psi, yaw=yaw, pitch=pitch, maps=rows, relight=relight)
+    sheet = contact_sheet(generator, chosen, size=size, psi=psi, yaw=yaw, pitch=pitch, maps=maps, relight=relight)
     typer.echo(str(save_png(sheet, out, notes_of(generator, seeds))))
 
 
@@ -66,7 +67,7 @@ def turntable(
         typer.Option(help="Swing to each side in radians; default: what training saw.", callback=finite),
     ] = None,
     pitch: Pitch = 0.0,
-    maps: Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.")] = "rgb",
+    maps: Maps = "rgb",
     device: Device = "auto",
 ) -> None:
     """Film objects while the camera swings from side to side.
@@ -79,11 +80,10 @@ def turntable(
     from ..output.films import turntable as film
     from ..runtime.progress import counting
 
-    generator, objects, _ = subjects(name, seed, source, psi, device)
-    rows = [row.strip() for row in maps.split(",")]
+    generator, objects, light = subjects(name, seed, source, psi, device)
     with counting("filming", frames) as advance:
         path = film(
-            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, maps=rows,
+            generator, objects, out, frames, size=size, fps=fps, yaw=yaw, pitch=pitch, light=light, maps=maps,
             notes=notes_of(generator, seed, source), advance=advance,
         )  # fmt: skip
     typer.echo(str(path))
@@ -100,6 +100,9 @@ def export(
     device: Device = "auto",
 ) -> None:
     """Write a coloured mesh, upright, for Blender and other programs, and for a browser.
+
+    Volumes (pigan, shadegan, gof, graf) use --resolution and --level, meshgan --resolution alone. Meshes of unsup3d and
+    gan2shape are as fine as their depth, whatever both say.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ from ..api import draw, seeds_of
 from ..errors import ConfigError
 from ..output.films import need_film
 from ..output.meshes import need_mesh_file
-from ..output.sheets import need_png
+from ..output.sheets import maps_of, need_png
 from ..registry import list_models
 from ..runtime.files import need_place
 
@@ -38,6 +38,13 @@ def ready(need: Callable[[Path], None]) -> Callable[[Path], Path]:
         return out
 
     return check
+
+
+def _known_maps(maps: str) -> str:
+    """Refuse unknown maps before anything is loaded; no maps stand for the command's own choice."""
+    if maps:
+        maps_of(maps)
+    return maps
 
 
 def known(incomplete: str) -> list[str]:
@@ -72,6 +79,9 @@ Film = Annotated[Path, typer.Option(help=".mp4, .webp, .gif, or a new folder for
 
 
 Mesh = Annotated[Path, typer.Option(help=".glb, .obj, .ply or .stl.", callback=ready(need_mesh_file))]
+
+
+Maps = Annotated[str, typer.Option(help="Rows, out of rgb, albedo, normal, depth, shading.", callback=_known_maps)]
 
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

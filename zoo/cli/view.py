@@ -10,6 +10,7 @@ import typer
 
 from ..errors import ConfigError, WeightsError
 from ..resources import user_path
+from ..weights.cards import WEIGHTS
 from .options import Device
 
 if TYPE_CHECKING:
@@ -74,19 +75,22 @@ def _subject(what: str, source: Path | None, device: str) -> "tuple[Generator, R
 
     place = user_path(what, ConfigError)
     file = place / RECONSTRUCTION if place.is_dir() else place
-    if source is None and file.suffix == ".safetensors" and _is_reconstruction(file):
-        photo = load_reconstruction(file)
-        if device != "auto":
-            photo = load_reconstruction(file, load(photo.generator.name, device=device))
+    if source is None and (_holds_reconstruction(place) or _is_reconstruction(file)):
+        photo = load_reconstruction(file, device=device)
         return photo.generator, photo
     generator = load(what, device=device)
     return generator, None if source is None else load_reconstruction(source, generator)
+
+
+def _holds_reconstruction(folder: Path) -> bool:
+    """Whether a folder is that of zoo invert; if its reconstruction is damaged, reading it says so."""
+    return (folder / RECONSTRUCTION).is_file() and not (folder / WEIGHTS).is_file()
 
 
 def _is_reconstruction(file: Path) -> bool:
     from ..editing.reconstruction import model_of
 
     try:
-        return bool(model_of(file))
+        return file.suffix == ".safetensors" and bool(model_of(file))
     except WeightsError:
         return False

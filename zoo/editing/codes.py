@@ -137,11 +137,16 @@ def between(generator: Generator, objects: Latents, frames: int) -> Latents:
     legs = len(objects) - 1
     if legs < 1 or frames <= legs:
         raise ConfigError(f"{len(objects)} objects and frames={frames}: give 2 objects or more, and a frame for each")
-    code = generator.code(objects)
-    where = torch.linspace(0, legs, frames, device=code.device)
+    return at(generator, path(generator.code(objects), frames))
+
+
+def path(stops: Tensor, frames: int) -> Tensor:
+    """`frames` points on straight lines from each of two or more stops (N, ...) to the next, ends included."""
+    legs = len(stops) - 1
+    where = torch.linspace(0, legs, frames, device=stops.device)
     start = where.long().clamp_max(legs - 1)
-    share = (where - start).view(-1, *[1] * (code.ndim - 1))
-    return at(generator, torch.lerp(code[start], code[start + 1], share))
+    share = (where - start).view(-1, *[1] * (stops.ndim - 1))
+    return torch.lerp(stops[start], stops[start + 1], share)
 
 
 def _need_codes(generator: Generator) -> None:

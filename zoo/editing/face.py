@@ -39,7 +39,7 @@ def look(image: Image.Image, where: str = "the picture") -> Face:
     try:
         faces = find_largest(image, where)
     except DataError as error:
-        raise DataError(f"{error}, or switch alignment off (--no-align)") from None
+        raise DataError(f"{error}, or switch alignment off (align=False or --no-align)") from None
     places, notes = eyes_and_nose(faces.points)[0], []
     if (count := int(faces.counts[0])) > 1:
         notes.append(f"shows {count} faces; the largest is taken")

@@ -12,7 +12,7 @@ from ..generators.base import Generator, Latents, PictureGAN
 from ..geometry import Camera, Light, Render
 from ..probes.pose import train_pose_probe
 from . import directions
-from .codes import at, between
+from .codes import at, between, path
 
 LINES: dict[str, Callable[[PictureGAN], Tensor]] = {"sefa": directions.sefa, "ganspace": directions.ganspace}
 
@@ -50,7 +50,7 @@ def rotate(
     size: int = 128,
     light: Light | None = None,
 ) -> Iterator[Render]:
-    """Render B objects from one angle after the other, in radians.
+    """Render B objects from one angle after the other, in radians, under one light or one each.
 
     Raises:
         ConfigError: The method ignores its camera.
@@ -105,11 +105,19 @@ def interpolate(
 ) -> Iterator[Render]:
     """Render objects turning into each other, from the first to the last, in `frames` renders; see `between`.
 
+    The light is one for all, or one for each object; lights turn into each other as the objects do.
+
     Raises:
-        ConfigError: There are fewer than two objects or fewer frames than objects, or the objects are photographs.
+        ConfigError: There are fewer than two objects or fewer frames than objects, the objects are photographs, or the
+            method has no camera to turn.
     """
-    path, camera = between(generator, latents, frames), generator.camera(yaw, pitch, size)
-    return (_render(generator, path[i : i + 1], camera, light) for i in range(frames))
+    if yaw or pitch:
+        generator.need_camera("yaw and pitch")
+    walk, camera = between(generator, latents, frames), generator.camera(yaw, pitch, size)
+    if light is None:
+        return (_render(generator, one, camera, None) for one in walk)
+    lights = Light(path(light.expand(len(latents)).params, frames))
+    return (_render(generator, one, camera, lit) for one, lit in zip(walk, lights, strict=True))
 
 
 def _render(

@@ -55,8 +55,8 @@ def invert(
 ) -> Reconstruction:
     """Find the object, camera and light that explain a photograph. The generator is left exactly as it was.
 
-    A method with an encoder, an `Explainer`, reads them off at once. Ctrl-C ends the search with the best so far, as
-    does a loss that is no longer a number.
+    A method with an encoder, an `Explainer`, reads them off at once, whatever `steps`, `perceptual`, `prior`, `free`
+    and `seed` are. Ctrl-C ends the search with the best so far, as does a loss that is no longer a number.
 
     Args:
         generator: Is any that `zoo.load` gives.

@@ -22,6 +22,7 @@ _CODE, _POSE, _LIGHT = 1.0, 0.3, 0.3  # weights of the mean squares of the prior
 _FREE = 0.3  # that of free codes
 _SURE = 0.3  # how far poses are from those that the face mesh shows, in deviations of the pose prior
 FAR = 2.5  # deviations from the pose prior beyond which a camera is not to be trusted
+_STILL = 1e-3  # least deviation of poses, in radians: some models saw one pitch, or one pose, alone
 _POINTS = 0.3 / 0.03**2  # weight of the landmarks' misfit: predictor and people differ by 3 % of half the frame
 
 
@@ -56,9 +57,9 @@ class Problem:
         self.space, self.code_weight = CodeSpace.of(generator), _CODE
         source = torch.Generator().manual_seed(0)
         poses = pose_prior(generator.scene.pose).sample(10_000, source).to(device)
-        self.pose_mean, self.pose_std = poses.mean(0), poses.std(0)
+        self.pose_mean, self.pose_std = poses.mean(0), poses.std(0).clamp_min(_STILL)
         lights = light_prior(generator.scene.light)
-        self.light_mean, self.light_std = lights.mean.to(device), lights.cov.diagonal().sqrt().to(device)
+        self.light_mean, self.light_std = lights.mean.to(device), lights.cov.diagonal().clamp_min(0).sqrt().to(device)
         # Where the face mesh shows a pose, that and how sure it is are the prior; else that of the training images.
         self.likely_pose, self.pose_spread = self.seen_pose.clamp(-FAR, FAR), 1.0 if photo.pose is None else _SURE
         self.plain = photo.mask is not None or self._plain_border()

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..geometry import Render
 from ..images import resize
 from ..output.colours import show_image, to_pil
@@ -22,6 +24,8 @@ _YAWS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # as many as a method with light
 def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Mapping[str, Any]) -> list[Path]:
     """Write every map, view and light of a reconstruction, a sheet of all of them, its mesh and the object itself.
 
+    Pictures that an earlier reconstruction has left in the folder, and this one does not have, are removed in the end.
+
     Args:
         rec: Is what inversion has found.
         folder: Takes the files; it is made if it is missing.
@@ -31,12 +35,17 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
     Returns:
         The files: `sheet.png`, one PNG for each picture, `mesh.glb` and `reconstruction.safetensors`.
     """
+    file = folder / "reconstruction.safetensors"
+    earlier = _names() if file.exists() else set()  # else pictures of such names are somebody's own
     notes = {"model": rec.generator.name, **notes}
     rows = [row for row in (_maps(rec, size), _views(rec, size), _relit(rec, size)) if row]
     paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
     for row in rows:
         paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
-    return [*paths, export(rec.mesh(), folder / "mesh.glb", notes), rec.save(folder / "reconstruction.safetensors")]
+    paths += [export(rec.mesh(), folder / "mesh.glb", notes), rec.save(file)]
+    for name in earlier - {path.name for path in paths}:
+        (folder / name).unlink(missing_ok=True)
+    return paths
 
 
 def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":
@@ -57,7 +66,7 @@ def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":
 def _views(rec: Reconstruction, size: int) -> "dict[str, Image]":
     """The object turned, at the pitch of its photograph."""
     pitch = rec.camera.pose[0, 0].item()
-    cameras = {f"yaw {yaw:+.2f}": rec.generator.camera(yaw, pitch, size) for yaw in _YAWS}
+    cameras = {_yaw(yaw): rec.generator.camera(yaw, pitch, size) for yaw in _YAWS}
     return {caption: _picture(rec.render(camera)) for caption, camera in cameras.items()}
 
 
@@ -74,6 +83,17 @@ def _strength(rec: Reconstruction) -> float:
 
 def _picture(render: Render) -> "Image":
     return grid(render, maps=["rgb"])
+
+
+def _names() -> set[str]:
+    """The names of all pictures that a reconstruction can have beside its sheet."""
+    captions = ["photograph", "reconstruction", *MAPS[1:], "diffuse", *map(_yaw, _YAWS)]
+    captions += [f"light {side}" for side in preset_lights(torch.device("cpu"))]
+    return {f"{_slug(caption)}.png" for caption in captions}
+
+
+def _yaw(yaw: float) -> str:
+    return f"yaw {yaw:+.2f}"
 
 
 def _slug(caption: str) -> str:

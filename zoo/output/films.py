@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
 from ..version import __version__
-from .sheets import grid, png
+from .sheets import grid, maps_of, png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +31,7 @@ def turntable(
     yaw: float | None = None,
     pitch: float = 0.0,
     light: "Light | None" = None,
-    maps: Sequence[str] = ("rgb",),
+    maps: str | Sequence[str] = "rgb",
     notes: Mapping[str, Any] | None = None,
     advance: Callable[[], None] | None = None,
 ) -> Path:
@@ -57,8 +57,8 @@ def turntable(
         The path.
 
     Raises:
-        ConfigError: The generator has no cameras, there are fewer than 2 frames, the suffix is unknown, or the pictures
-            are larger than this kind of film allows.
+        ConfigError: The generator has no cameras, there are fewer than 2 frames, a map or the suffix is unknown, or the
+            pictures are larger than this kind of film allows.
         ZooError: The folder already exists, or the encoder failed.
     """
     from ..priors import pose_prior
@@ -66,6 +66,7 @@ def turntable(
     generator.need_camera("turntable")
     if frames < 2:
         raise ConfigError(f"frames={frames}: a turntable needs at least 2")
+    rows = maps_of(maps)
     reach = pose_prior(generator.scene.pose).yaw_reach if yaw is None else yaw
 
     seen: dict[float, Image] = {}  # the way back shows what the way there has shown
@@ -77,10 +78,10 @@ def turntable(
         if angle in seen:
             return seen.pop(angle)
         with torch.no_grad():
-            seen[angle] = grid(generator(latents, generator.camera(angle, pitch, size), light), maps=maps)
+            seen[angle] = grid(generator(latents, generator.camera(angle, pitch, size), light), maps=rows)
         return seen[angle]
 
-    whole = (len(latents) * size, len(maps) * size)
+    whole = (len(latents) * size, len(rows) * size)
     return film(map(frame, range(frames)), path, size=whole, fps=fps, notes=notes, advance=advance)
 
 

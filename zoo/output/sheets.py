@@ -21,10 +21,22 @@ _LABEL_HEIGHT = 14
 _ROOM = 64  # side in pixels of pictures that have room for a name
 
 
+def maps_of(maps: str | Sequence[str]) -> list[str]:
+    """Names of maps, which a text has with commas between them, e.g. `"rgb,depth"`.
+
+    Raises:
+        ConfigError: A map is unknown.
+    """
+    names = [name.strip() for name in maps.split(",")] if isinstance(maps, str) else list(maps)
+    if strange := [name for name in names if name not in MAPS]:
+        raise ConfigError(f"unknown map {strange[0]!r}; known: {', '.join(MAPS)}")
+    return names
+
+
 def grid(
     renders: "Render | Sequence[Render]",
     *,
-    maps: Sequence[str] = MAPS,
+    maps: str | Sequence[str] = MAPS,
     labels: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> "Image":
@@ -36,7 +48,7 @@ def grid(
 
     Args:
         renders: One render or several of one size; their objects stand side by side.
-        maps: The rows, out of `MAPS`.
+        maps: The rows, out of `MAPS`, see `maps_of`.
         labels: Texts above the columns.
         names: Texts in the corner of rows, by map; on pictures that are too small for them there are none.
 
@@ -47,13 +59,12 @@ def grid(
 
     from ..geometry import Render
 
-    if strange := [name for name in maps if name not in MAPS]:
-        raise ConfigError(f"unknown map {strange[0]!r}; known: {', '.join(MAPS)}")
+    wanted = maps_of(maps)
     render = renders if isinstance(renders, Render) else Render.cat(list(renders))
     render = render.cpu()
-    rows = {name: pictures(name, render) for name in maps if getattr(render, name) is not None}
+    rows = {name: pictures(name, render) for name in wanted if getattr(render, name) is not None}
     if not rows:
-        raise ConfigError(f"this render has none of the maps {', '.join(maps)}")
+        raise ConfigError(f"this render has none of the maps {', '.join(wanted)}")
     n, size = len(render.rgb), render.rgb.shape[-1]
     if labels and len(labels) != n:
         raise ConfigError(f"{len(labels)} labels for {n} objects: give one for each")
