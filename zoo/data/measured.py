@@ -67,7 +67,9 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
 
             part = on_disk("faces", key, rows)
             for i in part.isinf().any(1).nonzero()[:, 0].tolist():
-                part[i] = _row(files, chunk[i], crowded)  # the file may be the same, and the disk that gives it back again
+                part[i] = _row(
+                    files, chunk[i], crowded
+                )  # the file may be the same, and the disk that gives it back again
             parts.append(part)
     if crowded:
         what = "%d pictures show several faces, of which the largest is taken; the first is %s"
