@@ -14,7 +14,7 @@ from .transforms import flips, to_float
 
 Batch = dict[str, Tensor]
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From indices (B,) to images (B, 3, S, S) uint8 and their own indices (B,), which differ where bad ones are skipped."""
+"""From indices (B,) to images (B, 3, S, S) uint8 and their own indices, which differ where bad ones are skipped."""
 
 
 class PositionSampler:
