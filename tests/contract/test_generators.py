@@ -11,7 +11,7 @@ from zoo.config.fill import to_dict
 from zoo.config.regimes import regime
 from zoo.errors import ConfigError
 from zoo.generators.base import DepthPredictor, Explainer, Generator, PictureGAN, SelfTaught
-from zoo.generators.field import VolumeGenerator
+from zoo.generators.field import FieldGenerator, VolumeGenerator
 from zoo.geometry import Light
 from zoo.networks.perceptual import PerceptualLoss
 from zoo.systems.base import TrainingSystem
@@ -264,6 +264,15 @@ def test_searches_sample_without_chance(generator: Generator) -> None:
     cheap = generator.search_sampling()
     first, second = (render(generator, sampling=cheap).rgb for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_searches_take_no_more_samples_than_final_pictures(generator: Generator) -> None:
+    if isinstance(generator, FieldGenerator):
+        for steps in (3, 0, 24):
+            generator.config = replace(generator.config, inference_steps=steps)
+            cheap, final = generator.search_sampling(), generator.inference()
+            assert cheap.steps == min(final.steps, generator.config.steps)
+            assert cheap.fine_steps <= final.fine_steps
 
 
 def test_what_an_encoder_reads_is_what_it_was_asked_for(generator: Generator) -> None:

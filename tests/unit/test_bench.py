@@ -1,5 +1,6 @@
 """What all benches share: turns, spreads, limits, tables, pages, plots; and that what is compared is comparable."""
 
+import gc
 import json
 import math
 from collections.abc import Mapping
@@ -222,3 +223,15 @@ def test_memory_and_sweeps_are_measured_in_processes_of_their_own() -> None:
     assert 0 < found < 2000
     (point,) = scaling.measure([scaling.Point("batch", "meshgan", 1, size=16, mesh=8)])
     assert point.images_per_s > 0
+
+
+def test_films_of_a_bench_go_with_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fields, "FRAMES", 2)
+    monkeypatch.setattr(fields, "FILM_SIDE", 16)
+    calls = fields.works("cpu")[-1].make()
+    calls["zoo"]()
+    assert len(list(tmp_path.glob("zoo-bench-*/zoo.mp4"))) == 1
+    del calls
+    gc.collect()
+    assert not list(tmp_path.iterdir())

@@ -26,6 +26,7 @@ from zoo.config.schemas import (
     TrainerConfig,
 )
 from zoo.errors import ConfigError
+from zoo.runtime.workers import accelerator_of
 
 FOLDER = ["data=folder", "data.root=faces"]
 
@@ -106,7 +107,8 @@ def test_the_defaults_are_valid() -> None:
         ("data.length=0", r"data\.length=0: use 1 or more"),
         ("data.limit=0", r"data\.limit=0: use 1 or more"),
         ("data.size=100000", r"data\.size=100000: use 8,192 or less"),
-        ("trainer.accelerator=foo", r"trainer\.accelerator=foo: use one of auto, cpu, gpu"),
+        ("trainer.accelerator=foo", r"trainer\.accelerator=foo: use one of auto, cpu, gpu, cuda"),
+        ("trainer.accelerator=mps", r"trainer\.accelerator=mps: use one of auto, cpu, gpu, cuda"),
         ("trainer.log_every=0", r"trainer\.log_every=0: use 1 or more"),
         ("seed=99999999999999999999", "seed=99999999999999999999: use 9,.* or less"),
         ("generator.layers=-3", r"generator\.layers=-3: use 1 or more"),
@@ -120,6 +122,12 @@ def test_the_defaults_are_valid() -> None:
 def test_values_that_cannot_work_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipes.load_run("shadegan", [*FOLDER, override])
+
+
+@pytest.mark.parametrize(("there", "auto"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_one_of_cuda(there: bool, auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert [accelerator_of(name) for name in ("auto", "cpu", "gpu", "cuda")] == [auto, "cpu", "cuda", "cuda"]
 
 
 def _places(config: Any) -> Iterator[tuple[Any, str]]:

@@ -1,6 +1,7 @@
 import itertools
 import pickle
 from pathlib import Path
+from typing import cast
 
 import lightning
 import numpy as np
@@ -14,7 +15,8 @@ from zoo.config.schemas import DataConfig
 from zoo.data import module
 from zoo.data.cache import MemoryCache, on_disk
 from zoo.data.module import FaceData
-from zoo.data.sources import names
+from zoo.data.pictures import BadImage
+from zoo.data.sources import ImageSource, names
 from zoo.data.stream import PositionSampler, Stream
 from zoo.data.transforms import to_uint8
 from zoo.errors import ConfigError, DataError
@@ -206,15 +208,46 @@ def test_warning_when_the_data_changed(root: Path, caplog) -> None:
 def test_memory_cache_reads_once() -> None:
     calls: list[int] = []
 
-    def read(index: int) -> torch.Tensor:
+    def read(index: int) -> tuple[torch.Tensor, int]:
         calls.append(index)
-        return torch.full((3, 4, 4), index, dtype=torch.uint8)
+        return torch.full((3, 4, 4), index, dtype=torch.uint8), index
 
     cache = MemoryCache(5, 4, read)
     for _ in range(2):
-        assert cache(torch.tensor([3, 1, 3]))[:, 0, 0, 0].tolist() == [3, 1, 3]
+        images, indices = cache(torch.tensor([3, 1, 3]))
+        assert images[:, 0, 0, 0].tolist() == indices.tolist() == [3, 1, 3]
     assert set(calls) == {1, 3}
     assert calls.count(1) == 1
+
+
+@pytest.mark.parametrize("cache", ["never", "always"])
+def test_a_picture_in_place_of_a_bad_one_has_its_own_pose_and_no_place_in_the_cache(
+    root: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = FaceData(config(root, cache=cache, on_error="skip", hflip=False), batch=N)
+    data.setup()
+    source = cast(ImageSource, data._train)
+    source.poses = torch.stack([torch.arange(N), torch.arange(N)], 1).float()
+    original, lost = ImageSource.load, {"05.png": "unreadable", "07.png": "damaged"}
+
+    def load(self: ImageSource, index: int) -> torch.Tensor:
+        if kind := lost.get(self.names[index]):
+            raise BadImage(self.names[index], kind, "for now")
+        return original(self, index)
+
+    monkeypatch.setattr(ImageSource, "load", load)
+
+    def epoch() -> list[int]:
+        (batch,) = take(data, 1)
+        values = ((batch["image"][:, 0, 0, 0] + 1) * 127.5 / 10).round().long()
+        assert torch.equal(values, batch["index"])
+        assert torch.equal(values, batch["pose"][:, 0].long())
+        return sorted(values.tolist())
+
+    for _ in range(2):
+        assert epoch() == sorted([*(i for i in range(N) if i not in (5, 7)), 6, 8])
+    lost.clear()  # the disk is back, and what was damaged has been found out
+    assert epoch() == sorted([*(i for i in range(N) if i != 7), 8])
 
 
 def test_auto_cache_has_a_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

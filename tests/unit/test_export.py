@@ -1,6 +1,7 @@
 """Mesh files that open upright and coloured, sheets with honest colours, films that exist whole."""
 
 import json
+import weakref
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -17,7 +18,8 @@ from zoo.config.schemas import PoseConfig
 from zoo.errors import ConfigError, ZooError
 from zoo.generators.base import Generator
 from zoo.geometry import Render
-from zoo.output.films import _write_gif, turntable
+from zoo.output import films
+from zoo.output.films import _quantised, _write_gif, film, turntable
 from zoo.output.sheets import grid, save_png, stack
 from zoo.renderers.p3d import pytorch3d
 
@@ -175,18 +177,18 @@ def test_films(generator: Generator, tmp_path: Path) -> None:
     notes = {"model": "shadegan"}
     said = {"zoo": zoo.__version__, **notes}
     kwargs = {"size": 17, "notes": notes, "maps": ("rgb", "normal")}
-    film = turntable(generator, latents, tmp_path / "a.mp4", 4, advance=lambda: seen.append(1), **kwargs)
-    assert iio.imread(film).shape == (4, 34, 18, 3)
+    mp4 = turntable(generator, latents, tmp_path / "a.mp4", 4, advance=lambda: seen.append(1), **kwargs)
+    assert iio.imread(mp4).shape == (4, 34, 18, 3)
     assert len(seen) == 4
     gif = Image.open(turntable(generator, latents, tmp_path / "a.gif", 4, **kwargs))
-    assert gif.n_frames == 4
+    assert (gif.n_frames, gif.size) == (4, (17, 34))  # sides are odd where the codec of .mp4 does not forbid it
     assert json.loads(gif.info["comment"]) == said
     webp = Image.open(turntable(generator, latents, tmp_path / "a.webp", 4, **kwargs))
-    assert webp.n_frames == 4
+    assert (webp.n_frames, webp.size) == (4, (17, 34))
     assert json.loads(webp.getexif()[ExifTags.Base.ImageDescription]) == said
     frames = sorted(turntable(generator, latents, tmp_path / "frames", 4, **kwargs).iterdir())
     assert [p.name for p in frames] == ["0000.png", "0001.png", "0002.png", "0003.png"]
-    assert Image.open(frames[0]).info == said
+    assert (Image.open(frames[0]).info, Image.open(frames[0]).size) == (said, (17, 34))
     first, left, middle, right = (np.asarray(Image.open(p)).astype(int) for p in frames)
     np.testing.assert_array_equal(first, middle)  # both frontal
     assert (left != right).any()
@@ -219,6 +221,51 @@ def test_gifs_keep_smooth_colours_smooth(tmp_path: Path) -> None:
     wide = ImageFilter.BoxBlur(3)  # what an eye sees of it from further away
     difference = np.subtract(shown.filter(wide), smooth.filter(wide), dtype=int)
     assert np.abs(difference).mean() < 0.5  # 0.99 without dithering
+
+
+@pytest.mark.parametrize("fps", [7, 25, 30, 48, 50])
+def test_gifs_keep_time_in_hundredths_of_a_second(fps: int, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), (2 * i, 0, 0)) for i in range(100)]
+    path = film(iter(frames), tmp_path / "a.gif", size=(8, 8), fps=fps)
+    gif, end = Image.open(path), 0
+    for i in range(gif.n_frames):
+        gif.seek(i)
+        end += gif.info["duration"]
+        assert end == pytest.approx(1000 * (i + 1) / fps, abs=5)
+    assert gif.n_frames == 100
+
+
+def test_a_gif_is_written_as_its_frames_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are those of frames that are all there before."""
+    frames = [Image.new("RGB", (8, 8), (9 * i, i, 0)) for i in range(5)]
+    quantised: list[weakref.ref[Image.Image]] = []
+
+    def watched(image: Image.Image, delay: int) -> Image.Image:
+        assert sum(ref() is not None for ref in quantised) <= 2  # the first, which writes, and the one before
+        frame = _quantised(image, delay)
+        quantised.append(weakref.ref(frame))
+        return frame
+
+    with monkeypatch.context() as patched:
+        patched.setattr(films, "_quantised", watched)
+        film(iter(frames), tmp_path / "a.gif", size=(8, 8))
+    assert len(quantised) == 5
+    first, *rest = [_quantised(frame, 4) for frame in frames]
+    comment = json.dumps({"zoo": zoo.__version__}).encode()
+    first.save(tmp_path / "b.gif", save_all=True, append_images=rest, duration=40, loop=0, comment=comment)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+def test_a_gif_faster_than_its_format_is_refused_before_a_frame_is_drawn(tmp_path: Path) -> None:
+    frames = iter(lambda: pytest.fail("a frame was drawn"), None)
+    with pytest.raises(ConfigError, match=r"a\.gif: fps=51, and a \.gif has at most 50"):
+        film(frames, tmp_path / "a.gif", size=(8, 8), fps=51)
+
+
+def test_suffixes_of_films_may_be_upper_case(tmp_path: Path) -> None:
+    for name, start in (("a.MP4", b"ftyp"), ("a.WebP", b"RIFF"), ("a.GIF", b"GIF8")):
+        frames = [Image.new("RGB", (8, 8), (90 * i, 0, 0)) for i in range(2)]
+        assert start in film(iter(frames), tmp_path / name, size=(8, 8)).read_bytes()[:12]
 
 
 def test_a_film_that_fails_leaves_nothing(generator: Generator, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from zoo.config.fill import structured
 from zoo.config.schemas import DataConfig
 from zoo.data import measured
 from zoo.data.module import FaceData
+from zoo.data.pictures import BadImage
 from zoo.data.sources import open_source
-from zoo.data.store import open_files
+from zoo.data.store import Files, open_files
 from zoo.data.transforms import to_float
 from zoo.errors import ConfigError, DataError
 from zoo.faces.align import align, find_mesh
@@ -95,6 +96,21 @@ def test_what_cannot_be_read_stops_or_is_left_out(photos: Path, caplog: pytest.L
         (photos / f"{i}.png").unlink()
     with pytest.raises(DataError, match="none of 2 pictures shows a face"):
         open_source("folder", photos, size=16, align="heads", on_error="skip")
+
+
+def test_a_picture_that_could_not_be_read_once_is_tried_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = open_files(photos)
+    read = type(files).read
+
+    def lost(self: Files, name: str) -> bytes:
+        if name == "1.png":
+            raise BadImage(name, "unreadable", "Input/output error")
+        return read(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(files), "read", lost)
+        assert measured.measure(files, files.names, skip=True).names == ["0.png", "2.png"]
+    assert measured.measure(files, files.names).names == ["0.png", "1.png", "2.png"]
 
 
 def test_the_same_numbers_come_from_a_zip(photos: Path, tmp_path: Path) -> None:

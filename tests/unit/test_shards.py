@@ -134,7 +134,7 @@ def test_a_batch_costs_one_request(address: str, monkeypatch: pytest.MonkeyPatch
         return [local[path].getvalue()[a:b] for path, a, b in zip(paths, starts, ends, strict=True)]
 
     monkeypatch.setattr(files._files()[0], "cat_ranges", at_once, raising=False)
-    assert source.read_batch([3, 1, 7, 3]).shape == (4, 3, 32, 32)
+    assert source.read_batch([3, 1, 7, 3])[0].shape == (4, 3, 32, 32)
     assert calls == [4]
 
 
@@ -188,7 +188,7 @@ def test_heads_bring_their_poses(tmp_path: Path) -> None:
     write_shards("heads", tmp_path / "out", size=32, n=18, progress=False)
     heads = sources.HeadSource("train", size=32, length=18, seed=0)
     framed = open_source("shards", tmp_path / "out", size=32, align="heads")
-    assert torch.equal(torch.stack([framed.read(i) for i in range(18)]), heads.read_batch(list(range(18))))
+    assert torch.equal(torch.stack([framed.read(i) for i in range(18)]), heads.read_batch(list(range(18)))[0])
     assert isinstance(framed, ImageSource)
     assert framed.poses is not None
     assert torch.allclose(framed.poses, heads.heads.batch(list(range(18)))["pose"])

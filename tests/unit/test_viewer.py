@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from zoo.editing import inversion
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.output.sheets import pictures
-from zoo.viewer import files, server
+from zoo.priors import pose_prior
+from zoo.viewer import files, page, server
 from zoo.viewer.controls import plain
-from zoo.viewer.page import padded
+from zoo.viewer.page import Page, padded
 from zoo.viewer.state import MESH, SEEDS, Abilities, Lamp, State, Thing
 from zoo.viewer.view import View, aspect_of, fov_of
 from zoo.viewer.worker import Cancelled, Worker, sizes_of
@@ -241,6 +243,42 @@ def test_jobs_end_when_cancelled_or_left_and_failures_are_one_line(worker: Worke
     assert later.final.wait(WAIT)
 
 
+def test_a_job_that_waits_is_cancelled_at_once(worker: Worker) -> None:
+    held, go, first, second = threading.Event(), threading.Event(), Visitor(), Visitor()
+
+    def hold(breathe: Any) -> None:
+        held.set()
+        assert go.wait(WAIT)
+
+    assert worker.begin(first, hold)
+    assert held.wait(WAIT)
+    assert worker.begin(second, lambda breathe: pytest.fail("a cancelled job was done"))
+    worker.cancel(second)
+    assert second.problems == ["cancelled"]
+    assert worker.begin(second, lambda breathe: None)  # it is free for the next one
+    second.over.clear()
+    go.set()
+    assert second.over.wait(WAIT)
+    assert second.problems == ["cancelled", ""]
+
+
+def test_a_visitor_who_cannot_be_told_does_not_stop_the_others(worker: Worker) -> None:
+    class Deaf(Visitor):
+        def show(self, state: State, picture: Any, seconds: float, final: bool) -> None:
+            raise ConnectionError("gone")
+
+        failed = progress = ended = show  # type: ignore[assignment]
+
+    deaf, looker = Deaf(), Visitor()
+    worker.ask(deaf, State())
+    assert worker.begin(deaf, lambda breathe: None)
+    worker.ask(looker, State())
+    assert looker.final.wait(WAIT)
+    assert worker.begin(looker, lambda breathe: None)
+    assert looker.over.wait(WAIT)
+    assert looker.problems == [""]
+
+
 def test_nothing_is_kept_of_visitors_who_leave(worker: Worker) -> None:
     for seed in range(40):
         visitor = Visitor()
@@ -297,6 +335,21 @@ def test_files_hold_what_is_shown(worker: Worker, monkeypatch: pytest.MonkeyPatc
     assert said == [files.notes(worker, replace(state, shown=MESH))]
 
 
+def test_films_are_framed_as_the_page_is(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "FRAMES", 4)
+    views: list[View] = []
+    blank = np.zeros((128, 128, 3), np.uint8)
+    monkeypatch.setattr(worker, "picture", lambda state, size, final: views.append(state.view) or blank[:size, :size])
+    view = View(0.2, -0.1, 0.5, (0.01, 0.02, 0.0))
+    state, reach = State(Thing(3, other=8), view), pose_prior(worker.generator.scene.pose).yaw_reach
+    said = files.turntable(worker, state, breathe).data
+    assert views == [replace(view, yaw=pytest.approx(yaw, abs=1e-9)) for yaw in (0, reach, 0, -reach)]
+    assert f"yaw {-reach:.3f} to {reach:.3f}, pitch -0.100, zoom 0.500, middle 0.010 0.020 0.000".encode() in said
+    views.clear()
+    assert b"yaw 0.200, pitch" in files.walk(worker, state, breathe).data
+    assert views == [view] * 4
+
+
 def test_photographs_become_objects_or_a_line(worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(inversion, "DRAWS", 4)
     with pytest.raises(DataError, match="not an image"):
@@ -323,6 +376,46 @@ def test_a_picture_keeps_its_shape_on_any_canvas() -> None:
         bright = canvas[..., 0] > 100
         assert bright.any(0).sum() == pytest.approx(bright.any(1).sum(), abs=2)
         assert canvas[0, 0, 0] == 7
+
+
+# ---------------------------------------------------------------- the page
+
+
+@pytest.fixture
+def opened(shaded: Generator, monkeypatch: pytest.MonkeyPatch) -> Page:
+    """A page whose browser, controls and worker only note what they are told."""
+    controls = MagicMock(files={}, view=View(), state=lambda: State(shown=MESH))
+    monkeypatch.setattr(page, "Controls", lambda *_: controls)
+    client = MagicMock(camera=MagicMock(image_width=100, image_height=100))
+    return Page(client, MagicMock(generator=shaded), Abilities.of(shaded), "", State())
+
+
+def told(method: Any) -> list[str]:
+    return [call.args[0] for call in method.call_args_list]
+
+
+def test_buttons_come_back_after_a_job_that_ends_at_once(opened: Page) -> None:
+    worker: Any = opened._worker
+    worker.begin.side_effect = lambda visitor, work: visitor.ended("") or True
+    for _ in range(2):
+        opened._start("Making ...", lambda breathe: None)
+    assert told(opened.controls.working) == ["Making ...", ""] * 2
+    worker.begin.side_effect = lambda visitor, work: False  # it is closed
+    opened._start("Making ...", lambda breathe: None)
+    assert told(opened.controls.working)[-2:] == ["Making ...", ""]
+
+
+def test_a_page_has_one_job_at_a_time(opened: Page) -> None:
+    for what in ("first", "second"):
+        opened._start(what, lambda breathe: None)
+    assert told(opened.controls.working) == ["first"]
+    assert opened._worker.begin.call_count == 1  # type: ignore[attr-defined]
+
+
+def test_a_mesh_that_failed_is_no_longer_made(opened: Page) -> None:
+    opened.failed("no surface")
+    assert told(opened.controls.status)[-2:] == ["making the mesh ...", ""]
+    assert told(opened.controls.note) == ["no surface"]
 
 
 # ---------------------------------------------------------------- the server

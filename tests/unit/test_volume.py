@@ -191,8 +191,10 @@ def test_parts_of_a_picture_are_the_same_on_any_number_of_threads(
     g = cls(replace(cls.tiny(), density_scale=300, outward_init=True)).eval()
     g.initialise()
     latents, camera = g.latents(2, seed=0), g.cameras(2, seed=0, size=12)
-    random = replace(g.inference(), random=True)
-    whole = g(latents, camera)
+    random = replace(g.inference(), random=True, noise_std=0.5)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        whole, noisy_whole = g(latents, camera), g(latents, camera, sampling=random)
     monkeypatch.setattr(volume, "_CHUNK_ELEMENTS", 2048)
     threads = set[str]()
     march = volume._march
@@ -214,15 +216,33 @@ def test_parts_of_a_picture_are_the_same_on_any_number_of_threads(
                 threads.clear()
                 torch.manual_seed(0)
                 noisy = g(latents, camera, sampling=random)
-                assert threads == {"MainThread"}  # or numbers would be drawn in any order
+                assert (threads == {"MainThread"}) == (n == 1)
             found.append((out, noisy))
     finally:
         torch.set_num_threads(before)
     for one, two in zip(*found, strict=True):
         for key in ("rgb", "depth", "normal", "mask"):
             assert torch.equal(getattr(one, key), getattr(two, key)), key
-    assert torch.allclose(found[0][0].rgb, whole.rgb, atol=1e-5)
-    assert torch.allclose(found[0][0].depth, whole.depth, atol=1e-5)
+    for one, picture in zip(found[0], (whole, noisy_whole), strict=True):  # one chunk draws the same numbers, too
+        assert torch.allclose(one.rgb, picture.rgb, atol=1e-5)
+        assert torch.allclose(one.depth, picture.depth, atol=1e-5)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_training_render_counts_samples_where_that_would_wait(
+    recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume, "counts_freely", lambda device: False)
+    monkeypatch.setattr(volume, "_coloured", lambda *_: pytest.fail("samples were counted"))
+
+    def field(points: Tensor, directions: Tensor, counts: list[int] | None = None) -> FieldOut:
+        return haze(points, directions)
+
+    rays = torch.zeros(1, 4, 3), torch.tensor([0.0, 0, 1]).expand(1, 4, 3)
+    with torch.set_grad_enabled(recorded):
+        render_rays(
+            field, *rays, 0.9, 1.1, Sampling(6, random=True, least_weight=1e-3), density=lambda p: p[..., :1] + 3
+        )
 
 
 def test_a_field_without_counts_is_asked_for_everything() -> None:

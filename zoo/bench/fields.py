@@ -80,7 +80,7 @@ def _film(device: str) -> Work:
         g: Any = load("shadegan.heads32", device=device)
         reference, latents = Reference(g).requires_grad_(False), g.latents(1, seed=0)
         light = g.mean_light
-        folder = Path(tempfile.mkdtemp(prefix="zoo-bench-"))
+        folder = tempfile.TemporaryDirectory(prefix="zoo-bench-")  # there as long as the two calls are
         steps = g.inference()
 
         def frame(index: int) -> Any:
@@ -90,10 +90,10 @@ def _film(device: str) -> Work:
                 return grid(Render(rgb=picture.rgb, depth=picture.distance))
 
         def ours() -> object:
-            return turntable(g, latents, folder / "zoo.mp4", FRAMES, size=FILM_SIDE)
+            return turntable(g, latents, Path(folder.name) / "zoo.mp4", FRAMES, size=FILM_SIDE)
 
         def theirs() -> object:
-            return film(map(frame, range(FRAMES)), folder / "reference.mp4", size=(FILM_SIDE, FILM_SIDE))
+            return film(map(frame, range(FRAMES)), Path(folder.name) / "reference.mp4", size=(FILM_SIDE, FILM_SIDE))
 
         return {"zoo": ours, "reference": theirs}
 

@@ -79,7 +79,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def departures(values: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults, both as `to_dict` gives them.
 
-    A setting that a later version adds is not among it, so names that are made of it stay.
+    A setting that a later version adds is not among it, so names that are made of it stay. A list is taken whole, so
+    they change with a setting that is added to its items, such as the stages of a curriculum.
     """
     out = {}
     for key, value in values.items():

@@ -290,7 +290,7 @@ class InstanceConfig(SystemConfig):
 class TrainerConfig:
     """Where and how long; what is written."""
 
-    accelerator: str = choice("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    accelerator: str = choice("auto", "auto", "cpu", "gpu", "cuda")  # gpu is cuda
     devices: int = number(1, 1, 2**16)  # processes on each machine, one to a GPU
     nodes: int = number(1, 1, 2**16)  # machines; torchrun or srun starts the processes
     accumulate: int = number(1, 1, 2**16)  # micro-batches a step: a batch of so many times `batch` images

@@ -28,10 +28,10 @@ class MemoryCache:
     Args:
         n: Number of images.
         size: Side S in pixels.
-        read: Gives the image (3, S, S) uint8 of an index.
+        read: Gives an image (3, S, S) uint8 for an index, and the index of the image given, under which it is kept.
     """
 
-    def __init__(self, n: int, size: int, read: Callable[[int], Tensor]) -> None:
+    def __init__(self, n: int, size: int, read: Callable[[int], tuple[Tensor, int]]) -> None:
         self.n, self.size, self.read = n, size, read
         self._allocate()
 
@@ -48,12 +48,15 @@ class MemoryCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def __call__(self, indices: Tensor) -> Tensor:
-        """The images (B, 3, S, S) uint8 of indices (B,)."""
-        for index in indices[self._filled[indices] == 0].tolist():
-            self._images[index] = self.read(index)
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (B, 3, S, S) uint8 for indices (B,), and their own indices (B,)."""
+        found = indices.clone()
+        for place in (self._filled[indices] == 0).nonzero()[:, 0].tolist():
+            image, index = self.read(int(indices[place]))
+            self._images[index] = image
             self._filled[index] = 1  # after the pixels, because another worker may be looking
-        return self._images[indices]
+            found[place] = index
+        return self._images[found], found
 
 
 def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:

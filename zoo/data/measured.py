@@ -1,7 +1,8 @@
 """Faces on photographs, measured once: where eyes and nose lie, and how the head is turned.
 
 The numbers of every thousand pictures are one small file in the cache folder, so that a measurement that was stopped
-goes on, and one picture more costs little. They hold for any size and framing, whose pictures are cut as they are read.
+goes on, and one picture more costs little. Pictures that could not be read are tried again each time. The numbers hold
+for any size and framing, whose pictures are cut as they are read.
 """
 
 import logging
@@ -64,7 +65,12 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
                     advance(1)
                 return torch.stack(out)
 
-            parts.append(on_disk("faces", key, rows))
+            part = on_disk("faces", key, rows)
+            for i in part.isinf().any(1).nonzero()[:, 0].tolist():
+                part[i] = _row(
+                    files, chunk[i], crowded
+                )  # the file may be the same, and the disk that gives it back again
+            parts.append(part)
     if crowded:
         what = "%d pictures show several faces, of which the largest is taken; the first is %s"
         log.warning(what, len(crowded), crowded[0])

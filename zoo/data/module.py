@@ -15,7 +15,7 @@ from ..runtime.progress import track
 from .cache import MemoryCache, on_disk
 from .shards.reader import Shards
 from .sources import HeadSource, ImageSource, NoSplit, open_source
-from .stream import Batch, Stream, StreamLoader
+from .stream import Batch, Read, Stream, StreamLoader
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class FaceData(LightningDataModule):
         self.batch = batch if callable(batch) else _Constant(batch)
         self.position = 0
         self._train: ImageSource | HeadSource | None = None
-        self._read: Callable[[Tensor], Tensor] | None = None
+        self._read: Read | None = None
 
     def source(self, split: str = "train") -> ImageSource | HeadSource:
         """One split as a map-style data set, in file order and without mirroring.
@@ -174,18 +174,18 @@ class _Constant:
         return self.value
 
 
-def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Callable[[Tensor], Tensor]:
-    """A function from indices (B,) to images (B, 3, S, S) uint8, from memory if the configuration allows it."""
+def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Read:
+    """What a `Stream` reads images by, from memory if the configuration allows it."""
     if config.cache not in ("auto", "always", "never"):
         raise DataError(f"data.cache={config.cache!r} is unknown: use auto, always or never")
     if config.cache == "never":
         return _Direct(source)
     if isinstance(source, HeadSource):
-        return on_disk("heads", _heads_key(config, len(source)), lambda: _render(source)).__getitem__
+        return _Rendered(on_disk("heads", _heads_key(config, len(source)), lambda: _render(source)))
     far = isinstance(source.files, Shards) and source.files.remote  # where a batch costs no more than a picture
     if config.cache == "auto" and (far or len(source) * 3 * config.size**2 > AUTO_CACHE_BYTES):
         return _Direct(source)
-    return MemoryCache(len(source), config.size, source.read)
+    return MemoryCache(len(source), config.size, source.find)
 
 
 class _Direct:
@@ -194,13 +194,23 @@ class _Direct:
     def __init__(self, source: ImageSource | HeadSource) -> None:
         self.source = source
 
-    def __call__(self, indices: Tensor) -> Tensor:
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.source.read_batch(indices.tolist())
+
+
+class _Rendered:
+    """Has all images at hand."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[indices], indices
 
 
 def _render(source: HeadSource, chunk: int = 50) -> Tensor:
     starts = track(range(0, len(source), chunk), "rendering heads")
-    return torch.cat([source.read_batch(list(range(s, min(s + chunk, len(source))))) for s in starts])
+    return torch.cat([source.read_batch(list(range(s, min(s + chunk, len(source)))))[0] for s in starts])
 
 
 def _heads_key(config: DataConfig, length: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if features.
 _WRITERS = (*FORMATS, "MPO")  # an MPO is two JPEGs in one file, which the reader of JPEG opens
 SUFFIXES = tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in _WRITERS))
 MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that its warning about decompression bombs stays quiet
+UNREADABLE = "unreadable"  # the kind of pictures that the file system, or the network, did not give
 CONVERT = "convert it to PNG or JPEG"
 # How files begin that are pictures which we do not read: (first byte, magic, name).
 _FOREIGN = (
@@ -54,6 +55,11 @@ class BadImage(DataError):
     def __init__(self, where: str, kind: str, detail: str) -> None:
         super().__init__(where, kind, detail)
         self.kind = kind
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the picture itself is at fault, and not the way to it, which may be open the next time."""
+        return self.kind != UNREADABLE
 
     def __str__(self) -> str:
         return ": ".join(self.args)

@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The item `{"image": (3, S, S) float32 in [-1, 1], "index": int}`.
+        """The item `{"image": (3, S, S) float32 in [-1, 1], "index": int}`; the index is that of the image given.
 
         Raises:
             DataError: It cannot be read.
@@ -64,7 +64,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         white_back: Whether transparent pictures stand on white instead of black.
 
     Attributes:
-        bad: The indices that this process has found bad so far.
+        bad: The indices of the damaged files that this process has met so far.
         poses: (N, 2) pitch and yaw of the faces in radians, if they are known.
     """
 
@@ -87,6 +87,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         self.crop, self.on_error, self.white_back = crop, on_error, white_back
         self.resample: Resample = resample
         self.bad: set[int] = set()
+        self._warned = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -106,6 +107,14 @@ class ImageSource(Dataset[dict[str, Any]]):
         """The image (3, S, S) uint8 of this file, or with "skip" of the next good one.
 
         Raises:
+            DataError: See `find`.
+        """
+        return self.find(index)[0]
+
+    def find(self, index: int) -> tuple[Tensor, int]:
+        """The image (3, S, S) uint8 of this file, or with "skip" of the next good one, and the index of that file.
+
+        Raises:
             DataError: The file is bad and `on_error` is "stop", or no file is good.
         """
         for step in range(len(self)):
@@ -113,28 +122,34 @@ class ImageSource(Dataset[dict[str, Any]]):
             if at in self.bad:
                 continue
             try:
-                return self.load(at)
+                return self.load(at), at
             except BadImage as error:
                 if self.on_error == "stop":
                     hint = "data.on_error=skip passes over bad files, `zoo data check` lists them all"
                     raise DataError(f"{error} ({hint})") from error
-                if not self.bad:
+                if not self._warned:
                     log.warning("skipping bad images, the first is %s; `zoo data check` lists them all", error)
-                self.bad.add(at)
+                    self._warned = True
+                if error.lasting:
+                    self.bad.add(at)
         raise DataError(f"all {len(self)} images in {printable(self.files.root)} are bad; `zoo data check` says why")
 
-    def read_batch(self, indices: list[int]) -> Tensor:
-        """The images (B, 3, S, S) uint8, by one request where they are read through a network.
+    def read_batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The images (B, 3, S, S) uint8, by one request where they are read through a network; and their indices (B,).
+
+        These differ from what was asked for where bad files are skipped.
 
         Raises:
-            DataError: See `read`.
+            DataError: See `find`.
         """
         if isinstance(self.files, Shards):
             self.files.ahead([self.names[index] for index in indices])
-        return torch.stack([self.read(index) for index in indices])
+        images, found = zip(*map(self.find, indices), strict=True)
+        return torch.stack(images), torch.tensor(found)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": to_float(self.read(index)), "index": index}
+        image, found = self.find(index)
+        return {"image": to_float(image), "index": found}
 
 
 class FaceSource(ImageSource):
@@ -191,11 +206,11 @@ class HeadSource(Dataset[dict[str, Any]]):
 
     def read(self, index: int) -> Tensor:
         """The image (3, S, S) uint8."""
-        return self.read_batch([index])[0]
+        return self.read_batch([index])[0][0]
 
-    def read_batch(self, indices: list[int]) -> Tensor:
-        """The images (B, 3, S, S) uint8, much faster than one by one."""
-        return to_uint8(self.heads.batch(indices)["image"])
+    def read_batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The images (B, 3, S, S) uint8, much faster than one by one, and their indices (B,)."""
+        return to_uint8(self.heads.batch(indices)["image"]), torch.tensor(indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": to_float(self.read(index)), "index": index}

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..errors import DataError
 from ..resources import user_path
 from ..runtime.files import printable
-from .pictures import CONVERT, SUFFIXES, BadImage
+from .pictures import CONVERT, SUFFIXES, UNREADABLE, BadImage
 from .shards.reader import CATALOGUE, Shards, has_shards, is_url
 
 log = logging.getLogger(__name__)
@@ -121,12 +121,12 @@ def read_file(path: Path) -> bytes:
     try:
         if not path.is_file():
             # A pipe with the name of a picture would block for ever; a dead link lands here, too.
-            raise BadImage(shown, "unreadable", "there is no such file, or it is not a plain one")
+            raise BadImage(shown, UNREADABLE, "there is no such file, or it is not a plain one")
         if path.stat().st_size > MAX_BYTES:
             raise BadImage(shown, "too large", f"more than {MAX_BYTES:,} bytes; shrink it")
         return path.read_bytes()
     except OSError as error:
-        raise BadImage(shown, "unreadable", f"{error.strerror or error}; check its permissions") from error
+        raise BadImage(shown, UNREADABLE, f"{error.strerror or error}; check its permissions") from error
 
 
 def _reason(name: str) -> str | None:
@@ -191,7 +191,7 @@ class Folder:
         try:
             status = os.stat(self.root / name)
         except OSError as error:
-            raise BadImage(self.where(name), "unreadable", f"{error.strerror or error}") from error
+            raise BadImage(self.where(name), UNREADABLE, f"{error.strerror or error}") from error
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def text(self, name: str) -> str | None:
@@ -260,7 +260,9 @@ class Zip:
             raise
         except RuntimeError as error:
             raise BadImage(self.where(name), "encrypted", "unpack the zip with its password first") from error
-        except Exception as error:  # zlib.error, BadZipFile, EOFError, unsupported methods, a lost disk
+        except OSError as error:
+            raise BadImage(self.where(name), UNREADABLE, f"{error.strerror or error}") from error
+        except Exception as error:  # zlib.error, BadZipFile, EOFError, unsupported methods
             raise BadImage(self.where(name), "damaged", f"{error}; copy the zip again") from error
 
     def where(self, name: str) -> str:

@@ -13,6 +13,8 @@ from ..errors import DataError
 from .transforms import flips, to_float
 
 Batch = dict[str, Tensor]
+Read = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From indices (B,) to images (B, 3, S, S) uint8 and their own indices, which differ where bad ones are skipped."""
 
 
 class PositionSampler:
@@ -54,7 +56,7 @@ class Stream(IterableDataset[Batch | DataError]):
     the images do not depend on the number of workers.
 
     Args:
-        read: Gives images (B, 3, S, S) uint8 for indices (B,).
+        read: Gives images (B, 3, S, S) uint8 for indices (B,), and the indices of the images given, see `Read`.
         n: Number of images.
         seed: Makes the order, and chooses which images are mirrored.
         hflip: Whether half of the images are mirrored.
@@ -66,7 +68,7 @@ class Stream(IterableDataset[Batch | DataError]):
 
     def __init__(
         self,
-        read: Callable[[Tensor], Tensor],
+        read: Read,
         n: int,
         seed: int,
         *,
@@ -87,8 +89,8 @@ class Stream(IterableDataset[Batch | DataError]):
 
         If poses are known, `pose` (B, 2) is there, too; those of mirrored images are mirrored.
         """
-        indices = torch.from_numpy(self.sampler(positions))
-        images = to_float(self.read(indices))
+        images, indices = self.read(torch.from_numpy(self.sampler(positions)))
+        images = to_float(images)
         poses = {} if self.poses is None else {"pose": self.poses[indices]}
         if self.hflip:
             mirrored = torch.from_numpy(flips(self.seed, positions))

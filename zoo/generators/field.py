@@ -295,8 +295,9 @@ class FieldGenerator(VolumeGenerator):
         return parts.transpose(1, 2).flatten(1)
 
     def search_sampling(self) -> Sampling:
-        """Deterministic sampling with as many samples as in training."""
-        return replace(self.inference(), steps=self.config.steps)
+        """Deterministic sampling with as many samples as in training, and no more than at inference."""
+        sampling = self.inference()
+        return replace(sampling, steps=min(sampling.steps, self.config.steps))
 
     def inference(self) -> Sampling:
         """The deterministic sampling of a `forward` that is given none."""

@@ -36,8 +36,5 @@ class PiGAN(FieldGenerator):
             depth=self.depth_image(maps, camera),
             normal=normal,
             mask=to_image(maps.opacity, camera.size),
-            aux={
-                "ray_distance": to_image(maps.distance, camera.size),
-                "depth_std": to_image(maps.depth_std, camera.size),
-            },
+            aux={"ray_distance": to_image(maps.depth, camera.size)},
         )

@@ -138,7 +138,6 @@ class ShadeGAN(FieldGenerator):
             shading=None if shading is None else to_image(shading, size),
             aux={
                 "ray_distance": to_image(maps.depth, size),
-                "depth_std": to_image(maps.depth_std, size),
                 **({} if normal is None else {"world_normal": to_image(normal, size)}),
             },
         )

@@ -41,9 +41,9 @@ def turntable(
         generator: Any generator with cameras.
         latents: B objects.
         path: A `.mp4`; a `.webp` or `.gif` for pages that can only show pictures (a GIF has 256 colours per frame,
-            dithered); or a new folder for numbered PNGs.
+            dithered, and at most 50 frames a second); or a new folder for numbered PNGs.
         frames: Number of frames in one swing.
-        size: Side of each picture in pixels; films are padded to even sides, which the codec needs.
+        size: Side of each picture in pixels; a `.mp4` is padded to even sides, which its codec needs.
         fps: Frames per second.
         yaw: How far the camera swings to each side, in radians. By default it is as far as the poses of the training
             data reach, for a normal distribution two deviations; the view stands still where they were all alike.
@@ -58,7 +58,7 @@ def turntable(
 
     Raises:
         ConfigError: The generator has no cameras, there are fewer than 2 frames, a map or the suffix is unknown, or the
-            pictures are larger than this kind of film allows.
+            pictures are larger or faster than this kind of film allows.
         ZooError: The folder already exists, or the encoder failed.
     """
     from ..priors import pose_prior
@@ -102,20 +102,23 @@ def film(
         size: Width and height of every picture in pixels. A film that is too large is refused before any is drawn.
 
     Raises:
-        ConfigError: The suffix is unknown, or the pictures are larger than this kind of film allows.
+        ConfigError: The suffix is unknown, or the pictures are larger or faster than this kind of film allows.
         ZooError: The folder already exists, or the encoder failed.
     """
     import tempfile
 
     path = Path(path)
     need_film(path)
-    if max(size) > (most := _LARGEST.get(path.suffix, max(size))):
+    kind = path.suffix.lower()
+    if max(size) > (most := _LARGEST.get(kind, max(size))):
         fix = "ask for fewer objects, fewer maps or a smaller size, or write a folder of PNGs"
-        raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {path.suffix} has at most {most} per side; {fix}")
+        raise ConfigError(f"{path}: {size[0]} x {size[1]} px, and a {kind} has at most {most} per side; {fix}")
+    if kind == ".gif" and fps > _FASTEST_GIF:
+        raise ConfigError(f"{path}: fps={fps}, and a .gif has at most {_FASTEST_GIF}; use fewer, or .webp or .mp4")
 
     def counted() -> "Iterator[Image]":
         for image in frames:
-            yield _even(image)
+            yield image
             if advance:
                 advance()
 
@@ -123,7 +126,7 @@ def film(
     # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         part = Path(folder) / path.name
-        _FILMS[path.suffix](counted(), part, fps, {"zoo": __version__, **(notes or {})})
+        _FILMS[kind](counted(), part, fps, {"zoo": __version__, **(notes or {})})
         os.replace(part, path)
     return path
 
@@ -135,7 +138,7 @@ def need_film(path: Path) -> None:
         ConfigError: The suffix is unknown.
         ZooError: The folder already exists.
     """
-    if path.suffix not in _FILMS:
+    if path.suffix.lower() not in _FILMS:
         raise ConfigError(f"{path}: unknown kind of film; use .mp4, .webp, .gif or a folder name")
     if not path.suffix and path.exists():
         raise ZooError(f"{path} exists: choose a new folder for the frames")
@@ -153,6 +156,7 @@ def _write_mp4(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str
 
     import imageio_ffmpeg
 
+    film = map(_even, film)
     first = next(film)
     comment = json.dumps({k: str(v) for k, v in notes.items()})
     picture = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.width}x{first.height}", "-r", str(fps), "-i", "-"]
@@ -198,17 +202,28 @@ def _write_webp(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[st
 
 
 def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
-    first, *rest = [_quantised(image) for image in film]
     comment = json.dumps({k: str(v) for k, v in notes.items()}).encode()
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment)
+    frames = map(_quantised, film, _delays(fps))
+    next(frames).save(path, save_all=True, append_images=frames, loop=0, comment=comment)
 
 
-def _quantised(image: "Image") -> "Image":
-    """The frame in 256 colours of its own, dithered, because smooth maps such as normals would otherwise show bands."""
+def _quantised(image: "Image", delay: int) -> "Image":
+    """The frame in 256 colours of its own, dithered, because smooth maps such as normals would otherwise show bands.
+
+    It is shown for `delay` hundredths of a second, which Pillow takes in milliseconds.
+    """
     from PIL.Image import Dither
 
     colours = image.quantize(256, kmeans=1)
-    return image.quantize(palette=colours, dither=Dither.FLOYDSTEINBERG)
+    frame = image.quantize(palette=colours, dither=Dither.FLOYDSTEINBERG)
+    frame.info["duration"] = 10 * delay
+    return frame
+
+
+def _delays(fps: int) -> "Iterator[int]":
+    """The hundredths of a second for which frames are shown, so that none begins more than half of one off its time."""
+    ends = (round(100 * index / fps) for index in itertools.count())
+    return (end - begin for begin, end in itertools.pairwise(ends))
 
 
 def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
@@ -218,4 +233,5 @@ def _write_frames(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[
 
 
 _LARGEST = {".mp4": 16384, ".webp": 16383, ".gif": 65535}  # pixels per side
+_FASTEST_GIF = 50  # frames a second; browsers show shorter delays as a tenth of a second
 _FILMS = {".mp4": _write_mp4, ".webp": _write_webp, ".gif": _write_gif, "": _write_frames}

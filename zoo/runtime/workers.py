@@ -55,9 +55,11 @@ def alone() -> bool:
 def accelerator_of(name: str) -> str:
     """Lightning's name of the device that `trainer.accelerator` asks for; "auto" takes a GPU of CUDA, else the CPU.
 
-    Lightning itself would take a GPU of Apple's, which lacks float64 and for which there is no rasterizer.
+    Lightning itself would take a GPU of Apple's, also for "gpu", which lacks float64 and has no rasterizer here.
     """
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if name == "gpu" else name
 
 
 def outside_autocast(device: torch.device) -> AbstractContextManager[None]:

@@ -72,7 +72,8 @@ class TrainingSystem(L.LightningModule):
     def step(self, batch: Part, stage: StageConfig) -> Logs:
         """Learn from a batch, whose `image` (B, 3, S, S) is of the stage's size, and return what to log.
 
-        Nothing in it reads a tensor.
+        On a GPU nothing in it reads a tensor, so that Python runs ahead of the device, but for the rasterizers of
+        meshes and depth maps and the priors of GOF, which have to know how much there is to look at.
         """
         raise NotImplementedError
 

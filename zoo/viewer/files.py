@@ -16,7 +16,6 @@ from ..output.sheets import png
 from ..priors import pose_prior
 from ..runtime.files import printable
 from .state import MESH, State
-from .view import View
 from .worker import Breathe, Worker
 
 if TYPE_CHECKING:
@@ -58,10 +57,10 @@ def turntable(worker: Worker, state: State, breathe: Breathe) -> File:
         for i in range(FRAMES):
             breathe(i / FRAMES)
             yaw = reach * math.sin(2 * math.pi * i / FRAMES)
-            turned = State(state.thing, View(yaw, state.view.pitch), state.lamp, state.shown)
+            turned = State(state.thing, replace(state.view, yaw=yaw), state.lamp, state.shown)
             yield Image.fromarray(worker.picture(turned, FILM, final=True))
 
-    return File(f"{_stem(worker, state)}-turn.mp4", _mp4(frames(), notes(worker, state)))
+    return File(f"{_stem(worker, state)}-turn.mp4", _mp4(frames(), notes(worker, state, reach)))
 
 
 def walk(worker: Worker, state: State, breathe: Breathe) -> File:
@@ -75,7 +74,7 @@ def walk(worker: Worker, state: State, breathe: Breathe) -> File:
         for i in range(FRAMES):
             breathe(i / FRAMES)
             thing = replace(state.thing, share=i / (FRAMES - 1))
-            there = State(thing, View(state.view.yaw, state.view.pitch), state.lamp, state.shown)
+            there = State(thing, state.view, state.lamp, state.shown)
             yield Image.fromarray(worker.picture(there, size, final=True))
 
     start = _stem(worker, State(state.thing.start))
@@ -102,12 +101,14 @@ def photograph(worker: Worker, data: bytes, name: str, align: bool, breathe: Bre
     return invert(worker.generator, decode(data, name), align=align, watch=breathe)
 
 
-def notes(worker: Worker, state: State) -> dict[str, str]:
-    """What a file says about itself, so that it can be made again."""
+def notes(worker: Worker, state: State, reach: float | None = None) -> dict[str, str]:
+    """What a file says about itself, so that it can be made again; `reach` is the yaw to which a turntable swings."""
     thing, view, lamp = state.thing, state.view, state.lamp
+    yaw = f"{view.yaw:.3f}" if reach is None else f"{-reach:.3f} to {reach:.3f}"
+    x, y, z = view.target
     return {
         "model": worker.generator.name, "object": thing.title, "psi": f"{thing.psi:g}",
-        "view": f"yaw {view.yaw:.3f}, pitch {view.pitch:.3f}, zoom {view.zoom:.3f}",
+        "view": f"yaw {yaw}, pitch {view.pitch:.3f}, zoom {view.zoom:.3f}, middle {x:.3f} {y:.3f} {z:.3f}",
         **({} if lamp is None else {
             "light": f"ambient {lamp.ambient:.2f}, diffuse {lamp.diffuse:.2f}, x {lamp.right:.2f}, y {lamp.up:.2f}"
         }),

@@ -37,6 +37,7 @@ class Page:
         self._client, self._worker, self._able, self._first = client, worker, able, first
         self._scene = worker.generator.scene
         self._gone, self._aspect = False, 0.0
+        self._busy = False  # with a job, until the worker has said that it is over
         self._mesh: tuple[object, ...] = ()  # the key of what the mesh in the browser shows
         self._shape: Any = None  # the mesh in the browser's scene
         self._pace = 0.0
@@ -131,9 +132,14 @@ class Page:
         self._start("Looking for the object in the photograph ...", work)
 
     def _start(self, what: str, work: Callable[[Breathe], None]) -> None:
-        if self._worker.begin(self, work):
-            self.controls.note("")
-            self.controls.working(what)
+        if self._busy:
+            return
+        # Said before the job begins: a short one ends at once, in the worker's thread, and frees the buttons.
+        self._busy = True
+        self.controls.note("")
+        self.controls.working(what)
+        if not self._worker.begin(self, work):
+            self.ended("")
 
     # ---------------------------------------------------------------- from the worker
 
@@ -168,10 +174,12 @@ class Page:
             self.controls.working("")
             if problem:
                 self.controls.note(problem)
+        self._busy = False
 
     def failed(self, problem: str) -> None:
-        """Say what went wrong with a picture."""
+        """Say what went wrong with a picture or a mesh, and no longer that it is being made."""
         if not self._gone:
+            self.controls.status("")
             self.controls.note(problem)
 
     def _light(self, lamp: Lamp) -> None:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ SIZES = (32, 48, 64, 96, 128, 192, 256)  # sides of pictures in pixels
 MESH_CELLS = 96  # of the mesh on the page; files have the finer one of `zoo export`
 _KEPT = 16  # objects whose codes are kept
 _log = logging.getLogger("zoo")
+T = TypeVar("T")
 
 
 class Cancelled(Exception):
@@ -46,7 +47,7 @@ class Breathe(Protocol):
 
 
 class Visitor(Protocol):
-    """Whom pictures are drawn for. All is called in the worker's thread."""
+    """Whom pictures are drawn for. All is called in the worker's thread, or in that which cancels a waiting job."""
 
     def show(self, state: State, picture: np.ndarray | bytes, seconds: float, final: bool) -> None:
         """Take a picture (S, S, 3) of uint8, or a mesh as the bytes of a .glb."""
@@ -61,7 +62,7 @@ class Visitor(Protocol):
         """Take the news that a picture could not be drawn, in one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     visitor: Visitor
     work: Callable[[Breathe], None]
@@ -108,10 +109,18 @@ class Worker:
             return True
 
     def cancel(self, visitor: Visitor) -> None:
-        """End the visitor's job at its next breath."""
+        """End the visitor's job: at once while it waits for its turn, else at its next breath."""
         with self._wake:
-            if job := self._by.get(visitor):
-                job.cancelled.set()
+            job = self._by.get(visitor)
+            if job is None:
+                return
+            job.cancelled.set()
+            waiting = job in self._jobs
+            if waiting:
+                self._jobs.remove(job)
+                del self._by[visitor]
+        if waiting:
+            _tell(visitor.ended, "cancelled")
 
     def forget(self, visitor: Visitor) -> None:
         """Draw nothing more for a visitor who is gone."""
@@ -165,7 +174,7 @@ class Worker:
             elif final:  # a mesh takes seconds: none is made while something moves
                 visitor.show(state, self.mesh(state), time.monotonic() - start, True)
         except Exception as error:
-            visitor.failed(line(error))
+            _tell(visitor.failed, line(error))
             return
         if not final:
             with self._wake:
@@ -176,7 +185,7 @@ class Worker:
         def breathe(share: float) -> None:
             if job.cancelled.is_set() or self._closed:
                 raise Cancelled
-            job.visitor.progress(share)
+            _tell(job.visitor.progress, share)
             while True:
                 with self._wake:
                     task = self._next()
@@ -194,7 +203,7 @@ class Worker:
             problem = line(error)
         with self._wake:
             del self._by[job.visitor]
-        job.visitor.ended(problem)
+        _tell(job.visitor.ended, problem)
 
     # ---------------------------------------------------------------- pictures
 
@@ -237,6 +246,14 @@ class Worker:
             if len(self._codes) > _KEPT:
                 del self._codes[next(iter(self._codes))]
         return self._codes[thing.key][1]
+
+
+def _tell(hear: Callable[[T], None], news: T) -> None:
+    """Tell a visitor something; what goes wrong there, such as a connection that breaks, is no matter of the others."""
+    try:
+        hear(news)
+    except Exception:
+        _log.exception("the viewer goes on after an error of a page")
 
 
 def sizes_of(generator: Generator) -> tuple[int, ...]:

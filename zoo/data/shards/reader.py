@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...runtime.files import printable
-from ..pictures import BadImage
+from ..pictures import UNREADABLE, BadImage
 
 CATALOGUE, TABLE = "shards.json", "table.npy"
 VERSION = 1
@@ -138,7 +138,7 @@ class Shards:
                     with open(self.root / shard, "rb", buffering=0) as file:
                         data = os.pread(file.fileno(), count, start)
             except Exception as error:  # of whatever protocol
-                raise BadImage(self.where(name), "unreadable", f"{_why(error)}; is the shard still there?") from None
+                raise BadImage(self.where(name), UNREADABLE, f"{_why(error)}; is the shard still there?") from None
         if len(data) != row["bytes"]:
             raise BadImage(self.where(name), "shard cut short", f"{len(data)} of {row['bytes']} bytes; {_AGAIN}")
         return data

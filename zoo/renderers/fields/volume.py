@@ -241,14 +241,14 @@ def render_rays(
     Raises:
         ValueError: `clamp` is unknown, or `density` is missing although `surface_steps` needs it.
     """
-    n = origins.shape[1]
+    b, n, _ = origins.shape
     composited = sampling.surface_steps + sampling.fine_steps if sampling.surface_steps else 0
-    points_per_ray = max(sampling.steps, composited) * len(origins)
-    draws_numbers = sampling.random or sampling.noise_std > 0  # one after the other
-    shared_out = origins.device.type == "cpu" and not draws_numbers and not torch.is_grad_enabled()
-    worth_it = shared_out and n * points_per_ray > _WORTH_IT * len(origins)
+    points_per_ray = max(sampling.steps, composited) * b
+    shared_out = origins.device.type == "cpu" and not torch.is_grad_enabled()
+    worth_it = shared_out and n * points_per_ray > _WORTH_IT * b
     chunks = _chunks(n, width * points_per_ray, origins.is_cuda, _TOGETHER if worth_it else 1)
     parts: list[RayMaps | None] = [None] * len(chunks)
+    numbers = _drawn(sampling, b, n, origins, u_jitter, u_fine)
 
     def march(i: int) -> None:
         def cut(value: Tensor | None) -> Tensor | None:
@@ -256,7 +256,7 @@ def render_rays(
 
         parts[i] = _march(
             field, origins[:, chunks[i]], directions[:, chunks[i]], near, far, sampling, density_scale, clamp,
-            cut(centre), density, cut(u_jitter), cut(u_fine),
+            cut(centre), density, _Numbers._make(map(cut, numbers)),
         )  # fmt: skip
 
     if shared_out and len(chunks) > 1:
@@ -281,6 +281,37 @@ def _chunks(n: int, elements: int, on_gpu: bool, least: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, max(1, n), size)]
 
 
+class _Numbers(NamedTuple):
+    """The random numbers of rays; None where there are none."""
+
+    jitter: Tensor | None  # (B, N, K) in [0, 1] of the samples that are jittered
+    fine: Tensor | None  # (B, N, F) in [0, 1]
+    coarse_noise: Tensor | None  # (B, N, K, 1) on the density by which the fine samples are chosen
+    noise: Tensor | None  # (B, N, K, 1) on the density that is composited
+
+
+def _drawn(
+    sampling: Sampling, b: int, n: int, like: Tensor, u_jitter: Tensor | None, u_fine: Tensor | None
+) -> _Numbers:
+    """The numbers of all rays, drawn before these are cut into chunks, so that chunks do not change the picture."""
+    first, fine = sampling.surface_steps or sampling.steps, sampling.fine_steps
+
+    def uniform(steps: int) -> Tensor | None:
+        return draws.rand(b, n, steps, device=like.device) if sampling.random else None
+
+    def normal(steps: int) -> Tensor | None:
+        if sampling.noise_std <= 0:
+            return None
+        return draws.randn(b, n, steps, 1, dtype=like.dtype, device=like.device) * sampling.noise_std
+
+    return _Numbers(  # in this order, by which seeds give the pictures that they gave
+        uniform(first) if u_jitter is None else u_jitter,
+        None if fine == 0 else uniform(fine) if u_fine is None else u_fine,
+        None if fine == 0 else normal(sampling.steps),
+        normal(first + fine),
+    )
+
+
 class _Samples(NamedTuple):
     """What is known of samples (B, N, K, .): their density, and the rest if it was asked for at once."""
 
@@ -291,16 +322,16 @@ class _Samples(NamedTuple):
 
 def _march(
     field: Field, origins: Tensor, directions: Tensor, near: float, far: float, sampling: Sampling,
-    density_scale: float, clamp: str, centre: Tensor | None, density: Density | None, u_jitter: Tensor | None,
-    u_fine: Tensor | None,
+    density_scale: float, clamp: str, centre: Tensor | None, density: Density | None, numbers: _Numbers,
 ) -> RayMaps:  # fmt: skip
-    b, n, _ = origins.shape
     if sampling.surface_steps > 0 and density is None:
         raise ValueError("surface_steps needs the argument `density`, which gives the raw density alone")
     recorded = torch.is_grad_enabled()
     density_first = sampling.least_weight > 0 and density is not None and _takes_counts(field)
+    if recorded or sampling.random:  # in training, D's pictures are made without gradients
+        density_first = density_first and counts_freely(origins.device)
     if recorded:
-        density_first = density_first and clamp == "relu" and counts_freely(origins.device)
+        density_first = density_first and clamp == "relu"
 
     def at(z: Tensor) -> Tensor:
         return (origins[:, :, None] + z[..., None] * directions[:, :, None]).flatten(1, 2)
@@ -320,21 +351,16 @@ def _march(
         assert sigma is not None
         return _Samples(sigma, rgb, gradient)
 
-    def noisy(sigma: Tensor) -> Tensor | None:
-        return draws.randn_like(sigma) * sampling.noise_std if sampling.noise_std > 0 else None
-
     def weigh(sigma: Tensor, z: Tensor, noise: Tensor | None) -> Tensor:
         return composite_weights(sigma, z, density_scale=density_scale, clamp=clamp, noise=noise)
 
     def jittered(z: Tensor) -> Tensor:
-        u = draws.rand_like(z) if u_jitter is None and sampling.random else u_jitter
-        return z if u is None else jitter(z, u)
+        return z if numbers.jitter is None else jitter(z, numbers.jitter)
 
     def refined(sigma: Tensor, z: Tensor) -> Tensor:
         f = sampling.fine_steps
-        even = (torch.arange(f, device=z.device) + 0.5) / f
-        fresh = draws.rand(b, n, f, device=z.device) if sampling.random else even.expand(b, n, f)
-        return fine_distances(z, weigh(sigma, z, noisy(sigma)), fresh if u_fine is None else u_fine)
+        u = (torch.arange(f, device=z.device) + 0.5) / f if numbers.fine is None else numbers.fine
+        return fine_distances(z, weigh(sigma, z, numbers.coarse_noise), u.expand(*z.shape[:2], f))
 
     z = ray_distances(near, far, sampling.steps, centre, sampling.window, like=origins)
     crossing: Crossing | None = None
@@ -354,7 +380,7 @@ def _march(
             fine = look(z_fine)
             z, order = torch.cat([z_fine, z], -1).sort(-1)
             samples = _Samples._make(_merge(a, c, order) for a, c in zip(fine, samples, strict=True))
-    noise = noisy(samples.sigma)
+    noise = numbers.noise
     weights = weigh(samples.sigma, z, noise)
     if density_first:
         seen = weights >= sampling.least_weight

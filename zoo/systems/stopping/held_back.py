@@ -42,7 +42,7 @@ def held_back(run: RunConfig, data: FaceData) -> Tensor:
         fix = "or use trainer.patience=0" if run.data.holdout else "hold some back with data.holdout=0.2"
         raise NoSplit(f"trainer.patience={run.trainer.patience}: {error}; {fix}") from None
     rows = torch.linspace(0, len(source) - 1, min(MOST, len(source))).round().long().tolist()
-    return to_float(source.read_batch(rows))
+    return to_float(source.read_batch(rows)[0])
 
 
 class HeldBack(L.Callback):
