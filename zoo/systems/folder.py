@@ -28,14 +28,18 @@ _HOW = ("workers", "cache", "on_error")  # of data: not what is learned, but how
 
 
 def run_folder(run: RunConfig) -> Path:
-    """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
+    """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains.
+
+    Raises:
+        ConfigError: `out` is no usable path.
+    """
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     plain = to_dict(RunConfig(generator=own, system=type(run.system)()))
     departs = departures(to_dict(run), plain)
     what = {k: departs.get(k) for k in _SAME}
     for how in _HOW:
         (what["data"] or {}).pop(how, None)
-    return Path(run.out) / f"{run.name}-{fingerprint(what)}"
+    return user_path(run.out, ConfigError, "out=") / f"{run.name}-{fingerprint(what)}"
 
 
 def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
