@@ -98,6 +98,7 @@ def test_the_defaults_are_valid() -> None:
         ("system.grad_clip=nan", r"system\.grad_clip=nan: use a finite number above 0"),
         ("system.grad_clip=inf", r"system\.grad_clip=inf: use a finite number"),
         ("system.topk_kimg=2", r"system\.topk_kimg=2\.0: with system\.topk_min=1 the fraction cannot fall"),
+        ("system.discriminator=style", r"system\.discriminator=style: .*; use system\.discriminator\.name=style"),
         ("system.topk_min=2", r"system\.topk_min=2\.0: use 1 or less"),
         ("system.discriminator.channels=[-1]", r"system\.discriminator\.channels=\[-1\]: use widths of 1 or more"),
         ("data.scene.fov=nan", r"data\.scene\.fov=nan: use a finite number above 0"),

@@ -76,7 +76,7 @@ class AdversarialSystem(TrainingSystem):
             if seen != side:
                 raise ConfigError(
                     f"system.stages[{i}].size={stage.size}: this discriminator takes images of one size, here {side} "
-                    "px; give all stages that size or use another system.discriminator"
+                    "px; give all stages that size or use another system.discriminator.name"
                 )
 
     def start_discriminator(self, state: dict[str, Tensor]) -> None:
