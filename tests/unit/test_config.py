@@ -225,6 +225,20 @@ def test_the_heads_keep_their_scene_and_sizes() -> None:
         validate(RunConfig(data=moved), HEADS)
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.loggers=[wandb]", "trainer.patience=3", "trainer.precision=bf16-mixed", "trainer.max_kimg=1",
+        "trainer.checkpoint_kimg=1", "trainer.sample_kimg=1", "trainer.log_every=1", "trainer.compile=never",
+        "system.ema_kimg=1", "system.start_kimg=1", "system.hollow_patience=1",
+    ],
+)  # fmt: skip
+def test_fits_to_photographs_refuse_what_they_do_not_use(override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^{key}=.*: a fit to photographs does not use it; leave it out$"):
+        recipes.load_run("gan2shape_heads64", [override])
+
+
 def test_a_window_keeps_enough_samples() -> None:
     tracked = ["generator.surface_tracking=true", "generator.fine_steps=0"]
     assert recipes.load_run("shadegan", [*tracked, "generator.steps_min=2"]).generator["steps_min"] == 2
