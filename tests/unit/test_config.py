@@ -239,6 +239,17 @@ def test_fits_to_photographs_refuse_what_they_do_not_use(override: str) -> None:
         recipes.load_run("gan2shape_heads64", [override])
 
 
+def test_the_scene_is_set_at_the_data_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^generator\.scene=.*: .*; set data\.scene instead$"):
+        recipes.load_run("shadegan", [*FOLDER, "generator.scene.fov=30"])
+    (mine := tmp_path / "mine.yaml").write_text("use: [generator/pigan, data/folder]\ngenerator: {scene: {far: 2}}")
+    with pytest.raises(ConfigError, match=r"set data\.scene instead$"):
+        recipes.load_run(str(mine))
+    run = recipes.load_run("shadegan", [*FOLDER, "data.scene.fov=30"])
+    again = recipes.load_run("shadegan", [*FOLDER, "data.scene.fov=30", f"generator.scene={run.generator['scene']}"])
+    assert again.generator == run.generator  # what config.json of a run says
+
+
 def test_a_window_keeps_enough_samples() -> None:
     tracked = ["generator.surface_tracking=true", "generator.fine_steps=0"]
     assert recipes.load_run("shadegan", [*tracked, "generator.steps_min=2"]).generator["steps_min"] == 2
