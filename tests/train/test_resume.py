@@ -100,7 +100,33 @@ def test_stale_checkpoints_do_not_win(tiny) -> None:
     older = checkpoints(folder)[0]
     train(load_run("pigan", tiny("trainer.max_kimg=0.024", f"resume={older}")))
     assert latest(folder).name == "images000000024.ckpt"
-    assert [p.name for p in folder.glob("*.stale")] == ["images000000032.stale"]
+    assert not [*folder.glob("*.stale")]  # the new branch has a checkpoint
+
+
+def test_what_cannot_be_resumed_leaves_the_run_as_it_is(tiny, tmp_path: Path) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032")))
+    other = train(load_run("pigan", tiny("trainer.max_kimg=0.016", "generator.hidden_dim=8", out="other")))
+    damaged = tmp_path / "images000000004.ckpt"
+    damaged.write_bytes(checkpoints(folder / "checkpoints")[0].read_bytes()[:-100])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for path, message in ((damaged, "damaged"), (other, "another architecture")):
+        with pytest.raises(WeightsError, match=message):
+            train(load_run("pigan", tiny("trainer.max_kimg=0.048", f"resume={path}")))
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_checkpoints_given_up_stay_until_there_is_a_new_one(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032"))) / "checkpoints"
+    branch = ["trainer.max_kimg=0.024", f"resume={checkpoints(folder)[0]}"]
+    stale = folder / "images000000032.stale"
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.losses.generator_loss", lambda score, keep: score.mean() * float("nan"))
+        for _ in range(2):
+            with pytest.raises(ZooError, match="not finite"):
+                train(load_run("pigan", tiny(*branch)))
+            assert stale.exists()
+    train(load_run("pigan", tiny(*branch)))
+    assert not stale.exists()
 
 
 def test_operational_settings_do_not_move_a_run(tiny) -> None:

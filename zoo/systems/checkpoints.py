@@ -129,3 +129,5 @@ class KimgCheckpoint(L.Callback):
             self.logger.write_csv()
             for old in checkpoints(self.folder)[:-2]:
                 trainer.strategy.remove_checkpoint(old)
+            for given_up in self.folder.glob("*.stale"):
+                given_up.unlink()

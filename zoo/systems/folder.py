@@ -102,17 +102,19 @@ def _nearest(run: RunConfig, folder: Path) -> str:
 
 
 def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> None:
-    """Write what describes the run and put away what an earlier one left behind. The caller holds the folder's lock."""
+    """Write what describes the run and put away what an earlier one left behind.
+
+    The caller holds the folder's lock, and has read `start`: the run may be that of a slip of the pen.
+    """
     tidy(folder)
     saved = folder / "checkpoints"
-    for old in saved.glob("*.stale"):
-        old.unlink()
     for digest in saved.glob("images*.ckpt.sha256"):
         if not digest.with_suffix("").exists():
             digest.unlink()
     for later in checkpoints(saved):
         if start is not None and images_of(later) > images_of(start):
-            later.rename(later.with_suffix(".stale"))  # damaged, or of a branch that is now given up
+            # Damaged, or of a branch that is now given up; it goes when this one has a checkpoint.
+            later.rename(later.with_suffix(".stale"))
             digest_file(later).unlink(missing_ok=True)
     if start is None:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
