@@ -81,8 +81,8 @@ def last_words(folder: Path) -> str:
 class KimgCheckpoint(L.Callback):
     """Saves `images<number>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
 
-    A signal finishes the step, saves and stops. Errors between two steps, such as unreadable data or a sample sheet that
-    fails, save first.
+    A signal finishes the step, saves and stops. Errors between two steps, such as unreadable data or a failing sample
+    sheet, save first.
     """
 
     def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger, signals: Signals) -> None:
