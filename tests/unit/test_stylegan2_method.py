@@ -266,7 +266,7 @@ def test_stages_that_a_discriminator_of_one_size_cannot_judge_are_refused(
 
 def test_sizes_that_a_discriminator_does_not_have_are_refused_by_the_settings_names() -> None:
     run = load_run("pigan", ["system.stages=[{}, {kimg: 1, size: 256}]", "data=folder", "data.size=256"])
-    with pytest.raises(ConfigError, match=r"^system\.stages\[1\]\.size=256 with .*\.discriminator\.name=plain: max_size"):
+    with pytest.raises(ConfigError, match=r"^system\.stages\[1\]\.size=256 with .*discriminator\.name=plain: max_size"):
         AdversarialSystem(run)
 
 
