@@ -104,7 +104,7 @@ def _nearest(run: RunConfig, folder: Path) -> str:
 def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> None:
     """Write what describes the run and put away what an earlier one left behind.
 
-    The caller holds the folder's lock, and has read `start`: the run may be that of a slip of the pen.
+    The caller holds the folder's lock, and has read `start`: a mistyped `resume` must not cost the run that is there.
     """
     tidy(folder)
     saved = folder / "checkpoints"
