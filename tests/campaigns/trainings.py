@@ -74,7 +74,7 @@ def same_state(one: Path, other: Path) -> bool:
 
 
 def leftovers(out: Path) -> list[Path]:
-    """What no finished command may leave; checkpoints put aside at its start, *.stale, go at the next one."""
+    """What no finished command may leave; checkpoints put aside, *.stale, go when the next one is saved."""
     return [p for p in out.rglob("*") if p.name.endswith(".tmp") or p.name == ".lock"]
 
 

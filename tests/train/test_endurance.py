@@ -372,6 +372,20 @@ def test_unreadable_data_saves_first_and_goes_on_to_the_same_bits(
     assert all(torch.equal(value, other["state_dict"][key]) for key, value in one["state_dict"].items())
 
 
+def test_a_sample_sheet_that_fails_loses_no_step(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = load_run("pigan", tiny("trainer.max_kimg=0.032", "trainer.sample_kimg=0.012"))
+    monkeypatch.setattr(runs.Samples, "draw", fails)
+    monkeypatch.setattr(runs.Samples, "on_train_start", lambda self, _, system: self.due(system.kimg))
+    with pytest.raises(OSError, match="No space left"):
+        train(run)
+    found = latest(run_folder(run) / "checkpoints")
+    assert found is not None
+    assert images_of(found) == 12
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_every_signal_saves(number: signal.Signals, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     step = runs.AdversarialSystem.training_step

@@ -1,5 +1,6 @@
 """Whatever ends a run, the same command with resume=auto goes on, and on a CPU to the same bits."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from zoo.config.recipes import load_run
 from zoo.errors import ConfigError, WeightsError, ZooError
@@ -49,15 +51,23 @@ def test_surface_tracking_learns_and_resumes(tiny) -> None:
     assert '"surface"' in (parts / "metrics.jsonl").read_text()
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tiny) -> None:
-    overrides = tiny("trainer.max_kimg=100", "trainer.checkpoint_kimg=50")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_sigterm_saves_and_says_how_to_go_on(workers: int, tiny, tmp_path: Path) -> None:
+    """Launchers send it to all processes, workers among them."""
+    (faces := tmp_path / "faces").mkdir()
+    for i in range(8):
+        Image.new("RGB", (32, 32), (30 * i, 0, 0)).save(faces / f"{i}.png")
+    overrides = tiny("trainer.max_kimg=100", "trainer.checkpoint_kimg=50", "data=folder", f"data.root={faces}")
+    overrides += [f"data.workers={workers}", "data.cache=never"]
     folder = run_folder(load_run("pigan", overrides))
-    process = subprocess.Popen([*COMMAND, "pigan", *overrides], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, "pigan", *overrides], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     records, deadline = folder / "metrics.jsonl", time.monotonic() + 300
     # The third record is of a later step than the first, which is not waited for: it may compile for a minute.
     while not (records.exists() and records.read_text().count("\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert "resume=auto" in errors
     assert "Traceback" not in errors
@@ -100,7 +110,33 @@ def test_stale_checkpoints_do_not_win(tiny) -> None:
     older = checkpoints(folder)[0]
     train(load_run("pigan", tiny("trainer.max_kimg=0.024", f"resume={older}")))
     assert latest(folder).name == "images000000024.ckpt"
-    assert [p.name for p in folder.glob("*.stale")] == ["images000000032.stale"]
+    assert not [*folder.glob("*.stale")]  # the new branch has a checkpoint
+
+
+def test_what_cannot_be_resumed_leaves_the_run_as_it_is(tiny, tmp_path: Path) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032")))
+    other = train(load_run("pigan", tiny("trainer.max_kimg=0.016", "generator.hidden_dim=8", out="other")))
+    damaged = tmp_path / "images000000004.ckpt"
+    damaged.write_bytes(checkpoints(folder / "checkpoints")[0].read_bytes()[:-100])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for path, message in ((damaged, "damaged"), (other, "another architecture")):
+        with pytest.raises(WeightsError, match=message):
+            train(load_run("pigan", tiny("trainer.max_kimg=0.048", f"resume={path}")))
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_checkpoints_given_up_stay_until_there_is_a_new_one(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032"))) / "checkpoints"
+    branch = ["trainer.max_kimg=0.024", f"resume={checkpoints(folder)[0]}"]
+    stale = folder / "images000000032.stale"
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.losses.generator_loss", lambda score, keep: score.mean() * float("nan"))
+        for _ in range(2):
+            with pytest.raises(ZooError, match="not finite"):
+                train(load_run("pigan", tiny(*branch)))
+            assert stale.exists()
+    train(load_run("pigan", tiny(*branch)))
+    assert not stale.exists()
 
 
 def test_operational_settings_do_not_move_a_run(tiny) -> None:

@@ -42,6 +42,15 @@ def test_poses_survive_moves_without_turns() -> None:
     assert upright[:, :2, 2].std() > 0.2  # but shifted
 
 
+def test_half_precision_of_the_trainer_does_not_reach_the_changes(images: Tensor) -> None:
+    torch.manual_seed(3)
+    plain = augment(images, 0.7)
+    torch.manual_seed(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = augment(images, 0.7)
+    assert torch.equal(half, plain)
+
+
 def test_gradients_reach_the_images(images: Tensor) -> None:
     few = images[:2, :, :4, :4].double().requires_grad_(True)
 

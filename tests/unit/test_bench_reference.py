@@ -60,8 +60,13 @@ def test_the_reference_learns_what_we_learn(case: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["pigan_heads32", "shadegan_heads32"])
-def test_the_reference_takes_our_steps(recipe: str, tmp_path: Path) -> None:
-    """With fakes drawn twice and R1 at every step, as published, both come to the same losses and weights."""
+def test_the_reference_takes_our_steps(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fakes drawn twice and R1 at every step, as published, both come to the same losses and weights.
+
+    A SLURM script without srun is one process.
+    """
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_JOB_NAME", "batch")
     run = recipes.load_run(recipe, [
         *(f"generator.{k}={v}" for k, v in TINY.items()), "generator.outward_init=false", "generator.inference_steps=0",
         "system.stages=[{size: 32, batch: 4}]", "data.length=16", "data.size=32", "trainer.accelerator=cpu",

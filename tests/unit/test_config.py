@@ -98,6 +98,8 @@ def test_the_defaults_are_valid() -> None:
         ("system.betas=[0.9]", r"system\.betas=\[0\.9\]: give two numbers"),
         ("system.grad_clip=nan", r"system\.grad_clip=nan: use a finite number above 0"),
         ("system.grad_clip=inf", r"system\.grad_clip=inf: use a finite number"),
+        ("system.topk_kimg=2", r"system\.topk_kimg=2\.0: with system\.topk_min=1 the fraction cannot fall"),
+        ("system.discriminator=style", r"system\.discriminator=style: .*; use system\.discriminator\.name=style"),
         ("system.topk_min=2", r"system\.topk_min=2\.0: use 1 or less"),
         ("system.discriminator.channels=[-1]", r"system\.discriminator\.channels=\[-1\]: use widths of 1 or more"),
         ("data.scene.fov=nan", r"data\.scene\.fov=nan: use a finite number above 0"),
@@ -229,6 +231,31 @@ def test_the_heads_keep_their_scene_and_sizes() -> None:
     moved = DataConfig(scene=dataclasses.replace(SceneConfig(), pose=PoseConfig(yaw_std=0.4)), size=32)
     with pytest.raises(ConfigError, match="rendered with their own cameras"):
         validate(RunConfig(data=moved), HEADS)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.loggers=[wandb]", "trainer.patience=3", "trainer.precision=bf16-mixed", "trainer.max_kimg=1",
+        "trainer.checkpoint_kimg=1", "trainer.sample_kimg=1", "trainer.log_every=1", "trainer.compile=never",
+        "system.ema_kimg=1", "system.start_kimg=1", "system.hollow_patience=1",
+    ],
+)  # fmt: skip
+def test_fits_to_photographs_refuse_what_they_do_not_use(override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^{key}=.*: a fit to photographs does not use it; leave it out$"):
+        recipes.load_run("gan2shape_heads64", [override])
+
+
+def test_the_scene_is_set_at_the_data_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^generator\.scene=.*: .*; set data\.scene instead$"):
+        recipes.load_run("shadegan", [*FOLDER, "generator.scene.fov=30"])
+    (mine := tmp_path / "mine.yaml").write_text("use: [generator/pigan, data/folder]\ngenerator: {scene: {far: 2}}")
+    with pytest.raises(ConfigError, match=r"set data\.scene instead$"):
+        recipes.load_run(str(mine))
+    run = recipes.load_run("shadegan", [*FOLDER, "data.scene.fov=30"])
+    again = recipes.load_run("shadegan", [*FOLDER, "data.scene.fov=30", f"generator.scene={run.generator['scene']}"])
+    assert again.generator == run.generator  # what config.json of a run says
 
 
 def test_a_window_keeps_enough_samples() -> None:

@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 import pickle
 from pathlib import Path
 from typing import cast
@@ -101,6 +102,19 @@ def test_resume_gives_the_very_same_batches(root: Path, workers: int, cache: str
     second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
     assert second.position == 12
     assert same(take(second, 6), whole[3:])
+
+
+def test_workers_outlive_the_sigterm_of_a_launcher(root: Path) -> None:
+    whole = take(FaceData(config(root), batch=4), 9)
+    batches = iter(FaceData(config(root, workers=2), batch=4).train_dataloader())
+    begun = list(itertools.islice(batches, 2))
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+    assert same(begun + list(itertools.islice(batches, 7)), whole)
+    del batches
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_images_index_and_mirror(root: Path) -> None:

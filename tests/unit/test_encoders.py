@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from zoo.config.recipes import load_run
 from zoo.errors import WeightsError
 from zoo.images import centre_crop
 from zoo.losses import masked_mean, photometric_loss, step_loss
@@ -14,6 +15,7 @@ from zoo.networks import perceptual
 from zoo.networks.confnet import ConfNet
 from zoo.networks.encoders import EDDeconv, Encoder
 from zoo.networks.perceptual import LPIPS, PerceptualLoss
+from zoo.systems.folder import run_folder
 
 WIDTHS = (4, 5, 6, 7, 8)
 
@@ -93,6 +95,15 @@ def test_weights_come_from_the_users_files(tmp_path: Path, suffix: str, monkeypa
     assert first.grad.abs().sum() > 0
     assert not any(weight.requires_grad for weight in [*loss.parameters(), *distance.parameters()])
     assert loss(second, second) == distance(second, second).sum() == 0
+
+
+def test_weight_files_and_runs_lie_below_home_where_users_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save({"w": torch.ones(1)}, tmp_path / "vgg.pth")
+    assert perceptual.read_tensors("~/vgg.pth")["w"] == 1
+    assert run_folder(load_run("pigan", ["out=~/runs"])).parent == tmp_path / "runs"
 
 
 def test_wrong_weight_files_are_refused(tmp_path: Path) -> None:

@@ -303,6 +303,17 @@ def test_init_must_have_the_architecture_of_the_run(shelf: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_init_of_other_settings_is_said(shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stored = zoo.load("shadegan.heads32").config
+    same = [f"generator.{key}={value}" for key, value in to_dict(stored).items() if key != "scene"]
+    initial(recipes.load_run("shadegan", [*same, "init=shadegan.heads32", "data=folder", "data.scene.fov=30"]))
+    assert not caplog.messages
+    initial(recipes.load_run("shadegan", [*same, "init=shadegan.heads32", "generator.density_scale=7"]))
+    (told,) = caplog.messages
+    what = f"generator.density_scale ({stored.density_scale} there, 7.0 here)"
+    assert told == f"init=shadegan.heads32: settings differ from those of the weights: {what}"
+
+
 @pytest.mark.parametrize("method", ["pigan", "gof"])
 def test_a_field_without_lights_starts_from_one_under_them(method: str, tmp_path: Path) -> None:
     """What it shows is the other's albedo, as the other sees it in the mean light.

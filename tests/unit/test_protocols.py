@@ -1,5 +1,6 @@
 """Protocols: the names they give, the baselines in closed form, and a whole small run on the embedded heads."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,24 @@ def test_pairs_that_cannot_judge_are_refused() -> None:
     broken = Pairs(pairs.image * torch.nan, pairs.depth, pairs.mask)
     with pytest.raises(ValueError, match="never a number"):
         train_probe(pairs, held_back=broken, steps=2, batch_size=2)
+
+
+def test_an_interrupted_probe_says_so_and_later_interrupts_count() -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_probe(held(4), steps=2, batch_size=2, advance=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_slurm_script_trains_a_probe_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_JOB_NAME", "batch")
+    steps: list[int] = []
+    train_probe(held(4), steps=2, batch_size=2, advance=steps.append)
+    assert sum(steps) == 2
 
 
 def test_mirroring_keeps_depth_with_its_image() -> None:

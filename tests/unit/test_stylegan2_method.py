@@ -264,6 +264,12 @@ def test_stages_that_a_discriminator_of_one_size_cannot_judge_are_refused(
         system(f"system.stages={stages}", "generator.size=32", f"system.discriminator={discriminator}")
 
 
+def test_sizes_that_a_discriminator_does_not_have_are_refused_by_the_settings_names() -> None:
+    run = load_run("pigan", ["system.stages=[{}, {kimg: 1, size: 256}]", "data=folder", "data.size=256"])
+    with pytest.raises(ConfigError, match=r"^system\.stages\[1\]\.size=256 with .*discriminator\.name=plain: max_size"):
+        AdversarialSystem(run)
+
+
 def test_only_those_that_compare_images_need_groups() -> None:
     system("system.stages=[{size: 32, batch: 6}]", "generator.size=32", f"system.discriminator={PATCH}")
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import in_float64
+from zoo.config.recipes import load_run
 from zoo.config.schemas import PoseConfig, SceneConfig
 from zoo.errors import ConfigError
 from zoo.generators.base import Latents
@@ -14,6 +15,7 @@ from zoo.generators.unsup3d import Unsup3D, Unsup3DConfig
 from zoo.generators.unsup3d_terms import pose_loss, rigid_loss
 from zoo.geometry import Light, continued
 from zoo.renderers.depthmaps.gridmesh import grid_faces
+from zoo.systems.photometric import PhotometricSystem
 
 
 def tiny(**options: object) -> Unsup3D:
@@ -366,6 +368,25 @@ def test_a_free_mean_lets_an_object_come_nearer_as_a_whole() -> None:
     fixed, free = (model.free_depth(image).detach() for model in models)
     assert fixed.mean() == pytest.approx(1.0, abs=0.01)
     assert free.mean() > 1.03
+
+
+def test_schedules_of_a_training_begin_at_start_kimg(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ["size=32", "nf=4", "zdim=4", "groups=2", "encoder_nf=4", "confidence=false"]
+    stages = "system.stages=[{size: 32, batch: 4}]"
+    run = load_run("unsup3d", [*(f"generator.{setting}" for setting in small), stages, "system.start_kimg=5"])
+    system, seen = PhotometricSystem(run), list[float]()
+
+    def training_loss(images: Tensor, kimg: float, *_: object) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append(kimg)
+        return images.mean(), {}
+
+    monkeypatch.setattr(system.generator, "training_loss", training_loss)
+    monkeypatch.setattr(system, "optimizers", system.configure_optimizers)
+    monkeypatch.setattr(system, "all_gather", lambda tensor: tensor[None])
+    monkeypatch.setattr(system, "update", lambda optimizer, network, lr, batch, loss: loss(batch)[1])
+    system.images = 2000
+    system.step({"image": torch.zeros(4, 3, 32, 32)}, run.system.stages[0])
+    assert seen == [7.0]
 
 
 def test_what_a_setting_cannot_be_is_named() -> None:

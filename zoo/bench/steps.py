@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from ..config.schemas import RunConfig
@@ -50,6 +51,7 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
             limit_val_batches=0,
+            plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
             callbacks=[_Turns(steps, before, after)],
         )
         trainer.fit(system, datamodule=FaceData(run.data, system.batch_at))

@@ -1,9 +1,17 @@
 """What several sections of a run must agree on. What one section may hold stands beside its fields, see `bounds`."""
 
+from operator import attrgetter
+
 from .. import registry
 from .bounds import need
 from .fill import to_dict
 from .schemas import AdversarialConfig, InstanceConfig, PhotometricConfig, RunConfig, SceneConfig
+
+_UNUSED = (  # by fits to photographs
+    "trainer.loggers", "trainer.patience", "trainer.precision", "trainer.max_kimg", "trainer.checkpoint_kimg",
+    "trainer.sample_kimg", "trainer.log_every", "trainer.compile", "system.ema_kimg", "system.start_kimg",
+    "system.hollow_patience",
+)  # fmt: skip
 
 
 def validate(run: RunConfig, heads: SceneConfig) -> None:
@@ -23,6 +31,10 @@ def validate(run: RunConfig, heads: SceneConfig) -> None:
         for name in ("devices", "nodes", "accumulate"):
             fix = "a fit to photographs, a joint one too, is one process on one device; use 1"
             need((value := getattr(run.trainer, name)) == 1, f"trainer.{name}", value, fix)
+        plain = RunConfig(system=type(run.system)())
+        for key in _UNUSED:
+            value = attrgetter(key)(run)
+            need(value == attrgetter(key)(plain), key, value, "a fit to photographs does not use it; leave it out")
         return
     if isinstance(run.system, AdversarialConfig) and run.system.path_length > 0:
         fix = "compiled code has no second derivatives, which system.path_length takes; use never"

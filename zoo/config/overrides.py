@@ -46,7 +46,7 @@ def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> dict[str
         sections: Classes of the sections whose fields the schema of a run leaves open.
 
     Raises:
-        ConfigError: A value that is not YAML.
+        ConfigError: A value that is not YAML, or text for a group of settings that has a name.
     """
     out: dict[str, Any] = {}
     for key, text in settings.items():
@@ -81,6 +81,8 @@ def _value(key: str, text: str, kind: Any) -> Any:
         return None
     kind = _plain(kind)
     file = dataclasses.is_dataclass(kind) and not text.lstrip().startswith(("{", "["))
+    if file and "name" in typing.get_type_hints(kind):
+        raise ConfigError(f"{key}={text}: this is a group of settings; use {key}.name={text}")
     if kind is str or kind is int or file:
         return text
     if kind is float:

@@ -13,6 +13,7 @@ from typing import Any
 from .. import registry
 from ..errors import ConfigError, unknown
 from ..resources import config_files
+from .bounds import need
 from .checks import validate
 from .fill import generator_config, merge, structured, to_dict, without_name
 from .overrides import GROUPS, split, typed
@@ -113,8 +114,9 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     over = typed(settings, {"generator": schema, "system": system_schema})
     _read_priors(over)
     run = structured(RunConfig, merge(merged, over), "", RunConfig(system=system_schema()))
-    own = without_name(run.generator)
-    own.setdefault("scene", to_dict(run.data.scene))
+    own, scene = without_name(run.generator), to_dict(run.data.scene)
+    given = own.setdefault("scene", scene)
+    need(given == scene, "generator.scene", given, "the scene is that of the data; set data.scene instead")
     run.generator = {"name": method, **to_dict(generator_config(method, own))}
     validate(run, structured(SceneConfig, group_file("data", "heads")["scene"], "data.scene"))
     return run

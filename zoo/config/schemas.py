@@ -226,6 +226,8 @@ class AdversarialConfig(SystemConfig):
         need(0 <= self.ada_target < 1, f"{at}ada_target", self.ada_target, fix)
         used = self.real_pose == "none" or self.pose_weight > 0
         need(used, f"{at}real_pose", self.real_pose, f"with {at}pose_weight=0 D reads no poses; use more")
+        fix = f"with {at}topk_min=1 the fraction cannot fall; use less, e.g. 0.6"
+        need(self.topk_kimg == 0 or self.topk_min < 1, f"{at}topk_kimg", self.topk_kimg, fix)
 
 
 @dataclass

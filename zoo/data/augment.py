@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..runtime import draws
-from ..runtime.workers import sent
+from ..runtime.workers import outside_autocast, sent
 
 MOST = 0.8
 
@@ -25,11 +25,12 @@ def augment(images: Tensor, p: float | Tensor, *, turns: bool = True) -> Tensor:
     aliasing is left out. Without `turns` images are shifted and scaled, but neither mirrored, rotated nor stretched, so
     that poses can still be read off them.
     """
-    theta = _moves(len(images), images.shape[-1], p, turns, images.device)[:, :2].to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    colour = _colours(len(images), p, images.device).to(images)
-    return torch.einsum("bij,bjhw->bihw", colour[:, :3, :3], moved) + colour[:, :3, 3, None, None]
+    with outside_autocast(images.device):  # bfloat16 has fewer levels of colour than pictures, and coarser places
+        theta = _moves(len(images), images.shape[-1], p, turns, images.device)[:, :2].to(images)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        colour = _colours(len(images), p, images.device).to(images)
+        return torch.einsum("bij,bjhw->bihw", colour[:, :3, :3], moved) + colour[:, :3, 3, None, None]
 
 
 def adapted(p: Tensor, certainty: Tensor, target: float, change: float) -> Tensor:

@@ -108,7 +108,7 @@ class FaceData(LightningDataModule):
             poses=self._train.poses if isinstance(self._train, ImageSource) else None,
         )
         pin = torch.cuda.is_available()
-        return StreamLoader(stream, batch_size=None, num_workers=self._workers, pin_memory=pin)
+        return StreamLoader(stream, num_workers=self._workers, pin_memory=pin)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The "val" split once, in order, not mirrored; the training images if there is no such split."""

@@ -1,6 +1,7 @@
 """The training stream: infinite, and a pure function of (seed, position), so that a run resumes at the next image."""
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,10 +116,21 @@ class Stream(IterableDataset[Batch | DataError]):
 
 
 class StreamLoader(DataLoader[Any]):
-    """Loads batches of a `Stream`, and raises the errors of its workers with their own type and message."""
+    """Loads batches of a `Stream`, and raises the errors of its workers with their own type and message.
+
+    Its workers outlive SIGTERM, which a launcher sends to all processes: the training still needs them to end a step
+    and to save. They end with it.
+    """
+
+    def __init__(self, stream: Stream, **options: Any) -> None:
+        super().__init__(stream, batch_size=None, worker_init_fn=_ignore_sigterm, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+
+def _ignore_sigterm(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,6 +20,7 @@ from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
 from ..runtime.quiet import quiet
+from ..runtime.signals import interruptible
 from ..runtime.workers import accelerator_of
 from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step
@@ -89,7 +91,7 @@ def _train(system: InstanceSystem, iterations: int) -> None:
     if not iterations:
         return
     try:
-        with quiet():
+        with quiet(), interruptible():
             trainer = L.Trainer(
                 accelerator=accelerator_of(system.run.trainer.accelerator),
                 devices=1,
@@ -98,9 +100,10 @@ def _train(system: InstanceSystem, iterations: int) -> None:
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
+                plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
             )
             trainer.fit(system, DataLoader(range(iterations)))  # type: ignore[arg-type]
-    except SystemExit:  # what Lightning makes of Ctrl-C
+    except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on from the last finished step", SIGINT) from None
 
 

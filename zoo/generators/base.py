@@ -99,7 +99,7 @@ class SelfTaught(Explainer, Protocol):
 
         Args:
             images: (B, 3, S, S) in [-1, 1], of the size that the method takes.
-            kimg: Says how many thousand images have been seen so far.
+            kimg: Says where its schedules stand, in thousands of images.
             state: Holds the tensors of `training_state`; they are changed in place.
             perceptual: Compares image features, if the run has such a loss.
         """

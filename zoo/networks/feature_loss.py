@@ -35,7 +35,8 @@ class DiscriminatorLoss(nn.Module):
         """
         names = [name for name in state if re.fullmatch(r"convs\.\d+\.conv2\.1\.weight", name)]
         if not names or "convs.0.0.weight" not in state:
-            raise WeightsError("the GAN's discriminator is not StyleGAN2's; train one with system.discriminator=style")
+            fix = "train one with system.discriminator.name=style"
+            raise WeightsError(f"the GAN's discriminator is not StyleGAN2's; {fix}")
         names.sort(key=lambda name: int(name.split(".")[1]))  # files have an order of their own
         widths = [len(state[name]) for name in ("convs.0.0.weight", *names)]
         network = StyleDiscriminator(max_size=4 << len(names), channels=widths)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..losses import EPS, masked_mean
+from ..resources import user_path
 from ..runtime.pickles import read_plain
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -180,7 +181,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is missing or damaged, or holds anything but tensors by name.
     """
-    path = Path(path)
+    path = user_path(path, WeightsError)
     if not path.is_file():
         raise WeightsError(f"{path} does not exist; give the file of the weights")
     try:

@@ -4,11 +4,13 @@ import logging
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..runtime.quiet import quiet
+from ..runtime.signals import interruptible
 from ..runtime.workers import accelerator_of
 from .depth import Advance, DepthProbe, Pairs, augment_pairs, average_depth
 
@@ -95,6 +97,7 @@ def train_probe(
     Raises:
         ValueError: There are no pairs, no pixel lies inside a mask, or depth inside a mask is not finite and positive;
             or the pairs held back show nothing, or the probe diverges on them.
+        KeyboardInterrupt: Ctrl-C.
     """
     if not len(pairs) or not pairs.mask.any():
         raise ValueError(f"{len(pairs)} pairs with {int(pairs.mask.sum())} masked pixels: nothing to learn depth from")
@@ -121,11 +124,13 @@ def train_probe(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
             callbacks=[*([_Advance(advance)] if advance else []), *([judge] if judge else [])],
         )
         # The loader's keys are whole batches of indices, so one look-up makes one batch.
         loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
-        trainer.fit(_Training(probe, lr, steps), loader)
+        with interruptible():
+            trainer.fit(_Training(probe, lr, steps), loader)
         if judge and not judge.state:
             raise ValueError("the error on the pairs held back is never a number: images or depths are not finite")
         if judge:

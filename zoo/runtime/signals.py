@@ -21,6 +21,17 @@ class Stopped(BaseException):
     """Raised where a signal finds nothing to save. Not an Exception, which compilers take for a failure of theirs."""
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C inside raises KeyboardInterrupt. Lightning makes a SystemExit of it, and ignores all later ones."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
+
+
 class Signals:
     """What to do about SIGINT, SIGTERM, SIGHUP and SIGUSR1.
 

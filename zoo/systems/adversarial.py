@@ -43,12 +43,18 @@ class AdversarialSystem(TrainingSystem):
 
     def build(self) -> None:
         d = self.cfg.discriminator
-        whole = torch.zeros(1, 3, *[max(stage.size for stage in self.cfg.stages)] * 2)
+        side = max(stage.size for stage in self.cfg.stages)
+        whole = torch.zeros(1, 3, side, side)
         largest = self.generator.real_view(whole, self.generator.schedule(0.0)).shape[-1]
         widths: dict[str, Any] = {} if d.channels is None else {"channels": d.channels}
         if self.cfg.latent_weight > 0:
             widths["latent_dim"] = self.generator.config.z_dim
-        self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
+        try:
+            self.discriminator = build_discriminator(d.name, max_size=largest, **widths)
+        except ConfigError as error:  # which names the network's arguments, and no settings
+            i = [stage.size for stage in self.cfg.stages].index(side)
+            where = f"system.stages[{i}].size={side} with system.discriminator.name={d.name}"
+            raise ConfigError(f"{where}: {error}") from None
         self._still = first_layers(self.discriminator, largest, self.cfg.freeze_d)
         self.seen_size = largest if isinstance(self.discriminator, OneSize) else None  # of the images that D takes
         if isinstance(self.discriminator, OneSize):
@@ -76,7 +82,7 @@ class AdversarialSystem(TrainingSystem):
             if seen != side:
                 raise ConfigError(
                     f"system.stages[{i}].size={stage.size}: this discriminator takes images of one size, here {side} "
-                    "px; give all stages that size or use another system.discriminator"
+                    "px; give all stages that size or use another system.discriminator.name"
                 )
 
     def start_discriminator(self, state: dict[str, Tensor]) -> None:

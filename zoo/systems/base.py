@@ -62,6 +62,7 @@ class TrainingSystem(L.LightningModule):
         self.ema = GeneratorEMA(self.generator, self.cfg.ema_kimg)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.images = 0  # the buffer as a number, so that no step waits for the device
+        self.whole = False  # after a step, when weights, average and count belong together
         self.parts = Parts()
         self.shares: dict[str, float] = {}  # of the time of the last `trainer.log_every` steps, by part
         self._norms: list[tuple[str, float, Tensor]] = []  # network, kimg and norm of gradients not looked at yet
@@ -177,6 +178,7 @@ class TrainingSystem(L.LightningModule):
         return sent(tensor, self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.whole = False
         self.parts.lap("data", self.device)
         stage, alpha = self.stage()
         torch.manual_seed(self.step_seed)
@@ -189,6 +191,7 @@ class TrainingSystem(L.LightningModule):
         self.images_seen.fill_(self.images)
         now = self.cfg.clock(self.images)
         self.ema.update(self.generator, now - before, now)
+        self.whole = True  # whatever becomes of records and pictures
         self.parts.lap("G", self.device)
         record: Any = {**logs, "alpha": alpha, "size": stage.size}  # Lightning's type says numbers; ours reads both
         self.trainer.loggers[0].log_metrics(record, step=self.images)

@@ -64,7 +64,7 @@ class RunLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The configuration is written as config.json before training starts."""
+        """The configuration is written as config.json when training starts."""
 
     def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Values of one step; `step` is the number of images seen, None for values that belong to no step."""

@@ -81,26 +81,23 @@ def last_words(folder: Path) -> str:
 class KimgCheckpoint(L.Callback):
     """Saves `images<number>.ckpt` every so often and at the end, keeps the last two, stops at the goal or on a signal.
 
-    A signal finishes the step, saves and stops. Errors between two steps, such as unreadable data, save first.
+    A signal finishes the step, saves and stops. Errors between two steps, such as unreadable data or a failing sample
+    sheet, save first.
     """
 
     def __init__(self, folder: Path, cfg: TrainerConfig, logger: RunLogger, signals: Signals) -> None:
         self.folder, self.cfg, self.logger, self.signals = folder, cfg, logger, signals
         self.due = Every(cfg.checkpoint_kimg)
-        self._saved = -1  # images in the last checkpoint, or where the run started
-        self._whole = False  # between two steps, when the state is that of a whole number of them
+        self._saved = -1  # images in the last checkpoint, or where the run started; -1: it has not
         self._ended, self._longest = 0.0, 0.0  # the last step, on the clock; the longest but the first, which compiles
 
     def on_train_start(self, trainer: L.Trainer, pl_module: TrainingSystem) -> None:  # type: ignore[override]
         self.due(pl_module.kimg)
-        self._saved, self._whole = pl_module.images, True
+        self._saved = pl_module.images
         self.signals.take()  # Lightning has put a handler of its own in place
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._whole = False
-
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
-        self._whole, before, self._ended = True, self._ended, time.monotonic()
+        before, self._ended = self._ended, time.monotonic()
         self._longest = max(self._longest, self._ended - before if before else 0.0)
         self.signals.finishing(self._longest)
         over = pl_module.kimg >= self.cfg.max_kimg - 1e-9
@@ -115,7 +112,8 @@ class KimgCheckpoint(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: TrainingSystem, exception: BaseException) -> None:  # type: ignore[override]
         alone = trainer.world_size == 1  # others would wait for this process, or this one for them
-        if alone and self._whole and isinstance(exception, Exception) and pl_module.images > max(self._saved, 0):
+        new = pl_module.whole and 0 <= self._saved < pl_module.images
+        if alone and new and isinstance(exception, Exception):
             with suppress(OSError, ZooError):  # the error that is under way says more
                 self.save(trainer, pl_module)
                 log.warning("saved at %g kimg; resume=auto goes on from there", pl_module.kimg)
@@ -131,3 +129,5 @@ class KimgCheckpoint(L.Callback):
             self.logger.write_csv()
             for old in checkpoints(self.folder)[:-2]:
                 trainer.strategy.remove_checkpoint(old)
+            for given_up in self.folder.glob("*.stale"):
+                given_up.unlink()

@@ -28,14 +28,18 @@ _HOW = ("workers", "cache", "on_error")  # of data: not what is learned, but how
 
 
 def run_folder(run: RunConfig) -> Path:
-    """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains."""
+    """`<out>/<name>-<8 hex digits>`: the same experiment always has the same folder, however long it trains.
+
+    Raises:
+        ConfigError: `out` is no usable path.
+    """
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     plain = to_dict(RunConfig(generator=own, system=type(run.system)()))
     departs = departures(to_dict(run), plain)
     what = {k: departs.get(k) for k in _SAME}
     for how in _HOW:
         (what["data"] or {}).pop(how, None)
-    return Path(run.out) / f"{run.name}-{fingerprint(what)}"
+    return user_path(run.out, ConfigError, "out=") / f"{run.name}-{fingerprint(what)}"
 
 
 def differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
@@ -98,17 +102,19 @@ def _nearest(run: RunConfig, folder: Path) -> str:
 
 
 def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> None:
-    """Write what describes the run and put away what an earlier one left behind. The caller holds the folder's lock."""
+    """Write what describes the run and put away what an earlier one left behind.
+
+    The caller holds the folder's lock, and has read `start`: a mistyped `resume` must not cost the run that is there.
+    """
     tidy(folder)
     saved = folder / "checkpoints"
-    for old in saved.glob("*.stale"):
-        old.unlink()
     for digest in saved.glob("images*.ckpt.sha256"):
         if not digest.with_suffix("").exists():
             digest.unlink()
     for later in checkpoints(saved):
         if start is not None and images_of(later) > images_of(start):
-            later.rename(later.with_suffix(".stale"))  # damaged, or of a branch that is now given up
+            # Damaged, or of a branch that is now given up; it goes when this one has a checkpoint.
+            later.rename(later.with_suffix(".stale"))
             digest_file(later).unlink(missing_ok=True)
     if start is None:
         (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint

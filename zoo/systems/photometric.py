@@ -59,7 +59,8 @@ class PhotometricSystem(TrainingSystem):
 
         def learn(part: Part) -> tuple[Tensor, Logs]:
             after.append({name: value.clone() for name, value in before.items()})
-            loss, terms = _taught(self.generator).training_loss(part["image"], self.kimg, after[-1], perceptual)
+            taught, now = _taught(self.generator), self.schedule_kimg
+            loss, terms = taught.training_loss(part["image"], now, after[-1], perceptual)
             return loss, {"loss": loss, **terms}
 
         optimizer = cast(LightningOptimizer, self.optimizers())

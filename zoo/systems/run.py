@@ -4,6 +4,7 @@ import logging
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -82,13 +83,11 @@ def train(
                     tidy(folder)
                     RunLogger(folder, 1).write_csv()
                 return folder
-            if first:
-                prepare(run, folder, start, command or shlex.join(["zoo", *sys.argv[1:]]))
             keep_memory()
             if run.trainer.threads:
                 torch.set_num_threads(run.trainer.threads)
             system = make_system(run, initial, initial_discriminator, fresh=start is None)
-            _fit(run, system, folder, start, signals, team)
+            _fit(run, system, folder, start, signals, team, command or shlex.join(["zoo", *sys.argv[1:]]))
     except Stopped:
         assert signals.received is not None
         if not first:
@@ -131,14 +130,19 @@ def _fit(
     start: Path | None,
     signals: Signals,
     team: Processes,
+    command: str,
 ) -> None:
     data = FaceData(run.data, system.batch_at)
     judged = [HeldBack(folder, run, held_back(run, data))] if run.trainer.patience else []
     others = _extra_loggers(run, folder)
     logger = RunLogger(folder, run.trainer.log_every, others)
-    if start is not None and team.rank == 0:
-        logger.forget_after(images_of(start) / 1000)
-        log.info("going on from %s", start)
+
+    def begin() -> None:
+        prepare(run, folder, start, command)
+        if start is not None:
+            logger.forget_after(images_of(start) / 1000)
+            log.info("going on from %s", start)
+
     trainer = L.Trainer(
         accelerator=accelerator_of(run.trainer.accelerator),
         devices=team.devices,
@@ -156,6 +160,7 @@ def _fit(
         plugins=[AtomicCheckpointIO(), team.environment],
         callbacks=[
             _SameStart(start),
+            _Begin(begin),
             KimgProgress(run.trainer.max_kimg),  # first: drawing the first samples compiles
             Samples(folder / "samples", run.trainer.sample_kimg, run.system.hollow_patience, others),
             *judged,
@@ -184,6 +189,17 @@ class _SameStart(L.Callback):
         if len(set(found := gathered(self.images))) > 1:
             fix = "out= must be a folder that all machines see, in the same state"
             raise ZooError(f"processes would start from {found} images: {fix}")
+
+
+class _Begin(L.Callback):
+    """Has the first process begin what changes the folder once all have read the checkpoint, and found that it fits."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.begin = begin
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.begin()
 
 
 def can_compile(trainer: TrainerConfig) -> bool:

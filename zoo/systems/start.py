@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import registry
 from ..config import recipes
-from ..config.fill import merge
+from ..config.fill import merge, to_dict
 from ..config.overrides import given, split
 from ..config.schemas import AdversarialConfig, Card, InstanceConfig, RunConfig
 from ..errors import ConfigError, WeightsError
@@ -19,7 +19,7 @@ from ..weights.build import construct
 from ..weights.checkpoints import latest
 from ..weights.files import discriminator_state, read_weights
 from ..weights.places import locate, newest
-from .folder import run_folder
+from .folder import differences, run_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,10 @@ def initial(run: RunConfig) -> "tuple[Generator | None, dict[str, Tensor] | None
 
 
 def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
-    """What `init` names, as `pair` gives it. Parts that only the run's generator has are new, with a line that says so.
+    """What `init` names, as `pair` gives it.
+
+    Parts that only the run's generator has are new, with a line that says so. So is one said of other settings, under
+    which the same weights may show something else; but not of the scene, which is that of the data.
 
     Raises:
         WeightsError: The run's generator is not of the architecture of the weights.
@@ -78,8 +81,15 @@ def matching(run: RunConfig) -> "tuple[Generator, dict[str, Tensor] | None]":
             raise WeightsError(f"init={run.init}: {key} is {tuple(value.shape)} there and {ours} in this run; {fix}")
     if new := sorted({key.partition(".")[0] for key in own.keys() - theirs.keys()}):
         log.warning("init=%s: the weights have no %s, which starts anew", run.init, ", ".join(new))
+    there, here = to_dict(given.config) | {"scene": None}, to_dict(model.config) | {"scene": None}
+    if what := list(differences(there, here, "generator")):
+        log.warning("init=%s: settings differ from those of the weights: %s", run.init, _some(what))
     model.load_state_dict({**own, **theirs})
     return model, beside
+
+
+def _some(what: Sequence[str], most: int = 5) -> str:
+    return "; ".join(what[:most]) + (f"; and {len(what) - most} more" if len(what) > most else "")
 
 
 _D = "system.discriminator"
