@@ -73,6 +73,45 @@ def test_other_objects_keep_their_pictures(
     assert changed(tuned.generator) < 0.7 * changed(free.generator)
 
 
+def test_fields_keep_their_surface(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = invert(generator, noise(), align=False, steps=4, size=SIZE)
+    shape = tuning._Shape(found)
+    assert shape.points.shape[1] > 0
+
+    def moved() -> float:
+        own = tune_to(found, noise(), align=False).generator
+        with torch.no_grad():
+            return shape.moved(own, torch.Generator().manual_seed(0)).item()
+
+    held = moved()
+    monkeypatch.setattr(tuning, "_SHAPE", 0.0)
+    assert held < moved() / 2
+    with torch.no_grad():
+        assert shape.moved(generator, torch.Generator().manual_seed(0)) == 0
+
+
+def test_points_lie_around_the_surface_that_is_seen(generator: Generator) -> None:
+    found = invert(generator, noise(), align=False, steps=4, size=SIZE)
+    render = found.render(size=found.camera.size)
+    assert render.depth is not None
+    assert render.mask is not None
+    shape, depth = tuning._Shape(found), -found.camera.to_camera(tuning._Shape(found).points)[..., 2]
+    middle = depth.view(-1, len(tuning._SHELL))[:, len(tuning._SHELL) // 2]
+    seen = render.depth[render.mask > 0.5]
+    assert len(middle) == len(seen) == shape.points.shape[1] // len(tuning._SHELL)
+    assert (middle - seen).abs().median() < 0.02  # a search takes fewer samples than `render`
+
+
+def test_tuning_where_nothing_is_seen_holds_nothing(generator: Generator) -> None:
+    found = invert(generator, noise(), align=False, steps=4, size=SIZE)
+    empty = copy.deepcopy(generator)
+    with torch.no_grad():
+        empty.siren.final_layer.bias.fill_(-100)  # type: ignore[union-attr, operator]
+        shape = tuning._Shape(replace(found, generator=empty))
+        assert shape.points.shape[1] == 0
+        assert shape.moved(generator, torch.Generator()) == 0
+
+
 def test_a_file_keeps_the_tuned_weights(tuned: Reconstruction, generator: Generator, tmp_path: Path) -> None:
     path = tuned.save(tmp_path / "a.safetensors")
     again = read(path, generator)

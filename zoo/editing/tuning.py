@@ -2,7 +2,8 @@
 
 Code, pose and light stay where inversion has found them, at the pivot. Between the pivot and objects that the generator
 draws itself the copy must go on showing what the original shows, from random poses. So what it learns stays with the
-one person, who can still be turned, lit and mixed with others.
+one person, who can still be turned, lit and mixed with others. One photograph says hardly anything of depth, so a field
+is also held to its values around the surface of the pivot: likeness is to come from colours.
 """
 
 import copy
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..generators.base import Generator
+from ..generators.field import VolumeGenerator
 from ..geometry import Render
 from .codes import at
 from .reconstruction import Reconstruction, fingerprint
@@ -22,6 +24,9 @@ from .reconstruction import Reconstruction, fingerprint
 STEPS = 80  # at most
 _RATE = 1e-3
 _LOCALITY = 1.0  # weight of pictures near the pivot beside that of the photograph
+_SHAPE = 0.1  # weight of the pivot's field around its surface, where changes are compared with its variance
+_SHELL = torch.tensor([-8, -4, -2, 0, 2, 4, 8]) / 96  # around the surface, as shares of the depth of the scene
+_SHELL_POINTS = 4096  # of these, drawn anew for each step
 _NEAR = 0.5  # how far from the pivot, of the way to an object that the generator draws, pictures are kept
 _PATIENCE, _PROGRESS = 30, 0.02  # stop when so many steps have lowered the logarithm of the distance by less
 _NEAR_SIZE = 16  # side in pixels of the pictures that are kept
@@ -64,6 +69,7 @@ def _learn(
     """Leave the best weights in the copy; say why it ended, as in `Fit`, and after how many steps."""
     optimiser = torch.optim.Adam(weights, lr=_RATE, betas=(0.9, 0.99))
     sampling = own.search_sampling()
+    shape = _Shape(found) if isinstance(found.generator, VolumeGenerator) else None
     best, lowest, mark, since, step = _values(weights), math.inf, math.inf, 0, 0
     try:
         for step in range(1, STEPS + 1):
@@ -79,6 +85,8 @@ def _learn(
             if since >= _PATIENCE:
                 return "plateau", step
             loss = distance + _LOCALITY * _locality(own, found, source)
+            if shape is not None:
+                loss = loss + _SHAPE * shape.moved(own, source)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -125,3 +133,31 @@ def _locality(own: Generator, found: Reconstruction, source: torch.Generator) ->
         kept = origin(latents, camera, light, sampling).rgb
     out: Tensor = (own(latents, camera, light, sampling).rgb - kept).square().mean()
     return out
+
+
+class _Shape:
+    """The raw density of a field around the surface that the photograph shows."""
+
+    @torch.no_grad()
+    def __init__(self, found: Reconstruction) -> None:
+        origin, camera = found.generator, found.camera
+        assert isinstance(origin, VolumeGenerator)
+        render = origin(found.latents, camera, found.light, origin.search_sampling())
+        origins, directions, cosine = camera.rays()
+        assert render.depth is not None
+        assert render.mask is not None
+        depth, mask = (value.flatten(2).transpose(1, 2) for value in (render.depth, render.mask))
+        shell = (origin.scene.far - origin.scene.near) * _SHELL.to(depth)
+        points = origins[:, :, None] + ((depth + shell) / cosine[..., None])[..., None] * directions[:, :, None]
+        self.points = points[:, mask[0, :, 0] > 0.5].flatten(1, 2)
+        self.code = origin.code(found.latents)
+        self.density = origin.raw_density(self.points, self.code)
+
+    def moved(self, own: Generator, source: torch.Generator) -> Tensor:
+        """How far a copy is from it, as a share of its variance; 0 where there is no surface."""
+        assert isinstance(own, VolumeGenerator)
+        if not self.points.shape[1]:
+            return self.points.new_zeros(())
+        some = torch.randint(self.points.shape[1], (_SHELL_POINTS,), generator=source).to(self.points.device)
+        error = own.raw_density(self.points[:, some], self.code) - self.density[:, some]
+        return error.square().mean() / self.density.var().clamp_min(1e-12)
