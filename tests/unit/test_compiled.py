@@ -24,6 +24,25 @@ def test_without_a_place_to_write_loops_are_compiled_each_time_and_that_is_said_
     assert (one.py_func(1), two.py_func(1)) == (2, 3)
 
 
+def test_who_waits_for_a_compilation_is_told_so_once(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    loops = "from zoo.runtime import compiled\ncompiled._LONG = {}\n"
+    loops += "@compiled.njit()\ndef one(x): return x + 1\n@compiled.njit()\ndef two(x): return one(x) + 1\n"
+    paths = os.pathsep.join([str(tmp_path / "own"), str(Path(compiled.__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+
+    def said(seconds: str) -> str:
+        (tmp_path / "own" / "loops.py").write_text(loops.format(seconds), "utf-8")
+        program = "import loops; print(loops.two(1) + loops.one(2.5))"
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == "6.5", done.stderr
+        return done.stderr
+
+    assert said("1e9") == ""
+    assert said("0.0").count("compiling loops for this processor") == 1
+    assert said("0.0") == ""  # they were kept
+
+
 def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
     start = "from zoo.runtime.compiled import njit\n"
     files = {

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
 from numba.core.dispatcher import Dispatcher
 
+_LONG = 2.0  # seconds of compilation after which people are told what they wait for
 log = logging.getLogger(__name__)
 
 
@@ -50,3 +53,31 @@ def _digest(loop: Any) -> str:
 @cache
 def _say() -> None:
     log.warning("no folder to keep compiled loops in, so every start compiles them: set NUMBA_CACHE_DIR=DIR")
+
+
+class _Notice(event.Listener):
+    """Says once that loops are being compiled, when that has taken long; a compilation may be part of another."""
+
+    def __init__(self) -> None:
+        self.depth, self.since, self.spent = 0, 0.0, 0.0
+
+    def on_start(self, event: object) -> None:
+        now = time.monotonic()
+        if not self.depth:
+            self.since = now
+        self.depth += 1
+        if self.spent + now - self.since > _LONG:
+            _say_what_takes_long()
+
+    def on_end(self, event: object) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self.spent += time.monotonic() - self.since
+
+
+@cache
+def _say_what_takes_long() -> None:
+    log.warning("compiling loops for this processor, which takes some seconds; they are kept for the next time")
+
+
+event.register("numba:compile", _Notice())

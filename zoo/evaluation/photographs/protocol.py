@@ -89,7 +89,7 @@ class PhotosProtocol:
         if self.n_tune:
             said.insert(
                 4,
-                f"To the first {self.n_tune} of them a copy of the generator is tuned afterwards (zoo invert --tune) and "
-                "measured again; methods with an encoder are not tuned.",
+                f"To the first {self.n_tune} of them a copy of the generator is tuned afterwards (zoo invert --tune) "
+                "and measured again; methods with an encoder are not tuned.",
             )
         return said
