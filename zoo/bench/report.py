@@ -9,6 +9,7 @@ import torch
 
 from ..errors import ConfigError
 from ..runtime.files import atomic_write
+from ..runtime.machine import processor
 from .harness import Row, Spread
 
 _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
@@ -31,7 +32,7 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def machine(device: str) -> str:
     """What the figures were measured on, in one line."""
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     return f"{where}; torch {torch.__version__}, Python {platform.python_version()}"
 
 
@@ -66,13 +67,3 @@ def _spread(spread: Spread | None) -> str:
 
 def _memory(mib: float | None) -> str:
     return "" if mib is None else "does not fit" if math.isinf(mib) else f"{mib:.0f}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line for line in info.read_text("utf-8").splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

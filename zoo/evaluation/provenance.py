@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import io
 import os
-import platform
 import re
 import shlex
 import sys
@@ -18,6 +17,7 @@ import torch
 
 from ..heads.dataset import VERSION
 from ..output.pages import versions
+from ..runtime.machine import processor
 from ..runtime.packages import commit
 from .benchmark import Benchmark
 
@@ -38,7 +38,7 @@ def made(benchmark: Benchmark) -> dict[str, str]:
         "numbers": numbers_of(benchmark),
         "code": code_of(type(benchmark)),
         "threads": str(torch.get_num_threads()),
-        "machine": f"{os.cpu_count()} x {_processor()}",
+        "machine": f"{os.cpu_count()} x {processor()}",
     }
 
 
@@ -103,11 +103,3 @@ def _file(module: str) -> Path | None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

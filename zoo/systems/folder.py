@@ -16,6 +16,7 @@ from ..config.schemas import RunConfig
 from ..errors import ConfigError, WeightsError
 from ..resources import user_path
 from ..runtime.files import atomic_write, naming, printable, tidy
+from ..runtime.machine import processor
 from ..runtime.packages import commit
 from ..version import __version__
 from ..weights.checkpoints import checkpoints, digest_file, images_of, latest
@@ -125,7 +126,7 @@ def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> N
         "torch": torch.__version__,
         "lightning": L.__version__,
     }
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     threads = run.trainer.threads or torch.get_num_threads()
     atomic_write(folder / "config.json", json.dumps(to_dict(run), indent=2))
     atomic_write(folder / "environment.json", json.dumps({**versions, "device": device, "threads": threads}, indent=2))
