@@ -37,7 +37,7 @@ LAYOUT = {  # names of eight pictures as each data set has them, and their size
     "carla": ([f"{i:06d}.png" for i in range(8)], (128, 128)),
     "folder": ([f"{i}.png" for i in range(8)], (128, 128)),
 }
-FAST = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.compile=never", "trainer.threads=1", "data.workers=0"]
+FAST = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.threads=1", "data.workers=0"]
 
 
 def pictures(root: Path, layout: str, faces: bool) -> Path:
@@ -77,6 +77,7 @@ def reduced(recipe: str, root: Path) -> list[str]:
         dataclasses.asdict(stage) | {"kimg": 0.002 * i, "batch": 2, "size": side}
         for i, stage in enumerate(run.system.stages)
     ]
+    out.append("trainer.compile=never")  # which fits to photographs never do
     if isinstance(run.system, AdversarialConfig):
         d = run.system.discriminator.name
         levels = int(math.log2(run.generator.get("patch_size", side))) - {"patch": 2, "style": 1}.get(d, 0)

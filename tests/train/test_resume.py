@@ -64,11 +64,15 @@ def test_sigterm_saves_and_says_how_to_go_on(workers: int, tiny, tmp_path: Path)
         [*COMMAND, "pigan", *overrides], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     records, deadline = folder / "metrics.jsonl", time.monotonic() + 300
-    # The third record is of a later step than the first, which is not waited for: it may compile for a minute.
-    while not (records.exists() and records.read_text().count("\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    try:
+        # The third record is of a later step than the first, which is not waited for: it may compile for a minute.
+        while not (records.exists() and records.read_text().count("\n") > 2) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert "resume=auto" in errors
     assert "Traceback" not in errors
     assert "GPU available" not in errors  # nor anything else that Lightning has to say

@@ -1,7 +1,11 @@
 import itertools
 import multiprocessing
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import lightning
@@ -13,7 +17,7 @@ from PIL import Image
 from zoo.config.fill import structured
 from zoo.config.recipes import group, group_file
 from zoo.config.schemas import DataConfig
-from zoo.data import module
+from zoo.data import module, sources
 from zoo.data.cache import MemoryCache, on_disk
 from zoo.data.module import FaceData
 from zoo.data.pictures import BadImage
@@ -114,7 +118,17 @@ def test_workers_outlive_the_sigterm_of_a_launcher(root: Path) -> None:
         worker.terminate()
     assert same(begun + list(itertools.islice(batches, 7)), whole)
     del batches
+    for worker in workers:
+        worker.join(20)
     assert not any(worker.is_alive() for worker in workers)
+
+
+def test_python_ends_while_batches_are_being_loaded(root: Path) -> None:
+    program = "import sys; from zoo.config.schemas import DataConfig; from zoo.data.module import FaceData\n"
+    program += "data = FaceData(DataConfig(name='folder', root=sys.argv[1], size=16, workers=1), batch=4)\n"
+    program += "batches = iter(data.train_dataloader()); next(batches); print('one')"
+    done = subprocess.run([sys.executable, "-c", program, root], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.returncode) == ("one", 0), done.stderr
 
 
 def test_images_index_and_mirror(root: Path) -> None:
@@ -261,6 +275,9 @@ def test_a_picture_in_place_of_a_bad_one_has_its_own_pose_and_no_place_in_the_ca
     for _ in range(2):
         assert epoch() == sorted([*(i for i in range(N) if i not in (5, 7)), 6, 8])
     lost.clear()  # the disk is back, and what was damaged has been found out
+    assert epoch() == sorted([*(i for i in range(N) if i not in (5, 7)), 6, 8])  # not tried again so soon
+    now = time.monotonic()
+    monkeypatch.setattr(sources, "time", SimpleNamespace(monotonic=lambda: now + 2 * sources._AGAIN))
     assert epoch() == sorted([*(i for i in range(N) if i != 7), 8])
 
 

@@ -105,7 +105,10 @@ def compare(
 
 def _is_setting(given: str) -> bool:
     """Whether it sets a key, and is no place whose name has an equals sign."""
-    return "=" in given and not user_path(given.removeprefix("file:"), ConfigError).exists()
+    try:
+        return "=" in given and not user_path(given.removeprefix("file:"), ConfigError).exists()
+    except ConfigError:  # a long value, for example
+        return True
 
 
 def _settings(benchmark: str, given: list[str]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ def ready(need: Callable[[Path], None]) -> Callable[[Path], Path]:
     return check
 
 
-def _known_maps(maps: str) -> str:
-    """Refuse unknown maps before anything is loaded; no maps stand for the command's own choice."""
-    if maps:
+def _known_maps(param: typer.CallbackParam, maps: str) -> str:
+    """Refuse unknown maps before anything is loaded; none may be given where none is the default."""
+    if maps or param.default:
         maps_of(maps)
     return maps
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class MemoryCache:
-    """Decoded images, each of which is kept from the time it is first asked for.
+    """Decoded images, each of which is kept from the time it is first asked for, but not in place of a bad one.
 
     The memory is an anonymous shared mapping: forked workers fill it for each other, pages that are never used cost
     nothing, and unlike torch's shared tensors it is not bound by the size of /dev/shm, which is 64 MB in containers.
@@ -59,20 +59,28 @@ class MemoryCache:
         return self._images[found], found
 
 
-def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
+def on_disk(
+    name: str,
+    key: Mapping[str, Any],
+    make: Callable[[], Tensor],
+    mend: Callable[[Tensor], Tensor | None] = lambda value: None,
+) -> Tensor:
     """Call `make()`, or take what it returned for the same key from the cache folder.
 
     Args:
         name: Beginning of the file name.
         key: Everything on which the result depends, as JSON values.
         make: Makes the tensor; it runs again if the file is missing or its checksum is wrong.
+        mend: Gives what is to be kept in place of what is on disk; None if that will do.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = resources.cache() / f"{name}-{digest}.safetensors"
     found = _verified(path)
-    if found is not None:
+    value = make() if found is None else mend(found)
+    if value is None:
+        assert found is not None
         return found
-    value = make().contiguous()
+    value = value.contiguous()
     try:
         atomic_write(path, save({"value": value}, {"sha256": _checksum(value)}))
     except OSError as error:

@@ -1,8 +1,8 @@
 """Faces on photographs, measured once: where eyes and nose lie, and how the head is turned.
 
 The numbers of every thousand pictures are one small file in the cache folder, so that a measurement that was stopped
-goes on, and one picture more costs little. Pictures that could not be read are tried again each time. The numbers hold
-for any size and framing, whose pictures are cut as they are read.
+goes on, and one picture more costs little. Pictures that could not be read are tried again at the next start. The
+numbers hold for any size and framing, whose pictures are cut as they are read.
 """
 
 import logging
@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..faces.align import eyes_and_nose, find_largest
 from ..faces.pose import measure_poses
 from ..runtime.files import printable
+from ..runtime.launched import launch
 from ..runtime.progress import counting
 from .cache import on_disk
 from .pictures import BadImage, decode
@@ -65,12 +66,16 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
                     advance(1)
                 return torch.stack(out)
 
-            part = on_disk("faces", key, rows)
-            for i in part.isinf().any(1).nonzero()[:, 0].tolist():
-                part[i] = _row(
-                    files, chunk[i], crowded
-                )  # the file may be the same, and the disk that gives it back again
-            parts.append(part)
+            def mended(old: Tensor, chunk: Sequence[str] = chunk) -> Tensor | None:
+                lost = old.isneginf().any(1).nonzero()[:, 0].tolist()
+                if not lost or launch().rank > 0:  # the others take what the first process leaves: all have the same
+                    return None
+                new = old.clone()
+                for i in lost:
+                    new[i] = _row(files, chunk[i], crowded)
+                return new
+
+            parts.append(on_disk("faces", key, rows, mended))
     if crowded:
         what = "%d pictures show several faces, of which the largest is taken; the first is %s"
         log.warning(what, len(crowded), crowded[0])
@@ -89,15 +94,16 @@ def measure(files: Files, names: Sequence[str], *, skip: bool = False) -> Measur
 
 
 def _row(files: Files, name: str, crowded: list[str]) -> Tensor:
-    """Pose and places (8,) of the face on a picture; NaN if there is none, infinite if the picture cannot be read.
+    """Pose and places (8,) of the face on a picture; NaN if there is none, infinite if the picture cannot be used.
 
-    If it shows several, where it lies is added to `crowded`.
+    Infinity is negative where the picture could not be read, and may be the next time. If it shows several faces, where
+    it lies is added to `crowded`.
     """
     where = files.where(name)
     try:
         faces = find_largest(decode(files.read(name), where).on(white=False), where)
-    except BadImage:
-        return torch.full((8,), torch.inf)
+    except BadImage as error:
+        return torch.full((8,), torch.inf if error.lasting else -torch.inf)
     except DataError:  # there is no face
         return torch.full((8,), torch.nan)
     if faces.counts[0] > 1:

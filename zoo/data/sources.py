@@ -1,6 +1,8 @@
 """Image data sets by name: files on disk in one of the `layouts`, or the embedded heads."""
 
 import logging
+import math
+import time
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,6 +24,7 @@ from .transforms import Resample, load_image, to_float, to_uint8
 log = logging.getLogger(__name__)
 
 OnError = Literal["stop", "skip"]
+_AGAIN = 60.0  # seconds after which a file that could not be read is tried again
 
 
 class NoSplit(DataError):
@@ -86,7 +89,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         self.files, self.names, self.size = files, names, size
         self.crop, self.on_error, self.white_back = crop, on_error, white_back
         self.resample: Resample = resample
-        self.bad: set[int] = set()
+        self.bad: dict[int, float] = {}  # until when on the clock; for good, if the files themselves are damaged
         self._warned = False
 
     def __len__(self) -> int:
@@ -119,7 +122,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         """
         for step in range(len(self)):
             at = (index + step) % len(self)
-            if at in self.bad:
+            if self.bad.get(at, 0.0) > time.monotonic():
                 continue
             try:
                 return self.load(at), at
@@ -130,8 +133,7 @@ class ImageSource(Dataset[dict[str, Any]]):
                 if not self._warned:
                     log.warning("skipping bad images, the first is %s; `zoo data check` lists them all", error)
                     self._warned = True
-                if error.lasting:
-                    self.bad.add(at)
+                self.bad[at] = math.inf if error.lasting else time.monotonic() + _AGAIN
         raise DataError(f"all {len(self)} images in {printable(self.files.root)} are bad; `zoo data check` says why")
 
     def read_batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:

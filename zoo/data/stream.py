@@ -2,7 +2,9 @@
 
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -119,18 +121,30 @@ class StreamLoader(DataLoader[Any]):
     """Loads batches of a `Stream`, and raises the errors of its workers with their own type and message.
 
     Its workers outlive SIGTERM, which a launcher sends to all processes: the training still needs them to end a step
-    and to save. They end with it.
+    and to save. They end with it, or are killed: nothing else would end one that waits for a disk.
     """
 
     def __init__(self, stream: Stream, **options: Any) -> None:
         super().__init__(stream, batch_size=None, worker_init_fn=_ignore_sigterm, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        batches = super().__iter__()
+        kill = Finalize(None, _kill, (getattr(batches, "_workers", ()),), exitpriority=0)  # else Python waits for them
+        try:
+            for batch in batches:
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
+        finally:
+            del batches  # torch asks its workers to end, and waits for seconds
+            kill()
 
 
 def _ignore_sigterm(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -125,7 +125,8 @@ def photographs(
             log.warning("%s: %s", name, note)
         image, known, alpha = photo.cut(front, side)
         if mask not in MASKS:
-            alpha = read_photo(picture, gan, align=align, mask=_mask_file(mask, name)).cut(front, side)[2]
+            own = _mask_file(mask, name, picture.size)
+            alpha = read_photo(picture, gan, align=align, mask=own).cut(front, side)[2]
         out.append(Photograph(name, image, known, alpha=alpha))
     return out
 
@@ -283,15 +284,18 @@ def foreground(photo: Photograph, model: GAN2Shape, kind: str) -> Tensor:
     return model.as_seen(photo.alpha)
 
 
-def _mask_file(mask: str, name: str) -> Picture:
-    """The mask of the picture with this name."""
+def _mask_file(mask: str, name: str, size: tuple[int, int] | None = None) -> Picture:
+    """The mask of the picture with this name, brought to its size if it has the same shape."""
     path = user_path(mask, ConfigError, "system.mask=")
     if not path.exists():
         raise ConfigError(f"system.mask={mask}: no such file; or use one of {', '.join(MASKS)}")
     found = [picture for _, picture in _pictures(path, name if path.is_dir() else None, colour=False)]
     if not found:
         raise DataError(f"{path}: no mask {name}.png")
-    return found[0]
+    own = found[0]
+    if size is not None and abs(own.size[0] * size[1] - own.size[1] * size[0]) <= max(size):
+        own = replace(own, rgb=own.rgb.resize(size), alpha=None if own.alpha is None else own.alpha.resize(size))
+    return own
 
 
 def ellipse(size: int, width: float = 0.8, height: float = 1.0) -> Tensor:

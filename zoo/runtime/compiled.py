@@ -77,7 +77,7 @@ class _Notice(event.Listener):
 
 @cache
 def _say_what_takes_long() -> None:
-    log.warning("compiling loops for this processor, which takes some seconds; they are kept for the next time")
+    log.warning("compiling loops for this processor, which takes some seconds")
 
 
 event.register("numba:compile", _Notice())

@@ -27,7 +27,9 @@ def interruptible() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # what Lightning makes of SIGTERM is a class of its own
+            raise
         signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from None
 

@@ -170,11 +170,11 @@ class Page:
 
     def ended(self, problem: str) -> None:
         """Free the buttons, and say what went wrong."""
+        self._busy = False
         if not self._gone:
             self.controls.working("")
             if problem:
                 self.controls.note(problem)
-        self._busy = False
 
     def failed(self, problem: str) -> None:
         """Say what went wrong with a picture or a mesh, and no longer that it is being made."""

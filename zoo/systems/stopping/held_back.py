@@ -97,21 +97,22 @@ class HeldBack(L.Callback):
         if size != self.size:  # readings of two sizes do not compare
             self.size, self.best = size, math.inf
             self.first, self.first_kimg = value, system.kimg
-        self.since = 0 if value < self.best else self.since + 1
-        if self.since == 0:
-            self.best, self.best_kimg = value, system.kimg
+        better = value < self.best
         if trainer.is_global_zero:
             trainer.loggers[0].log_metrics({"held_back": value})
-            if self.since == 0:
-                self._keep(system)
+            if better:
+                self._keep(system, value)
+        self.since = 0 if better else self.since + 1
+        if better:  # and written: a checkpoint after an error must not claim what is not there
+            self.best, self.best_kimg = value, system.kimg
         if self.since >= self.run.trainer.patience:
             trainer.should_stop = True  # the checkpoints see it, and save
             log.info(
                 "%g kimg: no progress on held-back images since %g kimg, so training ends", system.kimg, self.best_kimg
             )
 
-    def _keep(self, system: TrainingSystem) -> None:
-        """Replace `best/`, which is never half of one and half of another."""
+    def _keep(self, system: TrainingSystem, value: float) -> None:
+        """Replace `best/`, which is never half of one and half of another, by weights that read as `value`."""
         assert self._judge is not None
         new, best = self.folder / f"{BEST}.new", self.folder / BEST
         shutil.rmtree(new, ignore_errors=True)
@@ -119,8 +120,8 @@ class HeldBack(L.Callback):
         card, n = card_of(to_dict(self.run), system.kimg), len(self.images)
         card.command = (self.folder / "command.txt").read_text("utf-8").splitlines()[0]
         card.metrics = [
-            Metric(self._judge.name, value, f"{n} held-back images, at {kimg:g} kimg", n, card.command)
-            for value, kimg in ((self.first, self.first_kimg), (self.best, self.best_kimg))
+            Metric(self._judge.name, reading, f"{n} held-back images, at {kimg:g} kimg", n, card.command)
+            for reading, kimg in ((self.first, self.first_kimg), (value, system.kimg))
         ]
         model = system.averaged()
         model.name = card.name  # two methods may share a class
