@@ -67,7 +67,8 @@ class ImageSource(Dataset[dict[str, Any]]):
         white_back: Whether transparent pictures stand on white instead of black.
 
     Attributes:
-        bad: The indices of the damaged files that this process has met so far.
+        bad: When each bad file that this process has met may be tried again, in seconds of `time.monotonic`; never, if
+            it is damaged.
         poses: (N, 2) pitch and yaw of the faces in radians, if they are known.
     """
 
@@ -89,7 +90,7 @@ class ImageSource(Dataset[dict[str, Any]]):
         self.files, self.names, self.size = files, names, size
         self.crop, self.on_error, self.white_back = crop, on_error, white_back
         self.resample: Resample = resample
-        self.bad: dict[int, float] = {}  # until when on the clock; for good, if the files themselves are damaged
+        self.bad: dict[int, float] = {}
         self._warned = False
 
     def __len__(self) -> int:

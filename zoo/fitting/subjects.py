@@ -105,9 +105,10 @@ def photographs(
             out = _drawn(chosen, gan, psi)
         else:
             out = _bfm(chosen, gan, size, root, whole) if kind == "bfm" else _heads(kind, chosen, gan, size)
-        for one in out if mask not in MASKS else ():
-            own = _mask_file(mask, one.name)
-            one.alpha = read_photo(own, gan, align=False, mask=own).cut(None, gan.config.size)[2]
+        if mask not in MASKS:
+            for one in out:
+                own = _mask_file(mask, one.name)
+                one.alpha = read_photo(own, gan, align=False, mask=own).cut(None, gan.config.size)[2]
         return out
     path = user_path(source, ConfigError)
     if not path.exists():
