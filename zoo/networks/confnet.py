@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from .convolutions import NarrowConv2d
 from .encoders import check_image, levels, through_bottleneck
 
 
@@ -40,10 +41,8 @@ class ConfNet(nn.Module):
         for inner, outer in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
             layers += up(inner, outer)
         self.network = nn.Sequential(*layers)
-        self.out_net1 = nn.Sequential(
-            *up(2 * nf, nf), *up(nf, nf), nn.Conv2d(nf, 2, 5, 1, 2, bias=False), nn.Softplus()
-        )
-        self.out_net2 = nn.Sequential(nn.Conv2d(2 * nf, 2, 3, 1, 1, bias=False), nn.Softplus())
+        self.out_net1 = nn.Sequential(*up(2 * nf, nf), *up(nf, nf), NarrowConv2d(nf, 2, 5), nn.Softplus())
+        self.out_net2 = nn.Sequential(NarrowConv2d(2 * nf, 2, 3), nn.Softplus())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map an image (B,cin,S,S) in [-1,1] to sigma > 0 of its pixels (B,2,S,S) and of its features (B,2,S/4,S/4).

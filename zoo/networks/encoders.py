@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolutions import DoublingConv2d, NarrowConv2d
+
 
 def levels(size: int) -> int:
     """The number of times that a photograph is halved until 4x4 pixels are left.
@@ -107,13 +109,9 @@ class EDDeconv(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             layers += [conv(outer, outer, 3), norm(outer), nn.ReLU(inplace=True)]
-        layers += [
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            conv(nf, nf, 3),
-            norm(nf),
-            nn.ReLU(inplace=True),
-        ]
-        layers += [conv(nf, nf, 5), norm(nf), nn.ReLU(inplace=True), conv(nf, cout, 5)]
+        # In the published network the doubling is a layer of its own, which counts in the names of those that follow.
+        layers += [nn.Identity(), DoublingConv2d(nf, nf), norm(nf), nn.ReLU(inplace=True)]
+        layers += [conv(nf, nf, 5), norm(nf), nn.ReLU(inplace=True), NarrowConv2d(nf, cout, 5)]
         layers += [nn.Tanh()] if tanh else []
         self.network = nn.Sequential(*layers)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from .convolutions import DoublingConv2d, NarrowConv2d
 
 POSE_DIM = 2
 
@@ -37,13 +38,13 @@ class ResidualUp(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.gn1 = _norm(in_channels, 8)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False)
+        self.conv1 = DoublingConv2d(in_channels, out_channels)
         self.gn2 = _norm(out_channels, 8)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.conv_sc = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        t = self.conv1(F.interpolate(F.relu(self.gn1(x)), scale_factor=2, mode="nearest"))
+        t = self.conv1(F.relu(self.gn1(x)))
         t = self.conv2(F.relu(self.gn2(t)))
         # A 1x1 convolution commutes with nearest upsampling, and costs a quarter when it comes first.
         out: Tensor = F.interpolate(self.conv_sc(x), scale_factor=2, mode="nearest") + t
@@ -81,7 +82,7 @@ class SurfaceNet(nn.Module):
             nn.Conv2d(top, top, 3, 1, 1, bias=False),
             *(ResidualUp(i, o) for i, o in pairwise(widths)),
             _norm(nf, 4), nn.ReLU(),
-            nn.Conv2d(nf, 2, 5, 1, 2, bias=False),
+            NarrowConv2d(nf, 2, 5),
         )  # fmt: skip
 
     def forward(self, code: Tensor, pose: Tensor) -> Tensor:
