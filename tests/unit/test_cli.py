@@ -26,6 +26,7 @@ from zoo.config import recipes
 from zoo.config.fill import to_dict
 from zoo.config.schemas import Card, Metric
 from zoo.errors import ConfigError
+from zoo.registry import resolve
 from zoo.weights.cards import markdown_table
 
 
@@ -291,6 +292,20 @@ def test_turntable_and_export(weights: Path, capsys: pytest.CaptureFixture[str])
     assert Path("face.html").read_text("utf-8").count("data:model/gltf-binary;base64,") == 1
     assert trimesh.load("face.glb", force="mesh").is_watertight
     assert "vertices" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("method", "key"), [("meshgan", "level"), ("unsup3d", "resolution"), ("stylegan2", "level")])
+def test_settings_that_change_no_mesh_are_refused(
+    method: str, key: str, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = resolve(method)
+    zoo.save(kind(kind.tiny()), shelf / f"{method}.tiny")
+    said = failed(capsys, 1, "export", f"{method}.tiny", f"--{key}", "32")
+    no_shape = "StyleGAN2 makes pictures, without shape: it has no mesh"
+    assert said.strip() == "zoo: " + (
+        no_shape if method == "stylegan2" else f"{method}: its meshes have no {key}; leave out --{key}"
+    )
+    assert not Path("mesh.glb").exists()
 
 
 def test_dry_run_prints_a_configuration_that_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
 from ..config.schemas import RunConfig
 from ..data.module import FaceData
-from ..runtime.quiet import quiet
-from ..runtime.workers import accelerator_of
+from ..runtime.quiet import quiet, quiet_trainer
 from ..systems.base import TrainingSystem
 from ..systems.callbacks import RunLogger
 from ..systems.run import make_system
@@ -40,18 +38,13 @@ def fit(
     """
     system = make_system(run)
     with quiet():
-        trainer = L.Trainer(
-            accelerator=accelerator_of(run.trainer.accelerator),
-            devices=1,
-            precision=run.trainer.precision,  # type: ignore[arg-type]
+        trainer = quiet_trainer(
+            run.trainer.accelerator,
+            precision=run.trainer.precision,
             max_epochs=-1,
             logger=[RunLogger(folder, run.trainer.log_every)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             use_distributed_sampler=False,
             limit_val_batches=0,
-            plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
             callbacks=[_Turns(steps, before, after)],
         )
         trainer.fit(system, datamodule=FaceData(run.data, system.batch_at))

@@ -108,13 +108,11 @@ def pull(
       zoo pull org/repo
       zoo pull org/repo@v1 --out my/shadegan.mine
     """
-    import os
     import shutil
-    import tempfile
 
     from ..errors import WeightsError
     from ..hub import load
-    from ..runtime.files import need_place
+    from ..runtime.files import at_once, need_place
     from ..weights.places import name_of
     from ..weights.remote import FILES, download
 
@@ -127,15 +125,11 @@ def pull(
     if model.card is None or not model.card.sha256:
         raise WeightsError(f"{name}: no card with a hash, so nobody can tell whether the weights are whole")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
-            whole = Path(folder) / out.name
+        with at_once(out) as whole:
             whole.mkdir()
             for file in FILES:
                 if (place / file).is_file():
                     shutil.copyfile(place / file, whole / file)
-            os.replace(whole, out)
         place, name = out, name_of(out)
     if as_json:
         typer.echo(json.dumps({"folder": str(place), "name": name, "card": model.card.as_dict()}))

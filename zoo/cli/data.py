@@ -57,19 +57,19 @@ def heads(
 def _write_images(out: Path, n: int, size: int, seed: int) -> Path:
     from PIL import Image
 
-    from ..errors import DataError
+    from ..data.store import need_empty
     from ..heads.dataset import HeadDataset
+    from ..runtime.files import at_once
     from ..runtime.progress import counting
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder; name a new one or empty it")
-    out.mkdir(parents=True, exist_ok=True)
+    need_empty(out)
     images = HeadDataset("train", size=size, length=n, seed=seed)
-    with counting("rendering", n) as advance:
+    with at_once(out) as place, counting("rendering", n) as advance:
+        place.mkdir()
         for index in range(n):
             image: Any = images[index]["image"]
             pixels = (image * 127.5 + 127.5).round().clamp(0, 255).byte()
-            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(out / f"{index:06d}.png")
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(place / f"{index:06d}.png")
             advance()
     return out
 

@@ -93,7 +93,9 @@ def export(
     name: Name,
     seed: Annotated[int, typer.Option("--seed", "--seeds", help="Which object, one number.", min=0, max=MAX_SEED)] = 0,
     out: Mesh = Path("mesh.glb"),
-    resolution: Annotated[int, typer.Option(help="Cells along a volume or across a sphere.", min=16, max=512)] = 128,
+    resolution: Annotated[
+        int | None, typer.Option(help="Cells along a volume or across a sphere; default: 128.", min=16, max=512)
+    ] = None,
     level: Annotated[float | None, typer.Option(help="Density at the surface; default: the method's own.")] = None,
     psi: Psi = 0.7,
     html: Annotated[bool, typer.Option("--html", help="Write a page beside it, in which the mesh turns.")] = False,
@@ -101,20 +103,26 @@ def export(
 ) -> None:
     """Write a coloured mesh, upright, for Blender and other programs, and for a browser.
 
-    Volumes (pigan, shadegan, gof, graf) use --resolution and --level, meshgan --resolution alone. Meshes of unsup3d and
-    gan2shape are as fine as their depth, whatever both say.
+    Volumes (pigan, shadegan, gof, graf) take --resolution and --level, meshgan --resolution alone. Meshes of unsup3d
+    and gan2shape are as fine as their depth.
 
     \b
     Examples:
       zoo export shadegan --seed 3 --out face.glb
       zoo export shadegan --seed 3 --out face.glb --html
     """
+    from ..errors import ConfigError
     from ..hub import load
     from ..output.meshes import export as write
 
     generator = load(name, device=device)
     latents = generator.latents(1, seed=seed, psi=psi)
-    mesh: Any = generator.mesh(latents, resolution=resolution, level=level)
+    generator.need_3d("mesh")
+    settings: Any = {key: value for key, value in (("resolution", resolution), ("level", level)) if value is not None}
+    for key in settings:
+        if key not in generator.mesh_settings:
+            raise ConfigError(f"{generator.name}: its meshes have no {key}; leave out --{key}")
+    mesh: Any = generator.mesh(latents, **settings)
     path = write(mesh, out, notes_of(generator, str(seed)))
     typer.echo(f"{path}: {len(mesh.verts_packed()):,} vertices, {len(mesh.faces_packed()):,} faces")
     if html:

@@ -1,7 +1,6 @@
 """Photographs of people cut to the framing of a data set, so that methods can train on them or start from weights."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,10 +11,10 @@ from torch import Tensor
 from ..errors import DataError, unknown
 from ..faces.align import FRAMINGS, Framing, align, find_mesh
 from ..resources import user_path
-from ..runtime.files import printable
+from ..runtime.files import at_once, printable
 from ..runtime.progress import counting
 from .pictures import Picture, decode
-from .store import Files, open_files
+from .store import Files, need_empty, open_files
 from .transforms import to_uint8
 
 log = logging.getLogger(__name__)
@@ -64,16 +63,10 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
     out = user_path(out, DataError)
     if framing not in FRAMINGS:
         raise DataError(unknown("framing", framing, FRAMINGS))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
+    need_empty(out)
     files, written = open_files(source), 0
     folders = {printable(parent) for name in files.names for parent in PurePosixPath(name).parents}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as unfinished,
-        counting("aligning", len(files.names)) as advance,
-    ):
-        place = Path(unfinished) / "faces"  # with the rights of a new folder, which a temporary one has not
+    with at_once(out) as place, counting("aligning", len(files.names)) as advance:
         place.mkdir()
         for name, picture, points in faces_in(files, advance):
             if picture is None or points is None:
@@ -87,9 +80,6 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
             raise DataError(
                 f"{printable(files.root)}: none of {len(files.names)} pictures shows a face that can be used"
             )
-        if out.is_dir():
-            out.rmdir()  # it is empty, and some systems rename to new names only
-        place.rename(out)
     return written, len(files.names) - written
 
 

@@ -32,6 +32,16 @@ _SHADOWS = ("__macosx", "@eadir", "$recycle.bin", "#recycle")
 HIDDEN, UNREAD, TWICE, LINK = "hidden or shadow file", "format not read", "same name twice", "link inside the zip"
 
 
+def need_empty(out: Path) -> None:
+    """Refuse to write a set of pictures where something is already.
+
+    Raises:
+        DataError: `out` is a file, or a folder that is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
+
+
 class Files(Protocol):
     """Picture files. Their names are paths relative to the root, with `/` between the parts.
 

@@ -10,10 +10,7 @@ of view of 10 degrees.
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -28,10 +25,11 @@ from ..errors import DataError
 from ..heads.model import HeadModel
 from ..heads.render import Rendering, render_heads
 from ..heads.sampling import sample_heads, sample_lights, sample_poses
+from ..runtime.files import at_once
 from ..runtime.progress import track
 from .layouts import SPLITS, synface
 from .pictures import BadImage, decode
-from .store import open_files
+from .store import need_empty, open_files
 from .transforms import crop_box
 
 NEAR, FAR = 0.9, 1.1
@@ -77,23 +75,13 @@ def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, sp
         raise DataError(f"write_synface: split {unknown[0]!r} does not exist; use {', '.join(SPLITS)}")
     if n < 1 or size < 48:
         raise DataError(f"write_synface: n={n}, size={size}; use n of 1 or more and size of 48 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"write_synface: {out} is not an empty folder; name a new one or empty it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    part.chmod(0o755)
+    need_empty(out)
     counts = split_counts(n, splits)
     starts = [(split, start) for split, count in counts.items() for start in range(0, count, CHUNK)]
-    try:
+    with at_once(out) as part:
         for split, start in track(starts, "rendering"):
             indices = np.arange(start, min(start + CHUNK, counts[split]))
             _write_images(part / split, indices, _render(indices, size, seed, split))
-        if out.exists():
-            out.rmdir()
-        os.replace(part, out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return out
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from signal import SIGINT
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,9 +17,8 @@ from ..geometry import Camera, depth_to_normal
 from ..metrics import evaluation_mask
 from ..metrics.depth import angle_per_image, side_per_image
 from ..runtime.files import atomic_write
-from ..runtime.quiet import quiet
+from ..runtime.quiet import quiet, quiet_trainer
 from ..runtime.signals import interruptible
-from ..runtime.workers import accelerator_of
 from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step
 from .subject import Subject
@@ -92,16 +89,7 @@ def _train(system: InstanceSystem, iterations: int) -> None:
         return
     try:
         with quiet(), interruptible():
-            trainer = L.Trainer(
-                accelerator=accelerator_of(system.run.trainer.accelerator),
-                devices=1,
-                max_epochs=1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
-            )
+            trainer = quiet_trainer(system.run.trainer.accelerator, max_epochs=1)
             trainer.fit(system, DataLoader(range(iterations)))  # type: ignore[arg-type]
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on from the last finished step", SIGINT) from None

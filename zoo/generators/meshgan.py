@@ -98,6 +98,7 @@ class MeshGAN(Generator):
 
     Config = MeshGANConfig
     config: MeshGANConfig
+    mesh_settings = ("resolution",)
     hollow_advice = "generator.volume_weight=1"
     sphere: Tensor
 

@@ -151,6 +151,7 @@ class Unsup3D(Generator):
     config: Unsup3DConfig
     system = "photometric"
     uses_light = True
+    mesh_settings = ()  # it is as fine as the depth map
     interpolates = False  # half one photograph and half another is not a photograph
     hollow_advice = "generator.depth_prior=ellipsoid"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ZooError
+from ..runtime.files import at_once
 from ..version import __version__
 from .sheets import grid, maps_of, png
 
@@ -105,8 +106,6 @@ def film(
         ConfigError: The suffix is unknown, or the pictures are larger or faster than this kind of film allows.
         ZooError: The folder already exists, or the encoder failed.
     """
-    import tempfile
-
     path = Path(path)
     need_film(path)
     kind = path.suffix.lower()
@@ -122,12 +121,8 @@ def film(
             if advance:
                 advance()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary folder lies beside the target, so that the last step is a rename and not a copy.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
-        part = Path(folder) / path.name
+    with at_once(path) as part:
         _FILMS[kind](counted(), part, fps, {"zoo": __version__, **(notes or {})})
-        os.replace(part, path)
     return path
 
 

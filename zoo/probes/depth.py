@@ -97,7 +97,9 @@ def render_pairs(
             if render.depth is None:
                 raise ValueError(f"{type(generator).__name__} renders no depth, so it has no shape to score")
             mask = torch.ones_like(render.depth) if render.mask is None else render.mask
-            parts.append(Pairs(render.rgb.float().clamp(-1, 1), render.depth.float(), mask > 0.5))
+            # Fields render channels last in memory, and a probe would need three times as long to learn from that.
+            image = render.rgb.float().clamp(-1, 1).contiguous()
+            parts.append(Pairs(image, render.depth.float(), mask > 0.5))
             if advance:
                 advance(len(parts[-1]))
     pairs = Pairs.cat(parts)

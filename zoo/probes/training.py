@@ -4,14 +4,12 @@ import logging
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..runtime.quiet import quiet
+from ..runtime.quiet import quiet, quiet_trainer
 from ..runtime.signals import interruptible
-from ..runtime.workers import accelerator_of
 from .depth import Advance, DepthProbe, Pairs, augment_pairs, average_depth
 
 
@@ -116,17 +114,8 @@ def train_probe(
         orders = [torch.randperm(len(pairs)) for _ in range(steps * batch_size // len(pairs) + 1)]
         batches = torch.cat(orders)[: steps * batch_size].split(batch_size)
         judge = _HeldBack(held_back) if held_back is not None else None
-        trainer = lightning.Trainer(
-            accelerator=accelerator_of(accelerator),
-            devices=1,
-            max_steps=steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            plugins=[LightningEnvironment()],  # one process, also within a job of SLURM
-            callbacks=[*([_Advance(advance)] if advance else []), *([judge] if judge else [])],
-        )
+        callbacks = [*([_Advance(advance)] if advance else []), *([judge] if judge else [])]
+        trainer = quiet_trainer(accelerator, max_steps=steps, callbacks=callbacks)
         # The loader's keys are whole batches of indices, so one look-up makes one batch.
         loader: DataLoader[Pairs] = DataLoader(pairs, batch_size=None, sampler=batches)  # type: ignore[arg-type]
         with interruptible():

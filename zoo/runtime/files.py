@@ -79,6 +79,32 @@ def _left(path: Path) -> str:
     return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB left in {folder})"
 
 
+@contextmanager
+def at_once(path: Path) -> Iterator[Path]:
+    """A hidden place beside `path` for a file or folder that is made bit by bit; it appears at `path` when all is made.
+
+    If the block raises, nothing appears and nothing is left. An empty folder at `path` is replaced, and so is a file by
+    a file.
+
+    Args:
+        path: Where the file or folder will be. Missing parent folders are made.
+
+    Yields:
+        A path where nothing is yet, with the same suffix. It shares the folder of `path`, as a rename across file
+        systems is a copy.
+    """
+    import tempfile  # here, for the sake of a quick `import zoo`
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Temporary folders are private; what lies inside has the permissions of any new file or folder.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
+        place = Path(folder) / path.name
+        yield place
+        if place.is_dir() and path.is_dir():
+            path.rmdir()  # some systems rename folders to new names only
+        os.replace(place, path)
+
+
 def need_place(path: Path, *, folder: bool = False) -> None:
     """Refuse a path, before the work, at which nothing could be written after it.
 

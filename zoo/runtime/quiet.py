@@ -4,6 +4,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .workers import accelerator_of
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 
 @contextmanager
@@ -23,3 +29,23 @@ def quiet(level: int = logging.WARNING) -> Iterator[None]:
     finally:
         for logger, before in zip(loggers, levels, strict=True):
             logger.setLevel(before)
+
+
+def quiet_trainer(accelerator: str, **options: Any) -> "Trainer":
+    """A trainer on one device and in one process, also within a job of SLURM; it shows and stores nothing of its own.
+
+    Args:
+        accelerator: The device, by Lightning's name.
+        options: What else Lightning's `Trainer` is given.
+    """
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.pytorch import Trainer
+
+    silent: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    alone = LightningEnvironment()
+    return Trainer(accelerator=accelerator_of(accelerator), devices=1, plugins=alone, **silent | options)

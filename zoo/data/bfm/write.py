@@ -28,7 +28,7 @@ from ...runtime.files import atomic_write, naming, printable, tidy
 from ...runtime.lock import locked
 from ...runtime.progress import counting
 from ..layouts import SPLITS
-from ..store import open_files
+from ..store import need_empty, open_files
 from ..synface import CHUNK, NATIVE, encode_depth, native_fov, split_counts
 from ..transforms import load_image
 from .faces import render_faces
@@ -81,8 +81,7 @@ def write_bfm(
     out = Path(out).absolute()
     if n < 1 or not 48 <= size <= 1024 or seed < 0:
         raise DataError(f"n={n}, size={size}, seed={seed}; use n of 1 or more, size of 48 to 1024, seed of 0 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
+    need_empty(out)
     backdrop = _backdrop(background, seed, size)
     face = read_model(model, expressions=expressions)
     counts = split_counts(n, SPLITS)

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -20,11 +19,12 @@ from torch import Tensor
 from ...errors import DataError
 from ...faces.align import Framing
 from ...resources import user_path
-from ...runtime.files import naming, printable
+from ...runtime.files import at_once, naming, printable
 from ...runtime.progress import counting
 from ..layouts import SPLITS
 from ..pictures import BadImage, decode
 from ..sources import FaceSource, HeadSource, ImageSource, NoSplit, layout, open_source
+from ..store import need_empty
 from ..transforms import to_uint8
 from .reader import CATALOGUE, ROW, TABLE, VERSION, is_url
 
@@ -82,17 +82,10 @@ def write_shards(
     if source == "heads" and like:
         raise DataError(f"--like {like}: the heads are framed already; leave it out")
     out = user_path(out, DataError)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{printable(out)} is not an empty folder; name a new one or empty it")
+    need_empty(out)
     splits = _heads(size or 64, n, seed) if source == "heads" else _pictures(source, name, like, size)
     total = sum(_length(split, opened, name) for split, opened in splits.items())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        naming(out),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as unfinished,
-        counting("writing", total, enabled=progress) as advance,
-    ):
-        place = Path(unfinished) / "shards"  # with the rights of a new folder, which a temporary one has not
+    with naming(out), at_once(out) as place, counting("writing", total, enabled=progress) as advance:
         place.mkdir()
         catalogue: dict[str, list[dict[str, Any]]] = {}
         table: list[tuple[int, int, int, float, float]] = []
@@ -112,9 +105,6 @@ def write_shards(
         crop = layout(name).crop if source != "heads" and not (like or size) else "square"
         text = json.dumps({"version": VERSION, "framing": framing, "crop": crop, "splits": catalogue}, indent=1)
         (place / CATALOGUE).write_text(text, "utf-8")
-        if out.is_dir():
-            out.rmdir()  # it is empty, and some systems rename to new names only
-        place.rename(out)
     counts = {split: sum(shard["images"] for shard in shards) for split, shards in catalogue.items()}
     return {**counts, "shards": sum(map(len, catalogue.values())), "left_out": total - len(table)}
 
