@@ -137,15 +137,16 @@ def test_functions_may_leave_a_head_out_or_have_gradients(opened: HeadsV2) -> No
 
 
 def test_people_who_are_left_out_keep_their_places(opened: HeadsV2, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"pose": torch.tensor([1.0, torch.nan, 2.0, 3.0, 4.0, 5.0]), "R2": torch.ones(6, 2)}
+    found = {"pose": np.array([[1.0, np.nan, 2.0, 3.0, 4.0, 5.0]] * 2), "R2": np.ones((2, 6, 2))}
     monkeypatch.setattr(HeadsV2, "_errors", lambda *_: (found, Reading(torch.ones(6, 1, 64, 64))))
     with Steps("test", enabled=False) as steps:
         row, _ = opened.row("x", lambda images: images[:, :1], steps)
     assert row.figures["pose"] == 3
     assert row.samples["pose"].shape == (6,)
     assert np.isnan(row.samples["R2"][1]).all()
+    assert row.probes["pose"].tolist() == [3, 3]
     assert row.notes[0] == "1 plain head without a place skipped"
-    found["pose"][1:] = torch.nan
+    found["pose"][:, 1:] = np.nan
     with Steps("test", enabled=False) as steps:
         row, _ = opened.row("x", lambda images: images[:, :1], steps)
     assert row.figures["pose"] is None
@@ -221,6 +222,33 @@ def test_intervals_hold_what_they_promise() -> None:
     source = np.random.default_rng(1)
     hits = sum(low < 0 < high for low, high in (interval(source.normal(size=60)) for _ in range(200)))
     assert 180 <= hits <= 198
+
+
+def test_intervals_hold_what_they_promise_where_networks_differ() -> None:
+    """A figure over 60 people and 3 networks, which differ more than the mean over people does."""
+    source = np.random.default_rng(2)
+    hits, alone = 0, 0
+    for _ in range(300):
+        probes = source.normal(size=3) * 0.3
+        people = source.normal(size=60)
+        samples = people + probes.mean()
+        low, high = interval(samples, people.mean() + probes)
+        hits += low < 0 < high
+        low, high = interval(samples)
+        alone += low < 0 < high
+    assert 278 <= hits <= 296
+    assert alone < 260
+
+
+def test_networks_that_differ_leave_ranks_open() -> None:
+    source = np.random.default_rng(3)
+    people = source.normal(size=200)
+    rows = {"a": people, "b": people + 0.1}
+    alike = {"a": np.array([0.0, 0.01, -0.01]), "b": np.array([0.1, 0.11, 0.09])}
+    apart = {"a": np.array([0.0, 0.2, -0.2]), "b": np.array([0.1, 0.0, 0.2])}
+    assert ranks(rows, "lower", alike) == {"a": (1, 1), "b": (2, 2)}
+    assert ranks(rows, "lower", apart) == {"a": (1, 2), "b": (1, 2)}
+    assert ranks(rows, "lower", {"a": apart["a"]}) == {"a": (1, 2), "b": (1, 2)}
 
 
 def test_the_shipped_space_knows_a_head_that_nods() -> None:

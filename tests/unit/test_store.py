@@ -40,6 +40,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         }
         samples = {"SIDE": np.arange(4.0)}
         found = Row(name, "model", self.protocol, 4, figures, 1.0, ["a note"], {"SIDE": (0.5, 2.0)}, samples)
+        found = replace(found, probes={"SIDE": np.array([1.0, 2.0])})
         return found, lambda: [
             Sheet("Samples", "Look.", [("image", torch.linspace(0, 1, 2 * 3 * 64).view(2, 3, 8, 8))])
         ]
@@ -58,6 +59,7 @@ def test_a_second_comparison_measures_nothing(measured: list[str]) -> None:
     assert [row.as_dict() for row in second.rows] == [row.as_dict() for row in first.rows]
     row = second.rows[0]
     assert row.intervals == {"SIDE": (0.5, 2.0)}
+    assert row.probes["SIDE"].tolist() == [1, 2]
     assert row.samples["SIDE"].tolist() == [0, 1, 2, 3]
     assert {"command", "date", "versions", "threads", "machine"} <= row.made.keys()
     ((label, images),) = second.sheets["constant"][0].rows

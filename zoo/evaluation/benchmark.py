@@ -35,6 +35,7 @@ class Row:
         intervals: The 95 % intervals (low, high) of some of the figures.
         samples: What figures are made of, one row for each person, as `zoo.evaluation.statistics` takes it; rows with
             samples can be compared in pairs.
+        probes: Figures by each of the networks that were trained for them, where they are means over several.
         made: How, when and where the row was measured, for rows that come from disk.
     """
 
@@ -47,6 +48,7 @@ class Row:
     notes: Sequence[str] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     samples: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     made: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

@@ -142,7 +142,12 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _packed(row: Row, sheets: Sequence[Sheet]) -> bytes:
-    arrays = {f"samples/{key}": np.asarray(value, np.float32) for key, value in row.samples.items()}
+    numbers = {"samples": row.samples, "probes": row.probes}
+    arrays = {
+        f"{kind}/{key}": np.asarray(value, np.float32)
+        for kind, found in numbers.items()
+        for key, value in found.items()
+    }
     index = []
     for number, sheet in enumerate(sheets):
         labels = [label for label, _ in sheet.rows]
@@ -171,7 +176,10 @@ def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]
         if sum(member.file_size for member in archive.infolist()) > _MOST:
             raise ConfigError("its pictures are too large")
     with np.load(data, allow_pickle=False) as arrays:
-        samples = {key.partition("/")[2]: _samples(arrays[key]) for key in arrays if key.startswith("samples/")}
+        samples, probes = (
+            {key.partition("/")[2]: _samples(arrays[key]) for key in arrays if key.startswith(f"{kind}/")}
+            for kind in ("samples", "probes")
+        )
         sheets = []
         for i, sheet in enumerate(from_json(arrays["sheets"].tobytes().decode(), str(data))):
             title, caption, labels = sheet["title"], sheet["caption"], sheet["labels"]
@@ -180,7 +188,8 @@ def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]
             strips = [(label, _decoded(arrays[f"pictures/{i}/{line}"])) for line, label in enumerate(labels)]
             sheets.append(Sheet(title, caption, strips))
     intervals = {key: (low, high) for key, (low, high) in values["intervals"].items()}
-    return Row(**{**values, "name": name or values["name"], "intervals": intervals, "samples": samples}), sheets
+    own = {"name": name or values["name"], "intervals": intervals, "samples": samples, "probes": probes}
+    return Row(**{**values, **own}), sheets
 
 
 def _refuse_odd(values: Any, protocol: str) -> None:

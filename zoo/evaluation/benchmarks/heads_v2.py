@@ -27,7 +27,7 @@ from ..shape.predicted import EYES, Reader, Reading, errors, reader_of
 from ..shape.protocol import ShapeProtocol
 from ..shape.reals import Reals
 from ..shape.truth import CONDITIONS, Truth, plain_view
-from ..statistics import figure, interval, ranks
+from ..statistics import NO_PROBES, figure, interval, ranks
 
 SETTINGS = {
     "split=WORD": "sealed for results, or val while something is chosen; default sealed",
@@ -58,7 +58,8 @@ class HeadsV2(Benchmark):
     baselines: ClassVar[tuple[str, ...]] = ("constant", "average", MEAN, "supervised", REAL)
     bar = "R2"
     bar_caption = (
-        "Bars show R2 where it is above 0. After the plus-minus sign stands half of the 95 % interval over people."
+        "Bars show R2 where it is above 0. After the plus-minus sign stands half of the 95 % interval over people"
+        " and probes."
     )
     extras: ClassVar[Mapping[str, Callable[[], bool]]] = {"fid": available}
     columns = (
@@ -133,6 +134,7 @@ class HeadsV2(Benchmark):
             [key + tail for key in _PREDICTED for tail in ("", "_wild")] + [*_GENERATED, *_TURNED, "rank"]
         )
         samples: dict[str, np.ndarray] = {}
+        probes: dict[str, np.ndarray] = {}
         intervals: dict[str, tuple[float, float]] = {}
         notes: list[str] = []
         shown: Tensor | None = None
@@ -148,11 +150,13 @@ class HeadsV2(Benchmark):
                 if skipped := int((~kept).sum()):
                     notes.append(f"{skipped} {condition} head{'s' * (skipped > 1)} without a place skipped")
                 for key, values in found.items():  # people keep their places, so that rows compare in pairs
-                    samples[key + tail] = values.double().numpy()
-                    samples[key + tail][~kept] = np.nan
+                    values[:, ~kept] = np.nan
+                    samples[key + tail] = mean = values.mean(0)
                     if kept.sum() > 1:
-                        figures[key + tail] = figure(samples[key + tail])
-                        intervals[key + tail] = interval(samples[key + tail])
+                        each = np.array([figure(one) for one in values]) if len(values) > 1 else NO_PROBES
+                        figures[key + tail], intervals[key + tail] = figure(mean), interval(mean, each)
+                        if len(each):
+                            probes[key + tail] = each
         if subject == REAL or isinstance(subject, Generator):
             generator = subject if isinstance(subject, Generator) else None
             made, spans = generated_figures(generator, self.reals, steps, self.options.seed, pictures)
@@ -170,31 +174,31 @@ class HeadsV2(Benchmark):
             notes=notes,
             intervals=intervals,
             samples=samples,
+            probes=probes,
         )
         return row, lambda: self._sheets(subject, shown)
 
     @staticmethod
-    def _kept(found: Mapping[str, Tensor]) -> np.ndarray:
-        whole = [values.isfinite().reshape(len(values), -1).all(1) for values in found.values()]
-        return np.asarray(torch.stack(whole).all(0).numpy())
+    def _kept(found: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The people (N,) of whom every reader has all errors."""
+        whole = [np.isfinite(values).reshape(*values.shape[:2], -1).all((0, 2)) for values in found.values()]
+        return np.asarray(np.all(whole, 0))
 
     def _errors(
         self, readers: Sequence[Reader], truth: Truth, advance: Callable[[int], None]
-    ) -> tuple[dict[str, Tensor], Reading]:
-        """Errors of each head, averaged over readers, and what the first one reads."""
-        first, total = None, dict[str, Tensor]()
-        squares = torch.zeros(len(truth.image), dtype=torch.float64)
+    ) -> tuple[dict[str, np.ndarray], Reading]:
+        """Errors of each head by each of P readers, (P, N) and of R2 (P, N, 2), and what the first one reads."""
+        first, all_found = None, list[dict[str, Tensor]]()
+        mean = (100 / EYES * truth.mean_errors).square()
         for reader in readers:
             reading = reader(truth.image)
             first = first or reading
             found = errors(reading, truth)
-            squares += found["shape"].square() / len(readers)
-            for key, values in found.items():
-                total[key] = total.get(key, torch.zeros_like(values)) + values / len(readers)
+            all_found.append({**found, "R2": torch.stack([found["shape"].square(), mean], 1)})
             advance(1)
         assert first is not None
-        mean = (100 / EYES * truth.mean_errors).square()
-        return total | {"R2": torch.stack([squares, mean], 1)}, first
+        stacked = {key: torch.stack([found[key] for found in all_found]).double().numpy() for key in all_found[0]}
+        return stacked, first
 
     def _readers(self, subject: Subject, steps: Steps) -> tuple[list[Reader], Tensor | None]:
         """What reads depth off pictures, and the pictures it has learned from.
@@ -255,8 +259,9 @@ class HeadsV2(Benchmark):
         return [*made, test_sheet(test, depth[:n], truth.surface.normals[:n], normals)]
 
     def ranked(self, rows: Sequence[Row]) -> list[Row]:
-        samples = {row.name: row.samples["R2"] for row in rows if row.kind == "model" and "R2" in row.samples}
-        places = ranks(samples, "higher")
+        models = [row for row in rows if row.kind == "model" and "R2" in row.samples]
+        probes = {row.name: row.probes["R2"] for row in models if "R2" in row.probes}
+        places = ranks({row.name: row.samples["R2"] for row in models}, "higher", probes)
         out = []
         for row in rows:
             first, last = places.get(row.name, (0, 0))
@@ -293,7 +298,8 @@ class HeadsV2(Benchmark):
             f"of colour, and of depth, where two views of each of {rules.n_turned} samples show the same point; "
             "own normals is the angle between a method's normals and those of its depth.",
             "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all "
-            "rows). A method is ranked before another where the interval of their difference leaves 0.",
+            "rows), widened by the spread of the probes (Student's distribution). A method is ranked before another "
+            "where the interval of their difference leaves 0.",
             "Baselines: constant (a flat map), average (the mean true depth of training images, pixel by pixel), "
             "mean shape (the mean head at the true pose: it knows the pose and nobody's face), supervised (a "
             "probe trained on true depth until it got no better), real heads (held-out heads in place of "
