@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.networks.convolutions import DoublingConv2d, NarrowConv2d
+from zoo.networks.encoders import DoublingConv2d, NarrowConv2d
 
 
 def agree(layer: nn.Conv2d, x: Tensor, plain: Tensor) -> None:

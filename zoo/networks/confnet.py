@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from .convolutions import NarrowConv2d
-from .encoders import check_image, levels, through_bottleneck
+from .encoders import NarrowConv2d, check_image, levels, through_bottleneck
 
 
 class ConfNet(nn.Module):

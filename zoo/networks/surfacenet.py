@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .convolutions import DoublingConv2d, NarrowConv2d
+from .encoders import DoublingConv2d, NarrowConv2d
 
 POSE_DIM = 2
 
