@@ -1,5 +1,6 @@
 """The viewer without a browser: views and cameras, what a method can honour, and the thread that draws."""
 
+import copy
 import math
 import socket
 import threading
@@ -18,6 +19,8 @@ from tests.tiny import TINY
 from zoo import hub, registry
 from zoo.cli.view import RECONSTRUCTION, _subject
 from zoo.editing import inversion
+from zoo.editing.codes import at
+from zoo.editing.reconstruction import Fit, Reconstruction, fingerprint
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.output.sheets import pictures
@@ -41,6 +44,24 @@ def shaded() -> Generator:
 def tiny(name: str) -> Generator:
     cls = registry.resolve(name)
     return cls(cls.tiny()).eval()
+
+
+def found_in(generator: Generator) -> Reconstruction:
+    """Seed 3, as if it had been found in a photograph."""
+    image, weight = torch.zeros(1, 3, 128, 128), torch.ones(1, 1, 16, 16)
+    latents = at(generator, generator.code(generator.latents(1, seed=3)))
+    return Reconstruction(
+        generator, latents, generator.camera(size=16), generator.mean_light, image, weight, Fit(20.0, 0.1)
+    )
+
+
+def tuned(found: Reconstruction) -> Reconstruction:
+    """The same with weights of its own, as after tuning."""
+    own = copy.deepcopy(found.generator)
+    with torch.no_grad():
+        for weight in own.parameters():
+            weight.add_(0.1)
+    return replace(found, generator=own, origin=fingerprint(found.generator))
 
 
 class Visitor:
@@ -295,6 +316,23 @@ def test_nothing_is_kept_of_visitors_who_leave(worker: Worker) -> None:
     assert len(worker._codes) <= 16
 
 
+def test_a_tuned_photograph_is_drawn_by_its_own_weights(
+    worker: Worker, shaded: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = found_in(shaded)
+    photo, camera = tuned(plain), View().camera(shaded, 16)
+    shown, seed = (
+        worker.picture(State(thing), 16, final=True).astype(int) for thing in (Thing(psi=1.0, photo=photo), Thing(3, 1.0))
+    )
+    own, before = (np.asarray(pictures("rgb", found.render(camera))[0], int) for found in (photo, plain))
+    assert np.abs(shown - own).max() <= 1
+    assert np.abs(seed - before).max() <= 1
+    assert np.abs(shown - seed).max() > 9
+    monkeypatch.setattr("zoo.viewer.worker.glb", lambda mesh, notes: mesh)
+    photo.generator.mesh = lambda latents, cells: b"its own"  # type: ignore[method-assign, return-value]
+    assert worker.mesh(State(Thing(photo=photo))) == b"its own"
+
+
 def test_sizes_follow_what_pictures_took(shaded: Generator) -> None:
     worker = Worker(shaded, (32, 64, 128))
     worker.close()
@@ -460,3 +498,21 @@ def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path, monke
     assert _subject("unsup3d", None, "cpu")[1] is None
     with pytest.raises(WeightsError, match="does not exist"):
         _subject("unsup3d", tmp_path / "other.safetensors", "cpu")
+
+
+def test_photographs_of_visitors_meet_the_weights_before_tuning(tmp_path: Path) -> None:
+    generator = zoo.load("unsup3d", device="cpu")
+    found = tuned(zoo.invert(generator, zoo.example_photo(), align=False))
+    found.save(tmp_path / RECONSTRUCTION)
+    for what, source in ((str(tmp_path), None), ("unsup3d", tmp_path / RECONSTRUCTION)):
+        page, photo = _subject(what, source, "cpu")
+        assert fingerprint(page) == fingerprint(generator)
+        assert photo is not None
+        assert fingerprint(photo.generator) == fingerprint(found.generator)
+
+
+def test_weights_that_only_the_user_knows_are_asked_for(shaded: Generator, tmp_path: Path) -> None:
+    file = found_in(shaded).save(tmp_path / RECONSTRUCTION)
+    with pytest.raises(WeightsError, match=f"made with 'shadegan'.*zoo view NAME --from {file}") as caught:
+        _subject(str(tmp_path), None, "cpu")
+    assert "\n" not in str(caught.value)

@@ -45,8 +45,8 @@ def serve(
     """Serve the page of a generator until the context ends.
 
     Args:
-        generator: Makes the pictures. Nobody else may use it meanwhile.
-        photo: Is shown at first, in place of seed 0.
+        generator: Makes the pictures, and finds objects in photographs. Nobody else may use it meanwhile.
+        photo: Is shown at first, in place of seed 0; drawn with its own weights, if it was tuned.
         host: Is the address to listen at; the default can only be reached from this machine.
         port: Is the first port to try.
 
