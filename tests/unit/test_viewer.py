@@ -316,6 +316,22 @@ def test_nothing_is_kept_of_visitors_who_leave(worker: Worker) -> None:
     assert len(worker._codes) <= 16
 
 
+def test_a_withdrawn_wish_is_not_drawn_and_a_job_goes_on(worker: Worker) -> None:
+    artist, looker = Visitor(), Visitor()
+
+    def work(breathe: Any) -> None:
+        worker.ask(artist, State())
+        worker.withdraw(artist)
+        worker.ask(looker, State())
+        breathe(0.5)
+        assert looker.shown
+        assert not artist.shown
+
+    assert worker.begin(artist, work)
+    assert artist.over.wait(WAIT)
+    assert artist.problems == [""]
+
+
 def test_a_tuned_photograph_is_drawn_by_its_own_weights(
     worker: Worker, shaded: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,10 +383,24 @@ def test_files_hold_what_is_shown(worker: Worker, monkeypatch: pytest.MonkeyPatc
     walk = files.walk(worker, replace(state, shown=MESH), breathe)
     assert walk.name == "shadegan-seed3-to-seed8.mp4"
     assert walk.data[4:8] == b"ftyp"
+    assert files.walk(worker, state, breathe).name == "shadegan-seed3-to-seed8-albedo.mp4"
+    assert b"seed3-to-seed8" in walk.data
+    assert b"seed3-to-seed8-0.50" not in walk.data
     said: list[dict[str, str]] = []
     monkeypatch.setattr(worker, "mesh", lambda state, cells, notes: said.append(notes) or b"glTF")
     assert files.mesh(worker, replace(state, shown=MESH), breathe).name == "shadegan-seed3-to-seed8-0.50.glb"
     assert said == [files.notes(worker, replace(state, shown=MESH))]
+
+
+def test_a_large_picture_of_a_2d_gan_is_whole(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "sizes", (512,))
+    asked: list[int] = []
+    blank = np.zeros((512, 512, 3), np.uint8)
+    monkeypatch.setattr(worker, "picture", lambda state, size, final: asked.append(size) or blank)
+    assert files.picture(worker, State(), breathe).data.startswith(b"\x89PNG")
+    assert asked == [512]
+    assert len(padded(np.zeros((1024, 1024, 3), np.uint8), 1.0)) == 1024
+    assert len(padded(blank[:64, :64], 1.0)) == 512
 
 
 def test_films_are_framed_as_the_page_is(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,6 +484,32 @@ def test_a_mesh_that_failed_is_no_longer_made(opened: Page) -> None:
     opened.failed("no surface")
     assert told(opened.controls.status)[-2:] == ["making the mesh ...", ""]
     assert told(opened.controls.note) == ["no surface"]
+
+
+def chosen(opened: Page, seed: int) -> State:
+    """Let the controls say this seed, as a visitor does, and the page hear of it."""
+    state = State(Thing(seed), shown=MESH)
+    opened.controls.state = lambda: state  # type: ignore[method-assign]
+    opened._wish()
+    return state
+
+
+def test_the_mesh_is_that_of_the_object_that_the_controls_say(opened: Page) -> None:
+    scene: Any = opened._client.scene
+    first, other = chosen(opened, 3), chosen(opened, 8)
+    opened.show(first, b"glTF", 1.0, True)  # made meanwhile
+    assert not scene.add_glb.called
+    opened.show(other, b"glTF", 1.0, True)
+    assert scene.add_glb.call_count == 1
+    worker: Any = opened._worker
+    third = chosen(opened, 5)
+    worker.withdraw.assert_not_called()
+    chosen(opened, 8)  # again, before the third is there
+    worker.withdraw.assert_called_once_with(opened)
+    assert told(opened.controls.status)[-2:] == ["making the mesh ...", "mesh, 0.0 MB"]
+    opened.show(third, b"glTF", 1.0, True)
+    assert scene.add_glb.call_count == 1
+    assert opened._mesh == other.thing.key
 
 
 # ---------------------------------------------------------------- the server

@@ -122,11 +122,15 @@ class Worker:
         if waiting:
             _tell(visitor.ended, "cancelled")
 
-    def forget(self, visitor: Visitor) -> None:
-        """Draw nothing more for a visitor who is gone."""
+    def withdraw(self, visitor: Visitor) -> None:
+        """Draw nothing of what the visitor has asked for and not got yet."""
         with self._wake:
             self._asked.pop(visitor, None)
             self._resting.pop(visitor, None)
+
+    def forget(self, visitor: Visitor) -> None:
+        """Do nothing more for a visitor who is gone."""
+        self.withdraw(visitor)
         self.cancel(visitor)
 
     def close(self, seconds: float = 10.0) -> None:
