@@ -159,6 +159,26 @@ def test_tuning_ends_at_a_plateau(generator: Generator, monkeypatch: pytest.Monk
     assert found.fit.steps <= 2 + 3
 
 
+@pytest.mark.parametrize("step", ["measure", "tuned"])
+def test_ctrl_c_before_tuning_leaves_what_was_found(
+    step: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = invert(generator, noise(), align=False, steps=4, size=SIZE)
+    act, calls = getattr(inversion, step), []
+
+    def interrupted_once(*given: object, **options: object) -> object:
+        calls.append(step)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return act(*given, **options)
+
+    monkeypatch.setattr(inversion, step, interrupted_once)
+    found = invert(generator, noise(), align=False, steps=4, size=SIZE, tune=True)
+    assert found.fit == replace(plain.fit, stopped="interrupted")
+    assert found.origin == ""
+    assert torch.equal(found.latents.code, plain.latents.code)
+
+
 def test_tuning_needs_a_search() -> None:
     with pytest.raises(ConfigError, match="leave tune out"):
         invert(tiny("unsup3d"), torch.zeros(3, 32, 32), align=False, tune=True)
