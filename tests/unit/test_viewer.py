@@ -337,9 +337,8 @@ def test_a_tuned_photograph_is_drawn_by_its_own_weights(
 ) -> None:
     plain = found_in(shaded)
     photo, camera = tuned(plain), View().camera(shaded, 16)
-    shown, seed = (
-        worker.picture(State(thing), 16, final=True).astype(int) for thing in (Thing(psi=1.0, photo=photo), Thing(3, 1.0))
-    )
+    things = Thing(psi=1.0, photo=photo), Thing(3, 1.0)
+    shown, seed = (worker.picture(State(thing), 16, final=True).astype(int) for thing in things)
     own, before = (np.asarray(pictures("rgb", found.render(camera))[0], int) for found in (photo, plain))
     assert np.abs(shown - own).max() <= 1
     assert np.abs(seed - before).max() <= 1

@@ -145,7 +145,7 @@ def push(
     dataset: Annotated[
         list[str] | None, typer.Option(help="The data set on the hub, org/name; may be repeated.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only to a private repository; a new one is made so.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only to a private repository, new or not.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded, and stop.")] = False,
 ) -> None:
     """Upload weights with their card to the Hugging Face hub, after saying which files go there.

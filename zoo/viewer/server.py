@@ -129,6 +129,6 @@ def free_port(host: str, port: int) -> int:
 
 
 def _title(generator: Generator) -> str:
-    name, card = generator.name or type(generator).__name__, generator.card
+    card = generator.card
     summary = "" if card is None else card.summary  # a stranger may have written it
-    return f"### {plain(name)}\n{plain(summary)}"
+    return f"### {plain(generator.title)}\n{plain(summary)}"
