@@ -59,6 +59,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 siblings = [{"rfilename": n, "size": hub.sizes.get(n, len(d))} for n, d in hub.files[repo].items()]
                 private = repo in hub.private
                 return self.answer({"id": repo, "sha": hub.commit(repo), "siblings": siblings, "private": private})
+            if path.count("/") < 5:  # what clients ask a hub about itself, once
+                return self.answer({"error": "Not found"}, 404)
             org, name, _, commit, *rest = path[1:].split("/")  # org/name/resolve/commit/file
             repo, file = f"{org}/{name}", "/".join(rest)
             if file not in hub.files.get(repo, {}) or commit != hub.commit(repo):
