@@ -20,6 +20,7 @@ class FakeHub:
         self.refuse = ""
         self.requests: list[str] = []
         self.created: list[dict[str, Any]] = []
+        self.private: set[str] = set()
 
     def commit(self, repo: str) -> str:
         """The name of a repository's state: another one after each change."""
@@ -56,7 +57,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                     rows = [(n, len(d), hashlib.sha1(d).hexdigest()) for n, d in hub.files[repo].items()]
                     return self.answer([{"type": "file", "path": n, "size": s, "oid": o} for n, s, o in rows])
                 siblings = [{"rfilename": n, "size": hub.sizes.get(n, len(d))} for n, d in hub.files[repo].items()]
-                return self.answer({"id": repo, "sha": hub.commit(repo), "siblings": siblings, "private": False})
+                private = repo in hub.private
+                return self.answer({"id": repo, "sha": hub.commit(repo), "siblings": siblings, "private": private})
+            if path.count("/") < 5:  # what clients ask a hub about itself, once
+                return self.answer({"error": "Not found"}, 404)
             org, name, _, commit, *rest = path[1:].split("/")  # org/name/resolve/commit/file
             repo, file = f"{org}/{name}", "/".join(rest)
             if file not in hub.files.get(repo, {}) or commit != hub.commit(repo):
@@ -76,6 +80,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 asked = json.loads(text)
                 hub.created.append(asked)
                 repo = f"{asked['organization']}/{asked['name']}"
+                if repo not in hub.files and (asked.get("private") or asked.get("visibility") == "private"):
+                    hub.private.add(repo)
                 hub.files.setdefault(repo, {})
                 return self.answer({"url": f"http://{self.headers['Host']}/{repo}", "id": repo, "name": repo})
             repo = "/".join(path.split("/")[3:5])

@@ -180,9 +180,8 @@ def sample(
 
     rows = maps_of(maps or MAPS)
     chosen, generator = seeds_of(seeds), _opened(model)
-    name = generator.name or type(generator).__name__
     if relight and not generator.uses_light:
-        raise ConfigError(f"{name} has no light to change; leave relight out")
+        raise ConfigError(f"{generator.title} has no light to change; leave relight out")
     if yaw or pitch:
         generator.need_camera("yaw and pitch")
     latents, camera = draw(generator, chosen, psi), generator.camera(yaw, pitch, size)

@@ -101,14 +101,24 @@ def load_reconstruction(
         ConfigError: The device is missing.
         WeightsError: The file is missing or damaged, or was made with other weights or with ones that are not shipped.
     """
+    from .editing.reconstruction import read
+
+    return read(path, load(shipped_model_of(path), device=device) if generator is None else generator)
+
+
+def shipped_model_of(path: "str | Path") -> str:
+    """The name of the weights with which a reconstruction was made, if `load` knows them by it.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or was made with weights that are not shipped.
+    """
     from .editing import reconstruction
 
-    if generator is None:
-        name = reconstruction.model_of(path)
-        if name not in registry.weights():  # a file must not choose what else is opened
-            raise WeightsError(f"{path}: made with {name!r}, which are no shipped weights; pass its generator")
-        generator = load(name, device=device)
-    return reconstruction.read(path, generator)
+    name = reconstruction.model_of(path)
+    if name not in registry.weights():  # a file must not choose what else is opened
+        fix = f"name them: zoo view NAME --from {path} (from Python: pass generator)"
+        raise WeightsError(f"{path}: made with {name!r}, which are no shipped weights; {fix}")
+    return name
 
 
 def save(

@@ -168,6 +168,8 @@ class NormalPrior:
             ConfigError: The entries are not a mean and a covariance.
         """
         path = Path(path)
+        if path.suffix not in (".json", ".npz", ".pth", ".pt"):
+            raise DataError(f"{path}: a {cls.KIND} prior is a .json, .npz or .pth file")
         values = _official(path, cls.KIND) if path.suffix in (".pth", ".pt") else read_prior(cls.KIND, path)
         try:
             mean, cov = (torch.as_tensor(values[key], dtype=torch.float32) for key in ("mean", "cov"))

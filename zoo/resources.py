@@ -136,6 +136,6 @@ def _around(module: str) -> list[Path]:
 
 def cache() -> Path:
     """The folder for files that can be made again: `$ZOO_CACHE`, else `$XDG_CACHE_HOME/zoo`, else `~/.cache/zoo`."""
-    if "ZOO_CACHE" in os.environ:
-        return Path(os.environ["ZOO_CACHE"])
+    if place := os.environ.get("ZOO_CACHE"):
+        return Path(os.path.expanduser(place))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"

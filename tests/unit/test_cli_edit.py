@@ -18,9 +18,10 @@ from zoo import resources
 from zoo.cli import main as cli
 from zoo.cli.invert import _folders
 from zoo.config.schemas import Card
-from zoo.editing import inversion
+from zoo.editing import inversion, writing
 from zoo.editing.reconstruction import Reconstruction
 from zoo.generators.base import Generator
+from zoo.generators.field import VolumeGenerator
 from zoo.resources import photograph
 
 
@@ -90,17 +91,56 @@ def test_an_inverted_picture_leaves_all_it_found(done: Path) -> None:
 
 def test_a_folder_holds_one_reconstruction(done: Path, tmp_path: Path) -> None:
     photo(tmp_path / "photo.png")
-    (tmp_path / "own").mkdir()
-    Path("own/albedo.png").write_bytes(b"of somebody else")
     shutil.copytree(done, "out")
     Path("out/yaw_9.00.png").write_bytes(b"of somebody else")
-    for folder in ("own", "out"):
+    for folder in ("new", "out"):
         assert zoo_("invert", "pigan", "photo.png", *QUICK, "--out", folder) == 0
-    assert Path("own/albedo.png").is_file()
     assert {path.name for path in Path("out").iterdir()} == {
-        *(path.name for path in Path("own").iterdir() if path.stem != "albedo"), "yaw_9.00.png",
+        *(path.name for path in Path("new").iterdir()), "yaw_9.00.png",
     }  # fmt: skip
     assert not Path("out/light_top.png").exists()
+
+
+def test_what_somebody_else_has_made_is_not_replaced(
+    done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("photo.png", "photograph.png"):
+        photo(Path(name))
+    shutil.copytree(done, "out")
+    Path("own").mkdir()
+    Path("own/depth.png").write_bytes(b"of somebody else")
+    monkeypatch.setattr("zoo.hub.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    for given, folder, lost in (
+        ("photo.png", "own", "own/depth.png"),
+        ("photograph.png", ".", "photograph.png"),
+        ("out/albedo.png", "out", "out/albedo.png"),
+        ("photo.png --mask out/depth.png", "out", "out/depth.png"),
+    ):
+        words = failed(capsys, 1, "invert", "pigan", *given.split(), "--out", folder)
+        assert words.startswith(f"zoo: {lost} would be replaced"), given
+
+
+def test_a_search_outlives_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no surface: lower\nthe level")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    photo(Path("photo.png"))
+    monkeypatch.setattr(VolumeGenerator, "mesh", fail)
+    for _ in range(2):
+        assert zoo_("invert", "pigan", "photo.png", *QUICK, "--out", "flat") == 0
+        assert caplog.messages.pop() == "flat: there is no mesh (no surface: lower the level); all else is written"
+        assert Path("flat/sheet.png").is_file()
+        assert not Path("flat/mesh.glb").exists()
+        Path("flat/mesh.glb").write_bytes(b"of an earlier reconstruction")
+    monkeypatch.setattr(writing, "save_png", interrupt)
+    assert zoo_("invert", "pigan", "photo.png", *QUICK, "--out", "cut") == 130
+    for folder in ("flat", "cut"):
+        assert zoo.load_reconstruction(f"{folder}/reconstruction.safetensors").fit.steps == 2
 
 
 def test_a_tuned_photograph_is_turned_with_its_own_weights() -> None:

@@ -1,7 +1,8 @@
-"""The documents against the code: links, commands, overrides, code blocks, paths."""
+"""The documents against the code: links, commands, overrides, code blocks, calls, paths."""
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -129,6 +130,38 @@ def test_named_parts_of_zoo_exist(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "zoo":
                 named |= {f"{node.module}.{alias.name}" for alias in node.names}
     assert [name for name in sorted(named - NO_PARTS) if not exists(name)] == []
+
+
+def imported(tree: ast.AST) -> dict[str, object]:
+    """What a block has from zoo, by the name that it has there."""
+    found: dict[str, object] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.asname or a.name: importlib.import_module(a.name) for a in node.names if a.name == "zoo"}
+        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "zoo":
+            module = importlib.import_module(str(node.module))
+            found |= {a.asname or a.name: getattr(module, a.name) for a in node.names if hasattr(module, a.name)}
+    return found
+
+
+@pages
+def test_calls_of_zoo_are_possible(page: Path) -> None:
+    for block in blocks(page, "python", "py"):
+        tree = ast.parse(block)
+        known = imported(tree)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or any(isinstance(a, ast.Starred) for a in node.args):
+                continue
+            start, *rest = ast.unparse(node.func).split(".")
+            callee = known.get(start)
+            for part in rest:
+                callee = getattr(callee, part, None)
+            if callable(callee) and all(keyword.arg for keyword in node.keywords):
+                given = {str(keyword.arg): None for keyword in node.keywords}
+                try:
+                    inspect.signature(callee).bind(*node.args, **given)
+                except TypeError as error:
+                    pytest.fail(f"{page.name}: {ast.unparse(node)}: {error}")
 
 
 def test_the_drawing_of_the_house_shows_every_folder() -> None:

@@ -230,6 +230,22 @@ def test_a_method_without_weights_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     assert zoo.load("shadegan", pretrained=False, **TINY).config.layers == 2
 
 
+def test_own_weights_without_a_card_answer_to_their_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "checkpoints", lambda: tmp_path / "none")
+    monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path))
+    zoo.save(tiny(), tmp_path / "shadegan.mine")
+    (tmp_path / "shadegan.mine" / "README.md").unlink()
+    assert same(zoo.load("shadegan", device="cpu"), zoo.load("shadegan.mine", device="cpu"))
+
+
+def test_the_cache_lies_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    for value, place in (("~/zoo", tmp_path / "zoo"), ("", Path("/elsewhere/zoo")), ("/there", Path("/there"))):
+        monkeypatch.setenv("ZOO_CACHE", value)
+        assert resources.cache() == place
+
+
 def test_shipped_weights_need_their_card(shelf: Path) -> None:
     (shelf / "shadegan.heads32" / "README.md").unlink()
     with pytest.raises(WeightsError, match="without a card"):

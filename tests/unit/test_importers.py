@@ -288,6 +288,17 @@ def test_a_light_prior_travels_with_the_weights(small: Callable[[str], Generator
         import_official("pigan", small("pigan").state_dict(), light=light)
 
 
+def test_two_files_of_one_name_are_both_on_the_card(small: Callable[[str], Generator], tmp_path: Path) -> None:
+    model = small("pigan")
+    (tmp_path / "ema").mkdir()
+    file = save(model.state_dict(), tmp_path / "a.pth")
+    ema = save_ema([p.detach() for p in model.parameters()], tmp_path / "ema" / "a.pth")
+    card = import_official("pigan", file, ema=ema).card
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, ema)]
+    assert card is not None
+    assert card.sources == dict(zip(("a.pth", "a.pth (average)"), hashes, strict=True))
+
+
 def test_gan2shapes_priors_come_from_files(small: Callable[[str], Generator], tmp_path: Path) -> None:
     spread = torch.tensor([0.5, 0.5, 0.25, 0.5])
     prior = {"mean": torch.tensor([0.1, 0.2, 0.3, 0.4]), "cov": spread.outer(spread) + torch.eye(4)}

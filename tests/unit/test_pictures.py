@@ -305,6 +305,24 @@ def test_transparent_palettes_keep_their_mask(generators: dict[bool, Generator])
     assert read_photo(with_alpha, generators[False], align=False).mask is not None
 
 
+def test_a_picture_that_is_opaque_everywhere_has_no_mask(generators: dict[bool, Generator], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    grey = Image.fromarray(pixels[..., 0])
+    forms = {
+        "RGBA": (Image.fromarray(pixels).convert("RGBA"), Image.fromarray(pixels)),
+        "LA": (grey.convert("LA"), grey),
+        "RGBa": (Image.fromarray(pixels).convert("RGBA").convert("RGBa"), Image.fromarray(pixels)),
+    }
+    for form, (opaque, whole) in forms.items():
+        found, expected = (read_photo(image, generators[False], align=False) for image in (opaque, whole))
+        assert found.mask is None, form
+        assert torch.equal(found.canvas, expected.canvas), form
+    deep_grey = png(16, 0, b"\x10\x20", (b"tRNS", b"\x10\x21"))  # a transparent colour that no pixel has
+    (tmp_path / "deep.png").write_bytes(deep_grey)
+    assert read_photo(tmp_path / "deep.png", generators[False], align=False).mask is None
+
+
 def test_strips_get_one_line(generators: dict[bool, Generator], tmp_path: Path) -> None:
     for size in ((40_000, 20), (20, 40_000)):
         strip = Image.new("RGB", size, COLOUR)

@@ -155,6 +155,8 @@ def test_light_files_gone_wrong(tmp_path: Path, capsys) -> None:
             LightPrior.load(tmp_path / name)
         assert "\n" not in str(caught.value)
     assert "code ran" not in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"is a \.json, \.npz or \.pth file"):
+        LightPrior.load(tmp_path / "light.safetensors")
     with pytest.raises(DataError, match=r"\.json or \.npz"):
         light_prior(LightConfig()).save(tmp_path / "light.pth")
 

@@ -87,8 +87,7 @@ def test_pushed_and_pulled_weights_are_the_same(hub: FakeHub, mine: Path, zoo_: 
         readme.write("\nWords of my own.\n")
     code, out, _ = zoo_("push", mine, "me/faces", "--private", "--dataset", "me/photos")
     assert code == 0
-    asked = hub.created[0]
-    assert asked.get("private") is True or asked.get("visibility") == "private"  # the client's word, by version
+    assert hub.private == {"me/faces"}
     files = hub.files["me/faces"]
     assert [line.split()[0] for line in out.splitlines()[1:5]] == [*files]
     assert {*files} == {"model.safetensors", "config.json", "README.md", "discriminator.safetensors"}
@@ -116,6 +115,19 @@ def test_a_dry_run_says_everything_and_sends_nothing(hub: FakeHub, mine: Path, z
     assert front(out[out.index("---") :])["license"] == "cc0-1.0"
 
 
+def test_private_weights_are_not_sent_to_a_public_repository(hub: FakeHub, mine: Path, zoo_: Any) -> None:
+    hub.files["me/faces"] = {"words.txt": b"of somebody"}
+    code, _, err = zoo_("push", mine, "me/faces", "--private")
+    assert code == 1
+    assert "hf:me/faces is public, and nothing was uploaded" in err
+    assert err.count("\n") == 1
+    assert [*hub.files["me/faces"]] == ["words.txt"]
+    hub.private.add("me/faces")
+    assert zoo_("push", mine, "me/faces", "--private")[0] == 0
+    assert zoo_("push", mine, "me/others")[0] == 0
+    assert not {"private", "visibility"} & {key for key, value in hub.created[-1].items() if value is not None}
+
+
 def test_the_token_is_never_shown(hub: FakeHub, mine: Path, zoo_: Any) -> None:
     hub.refuse = f"no rights for {TOKEN}, nor for hf_another"
     code, out, err = zoo_("push", mine, "me/faces")
@@ -131,6 +143,9 @@ def test_what_is_pulled_is_a_strangers(hub: FakeHub, mine: Path, zoo_: Any) -> N
     zoo_("push", mine, "me/faces")
     files = hub.files["me/faces"]
     sound = dict(files)
+    files["discriminator.safetensors"] = sound["discriminator.safetensors"][:-1] + b"x"
+    assert "discriminator.safetensors: its SHA-256 is not the card's" in zoo_("pull", "me/faces")[2]
+    files["discriminator.safetensors"] = sound["discriminator.safetensors"]
     files["model.safetensors"] = sound["model.safetensors"][:-1] + b"x"
     assert "the card says" in zoo_("pull", "me/faces")[2]
     files["model.safetensors"] = b"\x80\x02}."

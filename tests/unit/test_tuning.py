@@ -147,8 +147,11 @@ def test_edits_use_the_tuned_weights(tuned: Reconstruction, generator: Generator
     torch.testing.assert_close(lights.params[1].tolist(), found.scene.light.mean)
     assert fingerprint(found) == fingerprint(tuned.generator)
     assert len(objects) == 2
-    with pytest.raises(ConfigError, match="2 photographs have tuned weights"):
-        subjects(name, "", [one, one], None, "cpu")
+    plain = invert(generator, noise(), align=False, steps=2, size=SIZE).save(tmp_path / "plain.safetensors")
+    for files, words in (([one, one], "2 of 2 photographs"), ([plain, one], "1 of 2 photographs")):
+        with pytest.raises(ConfigError, match=f"{words} have tuned weights"):
+            subjects(name, "", files, None, "cpu")
+    assert len(subjects(name, "", [plain, plain], None, "cpu")[1]) == 2
 
 
 def test_tuning_ends_at_a_plateau(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +160,26 @@ def test_tuning_ends_at_a_plateau(generator: Generator, monkeypatch: pytest.Monk
     found = invert(generator, picture(generator), align=False, steps=2, size=SIZE, tune=True)
     assert found.fit.stopped == "plateau"
     assert found.fit.steps <= 2 + 3
+
+
+@pytest.mark.parametrize("step", ["measure", "tuned"])
+def test_ctrl_c_before_tuning_leaves_what_was_found(
+    step: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = invert(generator, noise(), align=False, steps=4, size=SIZE)
+    act, calls = getattr(inversion, step), []
+
+    def interrupted_once(*given: object, **options: object) -> object:
+        calls.append(step)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return act(*given, **options)
+
+    monkeypatch.setattr(inversion, step, interrupted_once)
+    found = invert(generator, noise(), align=False, steps=4, size=SIZE, tune=True)
+    assert found.fit == replace(plain.fit, stopped="interrupted")
+    assert found.origin == ""
+    assert torch.equal(found.latents.code, plain.latents.code)
 
 
 def test_tuning_needs_a_search() -> None:

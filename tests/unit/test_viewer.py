@@ -1,5 +1,6 @@
 """The viewer without a browser: views and cameras, what a method can honour, and the thread that draws."""
 
+import copy
 import math
 import socket
 import threading
@@ -18,6 +19,8 @@ from tests.tiny import TINY
 from zoo import hub, registry
 from zoo.cli.view import RECONSTRUCTION, _subject
 from zoo.editing import inversion
+from zoo.editing.codes import at
+from zoo.editing.reconstruction import Fit, Reconstruction, fingerprint
 from zoo.errors import ConfigError, DataError, WeightsError, ZooError
 from zoo.generators.base import Generator
 from zoo.output.sheets import pictures
@@ -41,6 +44,24 @@ def shaded() -> Generator:
 def tiny(name: str) -> Generator:
     cls = registry.resolve(name)
     return cls(cls.tiny()).eval()
+
+
+def found_in(generator: Generator) -> Reconstruction:
+    """Seed 3, as if it had been found in a photograph."""
+    image, weight = torch.zeros(1, 3, 128, 128), torch.ones(1, 1, 16, 16)
+    latents = at(generator, generator.code(generator.latents(1, seed=3)))
+    return Reconstruction(
+        generator, latents, generator.camera(size=16), generator.mean_light, image, weight, Fit(20.0, 0.1)
+    )
+
+
+def tuned(found: Reconstruction) -> Reconstruction:
+    """The same with weights of its own, as after tuning."""
+    own = copy.deepcopy(found.generator)
+    with torch.no_grad():
+        for weight in own.parameters():
+            weight.add_(0.1)
+    return replace(found, generator=own, origin=fingerprint(found.generator))
 
 
 class Visitor:
@@ -295,6 +316,38 @@ def test_nothing_is_kept_of_visitors_who_leave(worker: Worker) -> None:
     assert len(worker._codes) <= 16
 
 
+def test_a_withdrawn_wish_is_not_drawn_and_a_job_goes_on(worker: Worker) -> None:
+    artist, looker = Visitor(), Visitor()
+
+    def work(breathe: Any) -> None:
+        worker.ask(artist, State())
+        worker.withdraw(artist)
+        worker.ask(looker, State())
+        breathe(0.5)
+        assert looker.shown
+        assert not artist.shown
+
+    assert worker.begin(artist, work)
+    assert artist.over.wait(WAIT)
+    assert artist.problems == [""]
+
+
+def test_a_tuned_photograph_is_drawn_by_its_own_weights(
+    worker: Worker, shaded: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = found_in(shaded)
+    photo, camera = tuned(plain), View().camera(shaded, 16)
+    things = Thing(psi=1.0, photo=photo), Thing(3, 1.0)
+    shown, seed = (worker.picture(State(thing), 16, final=True).astype(int) for thing in things)
+    own, before = (np.asarray(pictures("rgb", found.render(camera))[0], int) for found in (photo, plain))
+    assert np.abs(shown - own).max() <= 1
+    assert np.abs(seed - before).max() <= 1
+    assert np.abs(shown - seed).max() > 9
+    monkeypatch.setattr("zoo.viewer.worker.glb", lambda mesh, notes: mesh)
+    photo.generator.mesh = lambda latents, cells: b"its own"  # type: ignore[method-assign, return-value]
+    assert worker.mesh(State(Thing(photo=photo))) == b"its own"
+
+
 def test_sizes_follow_what_pictures_took(shaded: Generator) -> None:
     worker = Worker(shaded, (32, 64, 128))
     worker.close()
@@ -329,10 +382,24 @@ def test_files_hold_what_is_shown(worker: Worker, monkeypatch: pytest.MonkeyPatc
     walk = files.walk(worker, replace(state, shown=MESH), breathe)
     assert walk.name == "shadegan-seed3-to-seed8.mp4"
     assert walk.data[4:8] == b"ftyp"
+    assert files.walk(worker, state, breathe).name == "shadegan-seed3-to-seed8-albedo.mp4"
+    assert b"seed3-to-seed8" in walk.data
+    assert b"seed3-to-seed8-0.50" not in walk.data
     said: list[dict[str, str]] = []
     monkeypatch.setattr(worker, "mesh", lambda state, cells, notes: said.append(notes) or b"glTF")
     assert files.mesh(worker, replace(state, shown=MESH), breathe).name == "shadegan-seed3-to-seed8-0.50.glb"
     assert said == [files.notes(worker, replace(state, shown=MESH))]
+
+
+def test_a_large_picture_of_a_2d_gan_is_whole(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "sizes", (512,))
+    asked: list[int] = []
+    blank = np.zeros((512, 512, 3), np.uint8)
+    monkeypatch.setattr(worker, "picture", lambda state, size, final: asked.append(size) or blank)
+    assert files.picture(worker, State(), breathe).data.startswith(b"\x89PNG")
+    assert asked == [512]
+    assert len(padded(np.zeros((1024, 1024, 3), np.uint8), 1.0)) == 1024
+    assert len(padded(blank[:64, :64], 1.0)) == 512
 
 
 def test_films_are_framed_as_the_page_is(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,6 +485,32 @@ def test_a_mesh_that_failed_is_no_longer_made(opened: Page) -> None:
     assert told(opened.controls.note) == ["no surface"]
 
 
+def chosen(opened: Page, seed: int) -> State:
+    """Let the controls say this seed, as a visitor does, and the page hear of it."""
+    state = State(Thing(seed), shown=MESH)
+    opened.controls.state = lambda: state  # type: ignore[method-assign]
+    opened._wish()
+    return state
+
+
+def test_the_mesh_is_that_of_the_object_that_the_controls_say(opened: Page) -> None:
+    scene: Any = opened._client.scene
+    first, other = chosen(opened, 3), chosen(opened, 8)
+    opened.show(first, b"glTF", 1.0, True)  # made meanwhile
+    assert not scene.add_glb.called
+    opened.show(other, b"glTF", 1.0, True)
+    assert scene.add_glb.call_count == 1
+    worker: Any = opened._worker
+    third = chosen(opened, 5)
+    worker.withdraw.assert_not_called()
+    chosen(opened, 8)  # again, before the third is there
+    worker.withdraw.assert_called_once_with(opened)
+    assert told(opened.controls.status)[-2:] == ["making the mesh ...", "mesh, 0.0 MB"]
+    opened.show(third, b"glTF", 1.0, True)
+    assert scene.add_glb.call_count == 1
+    assert opened._mesh == other.thing.key
+
+
 # ---------------------------------------------------------------- the server
 
 
@@ -460,3 +553,21 @@ def test_the_command_takes_names_and_what_invert_has_found(tmp_path: Path, monke
     assert _subject("unsup3d", None, "cpu")[1] is None
     with pytest.raises(WeightsError, match="does not exist"):
         _subject("unsup3d", tmp_path / "other.safetensors", "cpu")
+
+
+def test_photographs_of_visitors_meet_the_weights_before_tuning(tmp_path: Path) -> None:
+    generator = zoo.load("unsup3d", device="cpu")
+    found = tuned(zoo.invert(generator, zoo.example_photo(), align=False))
+    found.save(tmp_path / RECONSTRUCTION)
+    for what, source in ((str(tmp_path), None), ("unsup3d", tmp_path / RECONSTRUCTION)):
+        page, photo = _subject(what, source, "cpu")
+        assert fingerprint(page) == fingerprint(generator)
+        assert photo is not None
+        assert fingerprint(photo.generator) == fingerprint(found.generator)
+
+
+def test_weights_that_only_the_user_knows_are_asked_for(shaded: Generator, tmp_path: Path) -> None:
+    file = found_in(shaded).save(tmp_path / RECONSTRUCTION)
+    with pytest.raises(WeightsError, match=f"made with 'shadegan'.*zoo view NAME --from {file}") as caught:
+        _subject(str(tmp_path), None, "cpu")
+    assert "\n" not in str(caught.value)

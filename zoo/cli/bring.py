@@ -99,7 +99,7 @@ def pull(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Fetch weights from the Hugging Face hub into the cache, and verify them: hash, shapes, finite values.
+    """Fetch weights from the Hugging Face hub into the cache, and verify them: hashes, shapes, finite values.
 
     Afterwards they also load without a network, with ZOO_OFFLINE=1.
 
@@ -113,6 +113,7 @@ def pull(
     from ..errors import WeightsError
     from ..hub import load
     from ..runtime.files import at_once, need_place
+    from ..weights.files import discriminator_state
     from ..weights.places import name_of
     from ..weights.remote import FILES, download
 
@@ -122,6 +123,7 @@ def pull(
         need_place(out, folder=True)
     place, name = download(repo.removeprefix("hf:")), f"hf:{repo.removeprefix('hf:')}"
     model = load(f"file:{place}", device="cpu")
+    discriminator_state(place)
     if model.card is None or not model.card.sha256:
         raise WeightsError(f"{name}: no card with a hash, so nobody can tell whether the weights are whole")
     if out is not None:
@@ -143,7 +145,7 @@ def push(
     dataset: Annotated[
         list[str] | None, typer.Option(help="The data set on the hub, org/name; may be repeated.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Only to a private repository, new or not.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded, and stop.")] = False,
 ) -> None:
     """Upload weights with their card to the Hugging Face hub, after saying which files go there.

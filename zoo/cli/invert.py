@@ -54,7 +54,7 @@ def invert(
       zoo invert shadegan.photos64 head.png --no-align --mask mask.png --out out
     """
     from ..editing.inversion import invert as run
-    from ..editing.writing import write_reconstruction
+    from ..editing.writing import need_own, write_reconstruction
     from ..hub import load
 
     if (vgg is None) != (lpips is None):
@@ -62,8 +62,9 @@ def invert(
     if mask is not None and len(photos) > 1:
         raise ConfigError(f"--mask is for one picture, not {len(photos)}; give pictures with an alpha channel")
     todo = _folders([photograph(photo) for photo in photos], out)
-    for _, folder in todo:
-        need_place(folder, folder=True)  # before minutes of searching
+    for _, folder in todo:  # before minutes of searching
+        need_place(folder, folder=True)
+        need_own(folder, [*(photo for photo, _ in todo), *([] if mask is None else [mask])])
     generator = load(name, device=device)
     perceptual = None
     if vgg is not None and lpips is not None:

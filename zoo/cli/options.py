@@ -115,8 +115,9 @@ def subjects(
     generator = load(name, device=device)
     found = [read(path, generator) for path in source or []]
     tuned = [rec.generator for rec in found if rec.origin]
-    if len(tuned) > 1:
-        raise ConfigError(f"{len(tuned)} photographs have tuned weights of their own; give one of them, or invert anew")
+    if tuned and len(found) > 1:
+        has = f"{len(tuned)} of {len(found)} photographs have tuned weights of their own"
+        raise ConfigError(f"{has}, in which the others have no place; give one alone, or invert them without --tune")
     generator = tuned[0] if tuned else generator
     parts = [truncate(generator, rec.latents, 1 if psi is None else psi) for rec in found]
     lights = [rec.light.params for rec in found if rec.light is not None]

@@ -42,6 +42,7 @@ def view(
       zoo view shadegan
       zoo view out                   # after: zoo invert shadegan.photos64 photo.jpg --out out
       zoo view runs/mine             # a run of zoo train
+      zoo view runs/mine --from out/reconstruction.safetensors
       zoo view shadegan --no-open --port 9000 --threads 2
     """
     import torch
@@ -70,14 +71,13 @@ def view(
 
 
 def _subject(what: str, source: Path | None, device: str) -> "tuple[Generator, Reconstruction | None]":
-    """The generator, and the reconstruction that is shown first."""
-    from ..hub import load, load_reconstruction
+    """The generator before any tuning, and the reconstruction that is shown first."""
+    from ..hub import load, load_reconstruction, shipped_model_of
 
     place = user_path(what, ConfigError)
     file = place / RECONSTRUCTION if place.is_dir() else place
     if source is None and (_holds_reconstruction(place) or _is_reconstruction(file)):
-        photo = load_reconstruction(file, device=device)
-        return photo.generator, photo
+        what, source = shipped_model_of(file), file
     generator = load(what, device=device)
     return generator, None if source is None else load_reconstruction(source, generator)
 

@@ -110,6 +110,8 @@ class Picture:
             full, inverted = _scale(image)
             image = ImageOps.exif_transpose(image)
             plain, alpha = _deep(image, full, inverted, where) if image.mode[0] in "IF" else _split(image)
+            if alpha is not None and alpha.getextrema() == (255, 255):  # as many programs save whole pictures
+                alpha = None
             return cls(_srgb(plain, image.info.get("icc_profile") if colour else None), alpha, where)
         except BadImage:
             raise

@@ -151,5 +151,4 @@ def path(stops: Tensor, frames: int) -> Tensor:
 
 def _need_codes(generator: Generator) -> None:
     if not generator.interpolates:
-        name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} draws its objects from photographs; nothing lies between two of them")
+        raise ConfigError(f"{generator.title} draws its objects from photographs; nothing lies between two of them")

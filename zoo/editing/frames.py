@@ -35,8 +35,8 @@ def relight(
         ConfigError: The method has no light.
     """
     if not generator.uses_light:
-        name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} has no light to change: its shading is part of its colours; use a method with one")
+        why = "its shading is part of its colours; use a method with one"
+        raise ConfigError(f"{generator.title} has no light to change: {why}")
     sampling = generator.keeping_albedo(own)
     return (_render(generator, latents, camera, lights[i : i + 1], sampling) for i in range(len(lights)))
 
@@ -85,8 +85,8 @@ def rotate_along(
     if line not in LINES:
         raise ConfigError(f"unknown line {line!r}; use {' or '.join(LINES)}")
     if not isinstance(generator, PictureGAN):
-        name = generator.name or type(generator).__name__
-        raise ConfigError(f"{name} is no 2D GAN, so no line in its code turns heads; use one, e.g. stylegan2")
+        why = "so no line in its code turns heads; use one, e.g. stylegan2"
+        raise ConfigError(f"{generator.title} is no 2D GAN, {why}")
     probe = train_pose_probe(advance=advance).to(generator.device)
     turn = directions.find_turn(generator, LINES[line](generator), probe)
     codes, camera = directions.turned(generator, latents, yaws, turn, probe), generator.camera(size=size)

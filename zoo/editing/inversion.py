@@ -99,8 +99,11 @@ def invert(
         problem = Problem(generator, photo, perceptual, prior)
         with _bar(steps, progress, watch) as show:
             guess, stopped, used = _search(problem, steps, size, free, torch.Generator().manual_seed(seed), show)
-        found = _reconstruction(problem, guess, size, stopped, used)
-        return _tuned(found, problem.photo, seed, progress) if tune and stopped != "interrupted" else found
+        try:
+            found = _reconstruction(problem, guess, size, stopped, used)
+            return _tuned(found, problem.photo, seed, progress) if tune and stopped != "interrupted" else found
+        except KeyboardInterrupt:  # before or after the steps of tuning, which keep the best themselves
+            return _reconstruction(problem, guess, size, "interrupted", used)
 
 
 def tune_to(

@@ -77,8 +77,7 @@ class Reconstruction:
 
     def __repr__(self) -> str:
         pitch, yaw = (f"{round(angle, 2) + 0.0:g}" for angle in self.camera.pose[0].tolist())
-        name = self.generator.name or type(self.generator).__name__
-        name += ", tuned" if self.origin else ""
+        name = self.generator.title + (", tuned" if self.origin else "")
         return f"Reconstruction({name}, yaw {yaw}, pitch {pitch}, {self.fit.psnr:.1f} dB)"
 
     @torch.no_grad()
@@ -152,10 +151,8 @@ def read(path: "str | os.PathLike[str]", generator: Generator) -> Reconstruction
     path = Path(path)
     header, tensors = _read(path)
     if header.get("zoo.weights") != fingerprint(generator):
-        own = generator.name or type(generator).__name__
-        raise WeightsError(
-            f"{path}: made with {shown(header['zoo.model'])}, not with these weights of {own}; load those"
-        )
+        made = f"made with {shown(header['zoo.model'])}, not with these weights of {generator.title}"
+        raise WeightsError(f"{path}: {made}; load those")
     if bad := [k for k, v in tensors.items() if v.dtype != torch.float32 or not bool(v.isfinite().all())]:
         raise WeightsError(f"{path}: {shown(bad[0])} is not finite; invert the photograph again")
     try:
@@ -187,8 +184,8 @@ def _with(generator: Generator, tuned: dict[str, Tensor], path: Path) -> Generat
     own = copy.deepcopy(generator)
     weights = dict(own.named_parameters())
     if {k: v.shape for k, v in tuned.items()} != {k: v.shape for k, v in weights.items()}:
-        name = generator.name or type(generator).__name__
-        raise WeightsError(f"{path}: its tuned weights are not those of a {name}; invert the photograph again")
+        whose = f"not those of a {generator.title}"
+        raise WeightsError(f"{path}: its tuned weights are {whose}; invert the photograph again")
     with torch.no_grad():
         for key, weight in weights.items():
             weight.copy_(tuned[key])

@@ -1,30 +1,36 @@
 """A reconstruction as files: pictures, one sheet of them all, a mesh, and the file that `read` takes."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import ConfigError, WeightsError, ZooError
 from ..geometry import Render
 from ..images import resize
 from ..output.colours import show_image, to_pil
 from ..output.lights import preset_lights
 from ..output.meshes import export
 from ..output.sheets import MAPS, captioned, grid, save_png
-from .reconstruction import Reconstruction
+from ..runtime.files import printable
+from .reconstruction import Reconstruction, model_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+RECONSTRUCTION = "reconstruction.safetensors"
 _YAWS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)  # as many as a method with light has maps and lights
+log = logging.getLogger(__name__)
 
 
 def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Mapping[str, Any]) -> list[Path]:
     """Write every map, view and light of a reconstruction, a sheet of all of them, its mesh and the object itself.
 
-    Pictures that an earlier reconstruction has left in the folder, and this one does not have, are removed in the end.
+    What an earlier reconstruction has left in the folder is removed. The object itself comes first, so that whatever
+    happens afterwards loses no search; of one without a mesh a warning is logged.
 
     Args:
         rec: Is what inversion has found.
@@ -33,19 +39,46 @@ def write_reconstruction(rec: Reconstruction, folder: Path, size: int, notes: Ma
         notes: Tells the origin of each picture and of the mesh, see `save_png`; the name of the model is added.
 
     Returns:
-        The files: `sheet.png`, one PNG for each picture, `mesh.glb` and `reconstruction.safetensors`.
+        The files: `sheet.png`, one PNG for each picture, `mesh.glb` if there is one, and `reconstruction.safetensors`.
     """
-    file = folder / "reconstruction.safetensors"
-    earlier = _names() if file.exists() else set()  # else pictures of such names are somebody's own
+    earlier = _names() if _holds_ours(folder) else set()  # else files of such names are somebody's own
+    saved = rec.save(folder / RECONSTRUCTION)
+    for name in earlier - {RECONSTRUCTION}:
+        (folder / name).unlink(missing_ok=True)
     notes = {"model": rec.generator.name, **notes}
     rows = [row for row in (_maps(rec, size), _views(rec, size), _relit(rec, size)) if row]
     paths = [save_png(captioned(rows), folder / "sheet.png", notes)]
     for row in rows:
         paths += [save_png(image, folder / f"{_slug(caption)}.png", notes) for caption, image in row.items()]
-    paths += [export(rec.mesh(), folder / "mesh.glb", notes), rec.save(file)]
-    for name in earlier - {path.name for path in paths}:
-        (folder / name).unlink(missing_ok=True)
-    return paths
+    try:
+        paths.append(export(rec.mesh(), folder / "mesh.glb", notes))
+    except (ZooError, ValueError) as error:
+        log.warning("%s: there is no mesh (%s); all else is written", printable(folder), " ".join(str(error).split()))
+    return [*paths, saved]
+
+
+def need_own(folder: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a folder, before the search, in which `write_reconstruction` would replace what somebody else has made.
+
+    Args:
+        folder: Where it would write.
+        inputs: The pictures that it is made from.
+
+    Raises:
+        ConfigError: A file that would be written is one of the inputs, or lies in a folder without a reconstruction.
+    """
+    given, ours = [path for path in inputs if path.exists()], _holds_ours(folder)
+    for place in (folder / name for name in sorted(_names())):
+        if place.exists() and (not ours or any(map(place.samefile, given))):
+            raise ConfigError(f"{printable(place)} would be replaced by what is found; name another folder")
+
+
+def _holds_ours(folder: Path) -> bool:
+    try:
+        model_of(folder / RECONSTRUCTION)
+    except WeightsError:
+        return False
+    return True
 
 
 def _maps(rec: Reconstruction, size: int) -> "dict[str, Image]":
@@ -86,10 +119,10 @@ def _picture(render: Render) -> "Image":
 
 
 def _names() -> set[str]:
-    """The names of all pictures that a reconstruction can have beside its sheet."""
+    """The names of all files that a reconstruction can have."""
     captions = ["photograph", "reconstruction", *MAPS[1:], "diffuse", *map(_yaw, _YAWS)]
     captions += [f"light {side}" for side in preset_lights(torch.device("cpu"))]
-    return {f"{_slug(caption)}.png" for caption in captions}
+    return {"sheet.png", "mesh.glb", RECONSTRUCTION} | {f"{_slug(caption)}.png" for caption in captions}
 
 
 def _yaw(yaw: float) -> str:

@@ -185,6 +185,11 @@ class Generator(nn.Module):
         out: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return out
 
+    @property
+    def title(self) -> str:
+        """What people are told of: its name, or that of its class if it has none."""
+        return self.name or type(self).__name__
+
     def mesh(self, latents: Latents, resolution: int = 128, level: float | None = None) -> "Meshes":
         """Coloured meshes in the world frame: Y up, faces counter-clockwise seen from outside, colours in [0, 1].
 
@@ -230,9 +235,8 @@ class Generator(nn.Module):
             ConfigError: The method feeds one code to all its layers.
         """
         if not self.code_layers:
-            name = self.name or type(self).__name__
             fix = "so styles cannot be mixed; use interpolate"
-            raise ConfigError(f"{name} has no code of its own for each layer, {fix}")
+            raise ConfigError(f"{self.title} has no code of its own for each layer, {fix}")
 
     def initialise(self) -> None:
         """Prepare a fresh network for training, beyond its random weights. Loaded weights are left as they are."""

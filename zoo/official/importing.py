@@ -97,7 +97,9 @@ def import_official(
     tensors, notes = known.tensors(file), file.notes
     values: dict[str, Any] = {"name": method, **known.settings[dataset], **known.sizes(tensors, file.where)}
     values["scene"] = merge(SCENES.get(dataset, {}), values.get("scene", {}))
-    sources = _source(file) | _read_priors(values, known, light, view)
+    sources: dict[str, str] = {}
+    _cite(sources, "generator", file.where, file.sha256)
+    _read_priors(values, known, light, view, sources)
     if (field := field_class(file)) and (field == "TALLSIREN") != (dataset == "carla"):
         fix = "give dataset carla" if field == "TALLSIREN" else "its data set is not carla"
         raise ConfigError(f"{file.where}: its field is a {field}, and dataset is {dataset}; {fix}")
@@ -114,11 +116,11 @@ def import_official(
     if ema is not None:
         averaged = _open(ema)
         tensors = _checked(empty, tensors | _by_name(empty, average(averaged), averaged.where), averaged.where)
-        sources |= _source(averaged)
+        _cite(sources, "average", averaged.where, averaged.sha256)
         notes |= averaged.notes
     opponent = file if discriminator is None else _open(discriminator)
     beside = _discriminator(known, opponent, own=discriminator is None) if out is not None else None
-    sources |= _source(opponent)
+    _cite(sources, "discriminator", opponent.where, opponent.sha256)
     notes |= opponent.notes
     model = build(values)
     weights.fit(model, model.state_dict() | tensors, file.where)
@@ -152,23 +154,21 @@ def _folder(out: str | Path, overwrite: bool) -> Path:
 
 
 def _read_priors(
-    values: dict[str, Any], known: Method, light: str | Path | None, view: str | Path | None
-) -> dict[str, str]:
-    """Put the numbers of prior files among the settings; returns where they are from."""
-    sources = {}
+    values: dict[str, Any], known: Method, light: str | Path | None, view: str | Path | None, sources: dict[str, str]
+) -> None:
+    """Put the numbers of prior files among the settings, and the files among the sources."""
     if light is not None:
         light = user_path(light, WeightsError)
         prior = LightPrior.load(light)
         flip = torch.tensor([1.0, 1.0, -1.0 if known.mirrored_light else 1.0, 1.0])
         mean, cov = prior.mean * flip, prior.cov * flip * flip[:, None]
         values["scene"] = {**values["scene"], "light": {"mean": mean.tolist(), "cov": cov.tolist()}}
-        sources[light.name] = hashlib.sha256(light.read_bytes()).hexdigest()
+        _cite(sources, "light", light, hashlib.sha256(light.read_bytes()).hexdigest())
     if view is not None:
         view = user_path(view, WeightsError)
         views = ViewPrior.load(view)
         values["view"] = {"mean": views.mean.tolist(), "cov": views.cov.tolist()}
-        sources[view.name] = hashlib.sha256(view.read_bytes()).hexdigest()
-    return sources
+        _cite(sources, "view", view, hashlib.sha256(view.read_bytes()).hexdigest())
 
 
 def _discriminator(known: Method, file: OfficialFile, own: bool) -> Tensors | None:
@@ -204,8 +204,11 @@ def _open(given: Any) -> OfficialFile:
     return read(given) if isinstance(given, str | Path) else OfficialFile("tensors", given)
 
 
-def _source(file: OfficialFile) -> dict[str, str]:
-    return {Path(file.where).name: file.sha256} if file.sha256 else {}
+def _cite(sources: dict[str, str], what: str, path: str | Path, sha256: str) -> None:
+    """Add a file by its name; one of a name that another file has also says what it holds."""
+    name = Path(path).name
+    if sha256:  # else it never was a file
+        sources[name if sources.get(name, sha256) == sha256 else f"{name} ({what})"] = sha256
 
 
 def _by_name(model: Generator, values: Tensors | list[Tensor], where: str) -> Tensors:

@@ -34,10 +34,11 @@ class File(NamedTuple):
 
 
 def picture(worker: Worker, state: State, breathe: Breathe) -> File:
-    """The map that is shown, as a .png of 256 pixels, or of the network's own size where larger ones show no more."""
+    """The map that is shown, as a .png of 256 pixels, or of the network's own size where no other shows more."""
     from PIL import Image
 
-    image = Image.fromarray(worker.picture(_mapped(state), max(s for s in worker.sizes if s <= PICTURE), final=True))
+    size = max((s for s in worker.sizes if s <= PICTURE), default=worker.sizes[0])
+    image = Image.fromarray(worker.picture(_mapped(state), size, final=True))
     return File(f"{_stem(worker, state)}.png", png(image, notes(worker, state)))
 
 
@@ -77,8 +78,8 @@ def walk(worker: Worker, state: State, breathe: Breathe) -> File:
             there = State(thing, state.view, state.lamp, state.shown)
             yield Image.fromarray(worker.picture(there, size, final=True))
 
-    start = _stem(worker, State(state.thing.start))
-    return File(f"{start}-to-seed{state.thing.other}.mp4", _mp4(frames(), notes(worker, state), size))
+    said = notes(worker, state) | {"object": state.thing.walk}
+    return File(f"{_stem(worker, state, state.thing.walk)}.mp4", _mp4(frames(), said, size))
 
 
 def photograph(worker: Worker, data: bytes, name: str, align: bool, breathe: Breathe) -> Reconstruction:
@@ -116,10 +117,10 @@ def notes(worker: Worker, state: State, reach: float | None = None) -> dict[str,
     }  # fmt: skip
 
 
-def _stem(worker: Worker, state: State) -> str:
+def _stem(worker: Worker, state: State, title: str = "") -> str:
     name = worker.generator.name or type(worker.generator).__name__.lower()
     shown = [] if state.shown in ("rgb", MESH) else [state.shown]
-    return "-".join([name.replace(".", "-"), state.thing.title, *shown])
+    return "-".join([name.replace(".", "-"), title or state.thing.title, *shown])
 
 
 def _mapped(state: State) -> State:

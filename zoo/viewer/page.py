@@ -1,5 +1,6 @@
 """One visitor's page: its camera, what is drawn for it, and the jobs that its buttons start."""
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from .view import View, aspect_of, fov_of
 from .worker import Breathe, Worker
 
 _QUALITY = 90  # of the JPEGs that the browser gets
-_SHARP = 512  # pixels to which small pictures are enlarged, since JPEG's blocks would show
+_SHARP = 512  # pixels to which smaller pictures are enlarged, since JPEG's blocks would show
 _STILL = 1e-3  # radians, and shares of the zoom, below which the camera has not moved
 _PLAIN = Lamp()  # shines on the meshes of methods whose light is part of their colours
 
@@ -34,12 +35,14 @@ class Page:
     """
 
     def __init__(self, client: Any, worker: Worker, able: Abilities, title: str, first: State) -> None:
-        self._client, self._worker, self._able, self._first = client, worker, able, first
+        self._client, self._worker, self._able = client, worker, able
         self._scene = worker.generator.scene
         self._gone, self._aspect = False, 0.0
         self._busy = False  # with a job, until the worker has said that it is over
         self._mesh: tuple[object, ...] = ()  # the key of what the mesh in the browser shows
         self._shape: Any = None  # the mesh in the browser's scene
+        self._said = ""  # of that mesh, in the status
+        self._turn = threading.Lock()  # of the browser's wishes and the worker's meshes
         self._pace = 0.0
         self.controls = Controls(client.gui, able, title, first, self._changed)
         self._connect()
@@ -98,13 +101,16 @@ class Page:
 
     def _wish(self) -> None:
         """Ask for what the controls say, unless the browser can show it without us."""
-        state = self.controls.state()
-        if state.shown == MESH:
-            self._light(state.lamp or _PLAIN)
-            if state.thing.key == self._mesh:
-                return
-            self.controls.status("making the mesh ...")
-        self._worker.ask(self, state)
+        with self._turn:
+            state = self.controls.state()
+            if state.shown == MESH:
+                self._light(state.lamp or _PLAIN)
+                if state.thing.key == self._mesh:
+                    self._worker.withdraw(self)  # the mesh of another object, asked for meanwhile
+                    self.controls.status(self._said)
+                    return
+                self.controls.status("making the mesh ...")
+            self._worker.ask(self, state)
 
     # ---------------------------------------------------------------- jobs
 
@@ -144,24 +150,31 @@ class Page:
     # ---------------------------------------------------------------- from the worker
 
     def show(self, state: State, picture: np.ndarray | bytes, seconds: float, final: bool) -> None:
-        """Put a picture or a mesh into the page."""
-        if self._gone or state.shown != self.controls.state().shown:
-            return
-        if isinstance(picture, bytes):
-            old, self._mesh = self._shape, state.thing.key
-            self._shape = self._client.scene.add_glb("/object", picture, cast_shadow=False, receive_shadow=False)
-            if old is None:
-                self._client.scene.set_background_image(None)
-            self.controls.status(f"mesh, {len(picture) / 2**20:.1f} MB")
-            return
-        if self._shape is not None:
-            self._shape.remove()
-            self._shape, self._mesh = None, ()
+        """Put a picture or a mesh into the page, if its controls still say so."""
+        with self._turn:
+            wanted = self.controls.state()
+            if self._gone or state.shown != wanted.shown:
+                return
+            if isinstance(picture, bytes):
+                if state.thing.key == wanted.thing.key:  # else another object was chosen meanwhile
+                    self._put(picture, state.thing.key)
+                return
+            if self._shape is not None:
+                self._shape.remove()
+                self._shape, self._mesh = None, ()
         self._client.scene.set_background_image(padded(picture, self._aspect), "jpeg", jpeg_quality=_QUALITY)
         now, pause = time.monotonic(), time.monotonic() - self._pace
         self._pace = now
         often = f", {1 / pause:.0f} pictures a second" if not final and pause < 2 else ""
         self.controls.status(f"{len(picture)} px, drawn in {seconds:.2f} s{often}")
+
+    def _put(self, mesh: bytes, key: tuple[object, ...]) -> None:
+        old, self._mesh = self._shape, key
+        self._shape = self._client.scene.add_glb("/object", mesh, cast_shadow=False, receive_shadow=False)
+        if old is None:
+            self._client.scene.set_background_image(None)
+        self._said = f"mesh, {len(mesh) / 2**20:.1f} MB"
+        self.controls.status(self._said)
 
     def progress(self, share: float) -> None:
         """Show how far the job is."""
@@ -202,9 +215,9 @@ def theme(gui: Any, dark: bool) -> None:
 
 
 def padded(picture: np.ndarray, aspect: float) -> np.ndarray:
-    """A square picture (S, S, 3), enlarged, on a canvas of this shape; the rest has the mean colour of its rim."""
-    picture = np.asarray(Image.fromarray(picture).resize((_SHARP, _SHARP), Image.Resampling.BICUBIC))
-    side = len(picture)
+    """A square picture (S, S, 3), enlarged if small, on a canvas of this shape with the mean colour of its rim."""
+    side = max(_SHARP, len(picture))
+    picture = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
     wide, high = round(side * max(1.0, aspect)), round(side / min(1.0, aspect))
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).mean(0).round()
     canvas = np.empty((high, wide, 3), np.uint8)

@@ -45,8 +45,8 @@ def serve(
     """Serve the page of a generator until the context ends.
 
     Args:
-        generator: Makes the pictures. Nobody else may use it meanwhile.
-        photo: Is shown at first, in place of seed 0.
+        generator: Makes the pictures, and finds objects in photographs. Nobody else may use it meanwhile.
+        photo: Is shown at first, in place of seed 0; drawn with its own weights, if it was tuned.
         host: Is the address to listen at; the default can only be reached from this machine.
         port: Is the first port to try.
 
@@ -129,6 +129,6 @@ def free_port(host: str, port: int) -> int:
 
 
 def _title(generator: Generator) -> str:
-    name, card = generator.name or type(generator).__name__, generator.card
+    card = generator.card
     summary = "" if card is None else card.summary  # a stranger may have written it
-    return f"### {plain(name)}\n{plain(summary)}"
+    return f"### {plain(generator.title)}\n{plain(summary)}"

@@ -1,6 +1,6 @@
 """What a visitor has chosen, which of it a method can honour, and the object and light that follow from it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -87,15 +87,19 @@ class Thing:
             return at(generator, torch.lerp(generator.code(start), generator.code(end), self.share))
 
     @property
-    def start(self) -> "Thing":
-        """The thing before its walk."""
-        return replace(self, share=0.0)
+    def start(self) -> str:
+        """The seed or the photograph, in words that can be part of a file's name."""
+        return "photo" if self.photo is not None else f"seed{self.seed}"
+
+    @property
+    def walk(self) -> str:
+        """The whole walk in such words."""
+        return f"{self.start}-to-seed{self.other}"
 
     @property
     def title(self) -> str:
-        """The thing in words that can be part of a file's name."""
-        start = "photo" if self.photo is not None else f"seed{self.seed}"
-        return f"{start}-to-seed{self.other}-{self.share:.2f}" if self.share else start
+        """The thing itself in such words."""
+        return f"{self.walk}-{self.share:.2f}" if self.share else self.start
 
 
 @dataclass(frozen=True, eq=False)

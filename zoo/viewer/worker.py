@@ -73,7 +73,7 @@ class Worker:
     """Draws for visitors in a thread of its own, until `close`.
 
     Args:
-        generator: Makes the pictures. Nobody else may use it meanwhile.
+        generator: Makes the pictures of seeds, and finds objects in photographs. Nobody else may use it meanwhile.
         sizes: The sides of pictures to choose from, in pixels, ascending; by default what suits the generator.
     """
 
@@ -122,11 +122,15 @@ class Worker:
         if waiting:
             _tell(visitor.ended, "cancelled")
 
-    def forget(self, visitor: Visitor) -> None:
-        """Draw nothing more for a visitor who is gone."""
+    def withdraw(self, visitor: Visitor) -> None:
+        """Draw nothing of what the visitor has asked for and not got yet."""
         with self._wake:
             self._asked.pop(visitor, None)
             self._resting.pop(visitor, None)
+
+    def forget(self, visitor: Visitor) -> None:
+        """Do nothing more for a visitor who is gone."""
+        self.withdraw(visitor)
         self.cancel(visitor)
 
     def close(self, seconds: float = 10.0) -> None:
@@ -222,10 +226,14 @@ class Worker:
         self._seconds[size] = 0.5 * (old + seconds)
         return seconds
 
+    def maker(self, thing: Thing) -> Generator:
+        """What draws a thing: the generator, or the copy of it that was tuned to the thing's photograph."""
+        return self.generator if thing.photo is None else thing.photo.generator
+
     @torch.no_grad()
     def picture(self, state: State, size: int, final: bool) -> np.ndarray:
         """What the state looks like, (S, S, 3) uint8; unless it is the final picture, with cheaper sampling."""
-        generator = self.generator
+        generator = self.maker(state.thing)
         light = None if state.lamp is None else state.lamp.light().to(generator.device)
         own = None if state.thing.photo is None else state.thing.photo.light
         sampling = generator.keeping_albedo(own, None if final else generator.search_sampling())
@@ -234,15 +242,16 @@ class Worker:
 
     def mesh(self, state: State, cells: int = MESH_CELLS, notes: Mapping[str, str] | None = None) -> bytes:
         """The state's object as the bytes of a .glb that says where it comes from."""
-        return glb(self.generator.mesh(self.latents(state.thing), cells), notes)
+        return glb(self.maker(state.thing).mesh(self.latents(state.thing), cells), notes)
 
     def latents(self, thing: Thing) -> Latents:
         """The object's code, which is kept for the next pictures of it."""
         if thing.key not in self._codes:
-            drawn = thing.latents(self.generator)
+            generator = self.maker(thing)
+            drawn = thing.latents(generator)
             with torch.no_grad():
                 # The thing keeps its photograph alive, whose identity is part of the key.
-                self._codes[thing.key] = thing, Latents(drawn.z, code=self.generator.code(drawn))
+                self._codes[thing.key] = thing, Latents(drawn.z, code=generator.code(drawn))
             if len(self._codes) > _KEPT:
                 del self._codes[next(iter(self._codes))]
         return self._codes[thing.key][1]

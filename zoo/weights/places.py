@@ -36,7 +36,7 @@ def locate(name: str | os.PathLike[str]) -> Path:
     if tags := [folders[n] for n in known if n.partition(".")[0] == name]:
         ours = [folder for folder in tags if folder.parent == resources.checkpoints()]
         tags = ours or tags  # what others bring for a method of ours answers to its full name only
-        return ([folder for folder in tags if cards.read(folder / CARD).default] or tags)[-1]
+        return ([f for f in tags if (f / CARD).is_file() and cards.read(f / CARD).default] or tags)[-1]
     if name in CONVERTED:
         place = resources.cache() / CONVERTED[name]
         if not (place / WEIGHTS).is_file():

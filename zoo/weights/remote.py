@@ -85,18 +85,27 @@ def plan(folder: Path, repo: str, pipeline: str, datasets: Sequence[str] = ()) -
 def push(upload: Upload, *, private: bool = False) -> str:
     """Upload in one commit; the repository is made if it is missing. Returns its address.
 
+    Args:
+        upload: What goes there.
+        private: Only to a private repository; by default one that is made is as its owner's are.
+
     Raises:
         ZooError: huggingface_hub is not installed, or `ZOO_OFFLINE` is set.
-        WeightsError: The hub refused, or could not be reached.
+        WeightsError: The hub refused, or could not be reached; or the repository is public.
     """
     if resources.offline():
         raise ZooError(f"hf:{upload.repo}: ZOO_OFFLINE is set; unset it to upload")
     client = _client(f"hf:{upload.repo}")
     try:
         api = client.HfApi()
-        address = str(api.create_repo(upload.repo, private=private, exist_ok=True))
+        address = str(api.create_repo(upload.repo, private=private or None, exist_ok=True))  # of a new one alone
+        if private and not api.repo_info(upload.repo).private:
+            fix = "make it private there, or leave --private out"
+            raise WeightsError(f"hf:{upload.repo} is public, and nothing was uploaded; {fix}")
         changes = [client.CommitOperationAdd(name, file) for name, file in upload.files.items()]
         api.create_commit(upload.repo, changes, commit_message="Upload weights with zoo push")
+    except ZooError:
+        raise
     except Exception as error:
         raise WeightsError(
             f"hf:{upload.repo}: upload failed ({_reason(error)}); to log in: hf auth login, or set HF_TOKEN"
