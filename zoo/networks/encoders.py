@@ -4,8 +4,8 @@ They follow the supplementary material of Wu et al. 2020. Every network is one `
 the keys of the official checkpoints fit. Published sizes are 64 px (Unsup3D) and 128 px (GAN2Shape, with one level
 more); 32 px has one level fewer. `ResEncoder` is GAN2Shape's own (Pan et al. 2021, appendix).
 
-Two of their convolutions are computed in another order of arithmetic, which takes fewer operations. Keys and weights are
-those of `nn.Conv2d`, and results differ by rounding alone.
+Two of their convolutions are computed in another order of arithmetic, which takes fewer operations. Keys and weights
+are those of `nn.Conv2d`, and results differ by rounding alone.
 """
 
 from collections.abc import Callable
