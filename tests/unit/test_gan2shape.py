@@ -159,6 +159,28 @@ def test_stopping_and_going_on_changes_nothing(
         fit(parts, subjects, tmp_path / "parts.pt")
 
 
+def test_a_fit_goes_on_with_its_own_pictures_alone(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    def stop(step: Step) -> None:
+        if step.kind == "albedo":
+            raise KeyboardInterrupt
+
+    def system() -> InstanceSystem:
+        return InstanceSystem(tiny_run(), gan, discriminator)
+
+    state = tmp_path / "state.pt"
+    with pytest.raises(Interrupted):
+        fit(system(), subjects[:1], state, stop)
+    for others in (subjects[1:], subjects):
+        with pytest.raises(WeightsError, match=r"state\.pt: cannot go on .* \(it belongs to other pictures\); use"):
+            fit(system(), others, state)
+    old = torch.load(state, weights_only=True)
+    del old["pictures"]  # as earlier versions wrote it
+    torch.save(old, state)
+    assert len(fit(system(), subjects[:1], state).records) == 7
+
+
 def test_the_initial_shape_is_learnt(
     gan: Generator, subjects: list[Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,6 @@ Each picture has a folder of its own, whose files are written when they are comp
 command goes on where it was stopped: what has a result is skipped, and a fit goes on from its last finished step.
 """
 
-import hashlib
 import io
 import json
 import time
@@ -40,7 +39,7 @@ from .fit import Progress, fit
 from .gallery import write_index, write_object
 from .runs import DEPTHS, LATENT, RESULT, SETTINGS, WEIGHTS, read_subject
 from .steps import InstanceSystem, Step
-from .subject import Subject
+from .subject import Subject, digest
 from .subjects import SHAPES, Photograph, photographs, prepare
 from .views import Fitted, sheets
 
@@ -345,7 +344,8 @@ def _run_group(job: Job, group: list[Photograph], shared: Path, advance: Tell) -
 
 
 def _subject(job: Job, system: InstanceSystem, photo: Photograph, folder: Path, advance: Tell) -> Subject:
-    photo.w = _known(photo, folder) if photo.w is None else photo.w
+    known = _known(photo, folder)  # of the same picture: another --psi makes another one of a seed
+    photo.w = known if photo.w is None else photo.w
     shape = job.cfg.shape
     other = None if shape in SHAPES else hub.load(shape, device=str(job.device))
     if other is not None and not isinstance(other, DepthPredictor):
@@ -361,7 +361,7 @@ def _subject(job: Job, system: InstanceSystem, photo: Photograph, folder: Path, 
         lambda: advance(f"inversion, {next(counted)}/{job.cfg.inversion_steps}", 0.0),
     )
     file = io.BytesIO()
-    torch.save(vars(subject) | {"picture": _digest(photo.image)}, file)
+    torch.save(vars(subject) | {"picture": digest(photo.image)}, file)
     atomic_write(folder / LATENT, file.getvalue())
     return subject
 
@@ -372,13 +372,9 @@ def _known(photo: Photograph, folder: Path) -> Tensor | None:
     if not path.is_file():
         return None
     subject, picture = read_subject(path)
-    if picture != _digest(photo.image):
+    if picture != digest(photo.image):
         raise ConfigError(f"{folder} belongs to another picture of that name; use another --out, or delete it")
     return subject.w
-
-
-def _digest(image: Tensor) -> str:
-    return hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:
