@@ -87,6 +87,8 @@ def test_each_step_changes_its_own_networks(
 
     def look(step: Step) -> None:
         nonlocal before
+        if step.kind == "joint":
+            assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
         now = {name: values(system.generator.get_submodule(name)) for name in names}
         seen.setdefault(step.kind, set()).update(n for n in names if not torch.equal(now[n], before[n]))
         before = now
@@ -97,7 +99,8 @@ def test_each_step_changes_its_own_networks(
     assert torch.equal(values(gan), frozen)
     assert [r["iterations"] for r in progress.records] == [2, 2, 2, 2, 1, 1, 1]
     assert [r["stage"] for r in progress.scores()] == [0, 1, 2]
-    assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
+    assert system.drawings == []
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["drawings"] == []
 
 
 def test_depth_waits_in_the_joint_step(
