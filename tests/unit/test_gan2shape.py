@@ -479,6 +479,15 @@ def test_a_run_starts_from_fitted_networks(stored: str, tmp_path: Path, monkeypa
         instances.open_job("gan2shape", [*TINY, "system.shape=flat", init], stored, tmp_path / "other", {})
 
 
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^trainer\.accelerator=gpu: not on this machine; leave it out"):
+        instances.open_job("gan2shape", [*TINY, "trainer.accelerator=gpu"], stored, tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_2d_gan_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a 2D GAN is needed"):
         instances.open_job("gan2shape", [], "pigan.heads32", tmp_path, {})

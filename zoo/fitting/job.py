@@ -34,6 +34,7 @@ from ..runtime.jobs import Died, Tell, side_by_side, threads_for
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
+from ..runtime.workers import accelerator_of
 from ..systems.start import matching, pair
 from .fit import Progress, fit
 from .gallery import write_index, write_object
@@ -98,7 +99,7 @@ def open_job(
         out, notes, joint: See `Job`.
 
     Raises:
-        ConfigError: Unknown names; a GAN that is none; a folder that holds a run with other settings.
+        ConfigError: Unknown names; a GAN that is none; a GPU that is not there; a folder of a run with other settings.
         WeightsError: See `hub.load`; `init` names weights of another architecture.
     """
     network, discriminator = pair(gan)
@@ -107,6 +108,10 @@ def open_job(
     run = recipes.load_run(_recipe_for(recipe, network.name.partition(".")[2]), overrides)
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
+    device = torch.device(accelerator_of(run.trainer.accelerator))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        fix = "leave it out, or see zoo doctor"
+        raise ConfigError(f"trainer.accelerator={run.trainer.accelerator}: not on this machine; {fix}")
     if run.init and run.system.shape != "ellipsoid":
         fix = f"init={run.init} has a shape already; add init=null"
         raise ConfigError(f"system.shape={run.system.shape}: {fix}")
@@ -116,8 +121,6 @@ def open_job(
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     defaults = {"generator": own, "system": to_dict(type(run.system)())}
     _settle(out, settings | {"gan": gan, "joint": joint}, defaults)
-    cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
