@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import zoo
 from tests.tiny import TINY_GAN2SHAPE
 from zoo.config.recipes import load_run
-from zoo.config.schemas import Card, RunConfig
+from zoo.config.schemas import Card, NormalConfig, RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.fitting import job as instances
 from zoo.fitting.fit import fit
@@ -256,6 +256,23 @@ def test_viewpoints_come_from_the_scene_or_from_a_prior(tmp_path: Path) -> None:
     torch.testing.assert_close(model.viewpoint(torch.zeros(1, 6))[0, 1], turn)
     with pytest.raises(ConfigError, match=r"view: mean and cov must be \(6,\)"):
         ViewPrior(torch.zeros(4), torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("mean", "cov", "line"),
+    [
+        ([0.0] * 4, torch.eye(4), r"^generator\.view: mean and cov must be \(6,\) and \(6, 6\), got"),
+        ([0.0] * 6, torch.eye(5), r"^generator\.view: mean and cov must be"),
+        ([0.0] * 6, -torch.eye(6), r"^generator\.view\.cov must be symmetric"),
+    ],
+)
+def test_viewpoints_that_are_no_distribution_are_refused_at_once(mean: list[float], cov: Tensor, line: str) -> None:
+    view = NormalConfig(mean, cov.tolist())
+    for device in ("cpu", "meta"):
+        with torch.device(device), pytest.raises(ConfigError, match=line):
+            GAN2ShapeConfig(view=view)
+        with torch.device(device):
+            GAN2ShapeConfig(view=NormalConfig([0.0] * 6, [[0.0] * 6] * 6))
 
 
 def test_lights_move_strength_between_ambient_and_directional() -> None:
