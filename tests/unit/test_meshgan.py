@@ -176,6 +176,7 @@ def test_schedule_lets_the_shape_go_slowly() -> None:
         ({"radius_min": 0.9}, "radius_min <= radius_max"),
         ({"map_size": 48}, "generator.map_size=48"),
         ({"background_scale": 3}, "generator.background_scale=3"),
+        ({"channel_base": 31}, "generator.channel_base=31: use at least 32, the side of the largest map"),
     ],
 )
 def test_settings_that_cannot_work_are_named(setting: dict, message: str) -> None:

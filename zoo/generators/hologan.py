@@ -36,8 +36,10 @@ class HoloGANConfig:
     def __post_init__(self) -> None:
         if not 2 * SIDE <= self.size <= 512 or self.size.bit_count() != 1:
             raise ConfigError(f"generator.size={self.size}: use a power of two from {2 * SIDE} to 512")
-        if self.z_dim < 1 or self.channels < self.size // 64 or self.channels < 1:
-            raise ConfigError(f"generator.z_dim={self.z_dim}, channels={self.channels}: use 1 or more")
+        least = max(1, self.size // 64)  # the narrowest layer is that of the picture, of so many times fewer channels
+        for key, value in (("z_dim", 1), ("channels", least)):
+            if getattr(self, key) < value:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use {value} or more")
 
 
 class HoloGAN(Generator):

@@ -83,6 +83,9 @@ class MeshGANConfig:
         if self.background_scale not in (1, 2, 4) or wide > min(1024, 4 * self.map_size):
             fix = f"use 1, 2 or 4, and at most {min(1024, 4 * self.map_size)} pixels in all (1024, four times map_size)"
             raise ConfigError(f"generator.background_scale={self.background_scale}: {fix}")
+        if self.channel_base < (largest := max(self.map_size, wide)):
+            fix = f"use at least {largest}, the side of the largest map"
+            raise ConfigError(f"generator.channel_base={self.channel_base}: {fix}")
 
 
 @dataclass(frozen=True)
