@@ -110,6 +110,15 @@ class AdversarialSystem(TrainingSystem):
             return
         self.discriminator.load_state_dict({**own, **state})
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        for name in ("path_mean", "augment_p"):  # of switches, which a run that goes on may turn on or off
+            if name in self._buffers:
+                state.setdefault(name, self.get_buffer(name))
+            else:
+                state.pop(name, None)
+        super().on_load_checkpoint(checkpoint)
+
     # ---------------------------------------------------------------- one step
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
