@@ -22,6 +22,7 @@ from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from zoo.geometry import Render
 from zoo.output.figures import canonical_views, interpolation
 from zoo.output.films import turntable
+from zoo.registry import resolve
 from zoo.systems import adversarial
 from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.base import Logs, Part
@@ -343,6 +344,33 @@ def test_path_lengths_of_a_field() -> None:
     lengths.square().mean().backward()
     assert lengths.shape == (2,)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in g.siren.mapping_network.parameters())
+
+
+@pytest.mark.parametrize(("method", "settings"), [
+    ("stylegan2", [*TINY, "system.pose_weight=0", "system.freeze=[mapping]"]),
+    ("graf", ["generator.shape_dim=4", "generator.appearance_dim=4", "generator.hidden_dim=8", "generator.layers=2",
+              "generator.frequencies=2", "generator.steps=4", "generator.patch_size=0",
+              "system.stages=[{size: 16, batch: 4}]"]),
+    ("hologan", ["generator.z_dim=8", "generator.size=32", "generator.channels=4",
+                 "system.stages=[{size: 16, batch: 4}]"]),
+])  # fmt: skip
+def test_codes_that_no_network_learns_have_path_lengths(method: str, settings: list[str]) -> None:
+    if not resolve(method).second_derivatives:
+        pytest.skip("not before torch 2.12")
+    torch.manual_seed(0)
+    s = AdversarialSystem(load_run(method, [*settings, "system.path_length=2"]))
+    render = s.generate(2, 16)[0]
+    lengths = losses.path_lengths(render.rgb, render.aux["code"])
+    lengths.square().mean().backward()
+    assert (lengths > 1e-5).all()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in s.generator.parameters())
+    with torch.no_grad():
+        assert not s.generate(2, 16)[0].aux["code"].requires_grad
+
+
+def test_path_lengths_are_refused_where_there_are_no_second_derivatives() -> None:
+    with pytest.raises(ConfigError, match=r"^system\.path_length=2\.0: .* meshgan have no second derivatives"):
+        load_run("meshgan", ["system.path_length=2"])
 
 
 def test_images_that_do_not_depend_on_their_codes_can_be_learnt_from() -> None:

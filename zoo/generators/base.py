@@ -122,6 +122,7 @@ class Generator(nn.Module):
     uses_camera: ClassVar[bool] = True
     uses_light: bool = False
     interpolates: ClassVar[bool] = True  # what lies between two codes is an object, too
+    second_derivatives: ClassVar[bool] = True  # of pictures by codes: `system.path_length` takes them
     mesh_settings: ClassVar[tuple[str, ...]] = ("resolution", "level")  # what changes a mesh
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`

@@ -53,6 +53,7 @@ class HoloGAN(Generator):
     Config = HoloGANConfig
     config: HoloGANConfig
     is_3d = False
+    second_derivatives = torch.__version__ >= "2.12"  # before, the look-ups that turn the volume had none
 
     def __init__(self, config: HoloGANConfig) -> None:
         super().__init__(config)

@@ -102,6 +102,7 @@ class MeshGAN(Generator):
 
     Config = MeshGANConfig
     config: MeshGANConfig
+    second_derivatives = False  # neither the rasterizer nor the look-ups in textures have any
     mesh_settings = ("resolution",)
     hollow_advice = "generator.volume_weight=1"
     sphere: Tensor

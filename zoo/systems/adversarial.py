@@ -157,16 +157,18 @@ class AdversarialSystem(TrainingSystem):
         if mixing == 0 and self.cfg.path_length == 0:
             return latents
         code = g.code(latents)
-        if not g.code_layers:
-            return replace(latents, code=code)
-        parts = g.split_code(code)
-        if mixing > 0:
-            n, layers = len(latents), g.code_layers
-            other = g.split_code(g.code(Latents(self.sent(draws.randn(n, g.config.z_dim)))))
-            cut = torch.where(draws.rand(n) < mixing, draws.randint(1, layers, n), layers)
-            own = torch.arange(layers) < cut[:, None]
-            parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
-        return replace(latents, code=g.join_code(parts))
+        if g.code_layers:
+            parts = g.split_code(code)
+            if mixing > 0:
+                n, layers = len(latents), g.code_layers
+                other = g.split_code(g.code(Latents(self.sent(draws.randn(n, g.config.z_dim)))))
+                cut = torch.where(draws.rand(n) < mixing, draws.randint(1, layers, n), layers)
+                own = torch.arange(layers) < cut[:, None]
+                parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
+            code = g.join_code(parts)
+        if self.cfg.path_length > 0 and torch.is_grad_enabled() and not code.requires_grad:
+            code = code.detach().requires_grad_()  # of a mapping network that is frozen, or has nothing to learn
+        return replace(latents, code=code)
 
     def step(self, batch: Part, stage: StageConfig) -> Logs:
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
