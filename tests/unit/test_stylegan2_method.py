@@ -198,6 +198,46 @@ def test_switches_that_are_off_draw_nothing() -> None:
     assert not {"path_mean", "augment_p"} & set(s.state_dict())
 
 
+def test_poses_are_left_out_where_no_camera_turns_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, too: D learnt to read noise, and its images were not turned."""
+    s = AdversarialSystem(load_run("stylegan2", [*TINY, "system.ada_target=0.6"]))
+    assert (s.cfg.pose_weight, s.pose_weight) == (5, 0)
+    turned: list[bool] = []
+    monkeypatch.setattr(adversarial, "augment", lambda images, p, turns: turned.append(turns))
+    s._augmented(torch.zeros(1, 3, 16, 16))
+    assert turned == [True]
+    made = s.generate(4, 16)
+    assert "pose" not in s._recognition(s.discriminator(made[0].rgb), made[1])[1]
+
+
+FIELD = ["generator.z_dim=8", "generator.hidden_dim=16", "generator.layers=2", "generator.mapping_dim=16"]
+FIELD += ["system.stages=[{size: 16, batch: 4}]", "system.discriminator={name: strided, channels: [4, 4, 4, 4]}"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("stylegan2", [*TINY, "system.pose_weight=1"], r"pose_weight=1: no camera turns .* StyleGAN2; use 0$"),
+        ("pigan", [*FIELD, "system.pose_weight=15"], r"pose_weight=15: .* strided reads no poses; use 0$"),
+        (
+            "pigan",
+            [*FIELD, "data=folder", "data.root=x", "data.size=16", "data.align=celeba", "system.real_pose=measured"],
+            r"real_pose=measured: the discriminator strided reads no poses; use none$",
+        ),
+    ],
+)
+def test_poses_that_cannot_be_read_are_refused(method: str, settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^system\.{message}"):
+        AdversarialSystem(load_run(method, settings))
+
+
+def test_poses_that_cannot_be_read_are_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    s = AdversarialSystem(load_run("pigan", FIELD))
+    assert s.pose_weight == 0
+    assert s.discriminator.training
+    assert caplog.messages == ["system.pose_weight=5: the discriminator strided reads no poses, so poses are left out"]
+
+
 # ---------------------------------------------------------------- what D is shown
 
 

@@ -17,7 +17,7 @@ from ..data.augment import adapted, augment
 from ..errors import ConfigError, WeightsError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
-from ..networks.disc_blocks import DiscOut, OneSize
+from ..networks.disc_blocks import DiscOut, OneSize, reads_poses
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
 from ..runtime import draws
@@ -56,6 +56,7 @@ class AdversarialSystem(TrainingSystem):
             where = f"system.stages[{i}].size={side} with system.discriminator.name={d.name}"
             raise ConfigError(f"{where}: {error}") from None
         self._still = first_layers(self.discriminator, largest, self.cfg.freeze_d)
+        self.pose_weight = self._weight_of_poses(largest)
         self.seen_size = largest if isinstance(self.discriminator, OneSize) else None  # of the images that D takes
         if isinstance(self.discriminator, OneSize):
             self._need_one_size(largest, self.discriminator.group)
@@ -67,6 +68,29 @@ class AdversarialSystem(TrainingSystem):
             self.register_buffer("path_mean", torch.zeros(()))
         if self.cfg.ada_target > 0:
             self.register_buffer("augment_p", torch.zeros((), dtype=torch.float64))
+
+    def _weight_of_poses(self, side: int) -> float:
+        """How much the poses count that D reads: nothing where no camera turns pictures, or D has no head for poses.
+
+        Raises:
+            ConfigError: They were asked for all the same, and not by the default.
+        """
+        weight, name, g = self.cfg.pose_weight, self.cfg.discriminator.name, self.generator
+        if weight == 0:
+            return 0.0
+        if not g.uses_camera:
+            why = f"no camera turns the pictures of {type(g).__name__}"
+        elif not reads_poses(self.discriminator, side):
+            why = f"the discriminator {name} reads no poses"
+        else:
+            return weight
+        if self.cfg.real_pose == "measured":
+            raise ConfigError(f"system.real_pose=measured: {why}; use none")
+        if weight != AdversarialConfig.pose_weight:
+            raise ConfigError(f"system.pose_weight={weight:g}: {why}; use 0")
+        if g.uses_camera:  # else nobody has asked for them
+            log.warning("system.pose_weight=%g: %s, so poses are left out", weight, why)
+        return 0.0
 
     def _need_one_size(self, side: int, group: int) -> None:
         """Refuse stages whose images are of another side, or do not make whole groups. Raises ConfigError."""
@@ -237,8 +261,6 @@ class AdversarialSystem(TrainingSystem):
             logs["certainty"] = on_real.score.detach().sign().mean()
         asked = [(on_fake, truth)]
         if labels is not None:
-            if on_real.pose is None:
-                raise ConfigError("system.real_pose=measured: this discriminator reads no poses; use plain or style")
             asked = [(on_real, {"pose": labels}), (on_fake, {"latent": truth["latent"]})]
         for seen, answer in asked:
             recognised, parts = self._recognition(seen, answer)
@@ -290,7 +312,7 @@ class AdversarialSystem(TrainingSystem):
     def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, Logs]:
         """Weighted squared errors of the pose and latent that D reads off images (Chan et al. 2021)."""
         total, logs = out.score.new_zeros(()), Logs()
-        for name, weight in (("pose", self.cfg.pose_weight), ("latent", self.cfg.latent_weight)):
+        for name, weight in (("pose", self.pose_weight), ("latent", self.cfg.latent_weight)):
             estimate = getattr(out, name)
             if estimate is not None and weight > 0 and name in truth:
                 error = F.mse_loss(estimate, truth[name])
@@ -301,7 +323,7 @@ class AdversarialSystem(TrainingSystem):
         """What D is shown of images. Where it reads poses, they are not turned."""
         if self.cfg.ada_target == 0:
             return images
-        return augment(images, self.augment_p, turns=self.cfg.pose_weight == 0)
+        return augment(images, self.augment_p, turns=self.pose_weight == 0)
 
     def _adapt(self, certainty: float | Tensor, images: int) -> None:
         """More augmentation while D is surer of this process's real images than the target, less otherwise."""
