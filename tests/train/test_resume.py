@@ -122,6 +122,18 @@ def test_growing_changes_size_and_batch(tiny) -> None:
     assert '"alpha": 0.25' in text
 
 
+def test_rates_that_jump_are_told(tiny, caplog: pytest.LogCaptureFixture) -> None:
+    stages = "system.stages=[{size: 16, batch: 4, lr_decay: true}]"
+    train(load_run("pigan", tiny("trainer.max_kimg=0.016", stages)))
+    train(load_run("pigan", tiny("trainer.max_kimg=0.032", stages, "resume=auto")))
+    assert "trainer.max_kimg=0.032 (0.016 before): learning rates" in caplog.text
+    assert "jump from 10 to 55 % of their first value" in caplog.text
+    caplog.clear()
+    train(load_run("pigan", tiny("trainer.max_kimg=0.032", out="other")))
+    train(load_run("pigan", tiny("trainer.max_kimg=0.04", "resume=auto", out="other")))
+    assert "jump" not in caplog.text
+
+
 def test_stale_checkpoints_do_not_win(tiny) -> None:
     folder = train(load_run("pigan", tiny("trainer.max_kimg=0.032"))) / "checkpoints"
     older = checkpoints(folder)[0]
