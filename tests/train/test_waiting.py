@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from zoo.bench.steps import fit
 from zoo.config import recipes
 from zoo.errors import ZooError
 from zoo.renderers.fields import volume
+from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.base import TrainingSystem
-from zoo.systems.callbacks import RunLogger
+from zoo.systems.callbacks import RunLogger, Samples
 from zoo.systems.parts import Parts, shown
+from zoo.systems.stopping import held_back
+from zoo.systems.stopping.held_back import HeldBack
 
 STYLE = ["system.ada_target=0.6", "system.ada_kimg=0.01", "system.mixing=0.5", "system.path_length=2",
          "system.path_length_every=1", "generator.z_dim=8",
@@ -82,6 +86,24 @@ def test_a_gradient_that_is_no_number_is_told_later_where_the_device_runs_ahead(
     with pytest.raises(ZooError, match=r"is not finite at 0\.0 kimg"):
         fit(run, tmp_path, steps=5, before=spoil)
     assert steps == [0, 4]
+
+
+@pytest.mark.parametrize("kind", ["sheets", "held back"])
+def test_gradients_that_are_no_numbers_are_told_before_anything_is_drawn(
+    kind: str, tiny: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = recipes.load_run("pigan_heads32", [*tiny(), "trainer.sample_kimg=0.004", "trainer.patience=2"])
+    system = AdversarialSystem(run)
+    monkeypatch.setattr(Samples, "draw", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(held_back, "judge_of", lambda _: lambda *_: pytest.fail("read"))
+    sheets = Samples(tmp_path, run.trainer.sample_kimg, 1)
+    looks: Any = sheets if kind == "sheets" else HeldBack(tmp_path, run, torch.zeros(2, 3, 16, 16))
+    looks._judge = held_back.judge_of(system)
+    looks.due(0.0)
+    system.images = 8
+    system._norms.append(("PiGAN", 0.004, torch.tensor(float("nan"))))
+    with pytest.raises(ZooError, match=r"the gradient of PiGAN is not finite at 0\.0 kimg"):
+        looks.on_train_batch_end(SimpleNamespace(is_global_zero=True), system)
 
 
 def test_records_hold_the_means_of_numbers_and_of_scalars(tmp_path: Path) -> None:
