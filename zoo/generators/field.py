@@ -240,8 +240,11 @@ class FieldGenerator(VolumeGenerator):
         """The weights of `other`; of a field under lights, if this one knows none, as they are under the mean light.
 
         The light's numbers are then constants beside the features of the colour layer, and become part of its bias.
+        What tracks the surface there stays behind if nothing does here.
         """
         state = super().taken_from(other)
+        if getattr(self, "surfacenet", None) is None:
+            state = {key: value for key, value in state.items() if not key.startswith("surfacenet.")}
         if not isinstance(other, FieldGenerator) or self.siren.extra > 0 or other.siren.extra == 0:
             return state
         if (light := other.colour_condition(1)) is not None:
