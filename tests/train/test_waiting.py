@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zoo import registry
 from zoo.bench.steps import fit
 from zoo.config import recipes
 from zoo.errors import ZooError
@@ -39,6 +42,43 @@ class Reads(TorchDispatchMode):
         if func._schema.name in ("aten::_local_scalar_dense", "aten::nonzero"):
             self.found.append(func._schema.name)
         return func(*args, **(kwargs or {}))
+
+
+class Copies(TorchFunctionMode):
+    """Counts tensors of Python's numbers that are made beside others, or on a device: they would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        asked = func in (torch.tensor, torch.as_tensor) and "device" in (kwargs or {})
+        if asked or func is torch.Tensor.new_tensor:
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("pigan", {"lock_view": True}), ("shadegan", {}), ("gof", {}), ("graf", {}), ("stylegan2", {}),
+        ("mobilestylegan", {}), ("hologan", {}), ("hologan", {"reverse": True}),
+    ],
+)  # fmt: skip
+def test_no_picture_of_a_step_takes_numbers_from_python(
+    method: str, changes: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume, "counts_freely", lambda device: False)
+    kind = registry.resolve(method)
+    generator = kind(replace(kind.tiny(), **changes)).train()
+    latents, camera = generator.latents(2), generator.cameras(2, size=16)
+    light = generator.lights(2) if generator.uses_light else None
+    with Copies() as copies:
+        generator(latents, camera, light, generator.schedule(0.0)).rgb.mean().backward()
+        assert copies.found == []
+        torch.zeros(1).new_tensor([1.0])
+        torch.tensor([1.0], device="cpu")
+    assert copies.found == ["new_tensor", "tensor"]
 
 
 @pytest.mark.parametrize("method", ["pigan", "shadegan", "stylegan2"])

@@ -378,7 +378,9 @@ class Generator(nn.Module):
     @property
     def mean_light(self) -> Light:
         """The mean light of the training data, on the network's device."""
-        return Light(torch.tensor([self.scene.light.mean], device=self.device))
+        # Filled there: to copy numbers to a GPU is to wait for it.
+        numbers = [torch.full((1,), value, dtype=torch.float32, device=self.device) for value in self.scene.light.mean]
+        return Light(torch.stack(numbers, 1))
 
     def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
         """Draw `n` lights from the prior of the training data."""

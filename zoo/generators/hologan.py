@@ -104,8 +104,10 @@ class HoloGAN(Generator):
         `reverse` brings a mirrored one to the convention.
         """
         rotation = camera.cam2world[:, :3, :3]
-        mirror = rotation.new_tensor([1.0, 1.0, -1.0])
-        return mirror[:, None] * rotation * mirror if self.config.reverse else rotation
+        if not self.config.reverse:
+            return rotation
+        deep = torch.arange(3, device=rotation.device) == 2
+        return torch.where(deep ^ deep[:, None], -rotation, rotation)
 
     def schedule(self, kimg: float) -> None:
         return None
@@ -156,6 +158,6 @@ def turned(volume: Tensor, rotation: Tensor) -> Tensor:
     _, _, d, h, w = volume.shape
     z, y, x = (torch.linspace(-1, 1, n, device=volume.device) for n in (d, h, w))
     seen = torch.stack(torch.meshgrid(z, -y, x, indexing="ij")[::-1], -1)
-    world = seen.view(-1, 3) @ rotation.transpose(1, 2)
-    grid = world * world.new_tensor([1.0, -1.0, 1.0])  # grid_sample counts rows downwards
+    right, up, back = (seen.view(-1, 3) @ rotation.transpose(1, 2)).unbind(-1)
+    grid = torch.stack([right, -up, back], -1)  # grid_sample counts rows downwards
     return F.grid_sample(volume, grid.view(-1, d, h, w, 3), align_corners=True)
