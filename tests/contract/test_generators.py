@@ -13,6 +13,7 @@ from zoo.errors import ConfigError
 from zoo.generators.base import DepthPredictor, Explainer, Generator, PictureGAN, SelfTaught
 from zoo.generators.field import FieldGenerator, VolumeGenerator
 from zoo.geometry import Light
+from zoo.losses import path_lengths
 from zoo.networks.perceptual import PerceptualLoss
 from zoo.systems.base import TrainingSystem
 
@@ -114,6 +115,25 @@ def test_every_parameter_learns(generator: Generator) -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_pictures_have_second_derivatives_unless_the_method_says_otherwise(generator: Generator) -> None:
+    if generator.system != "adversarial":
+        return
+    generator.train()
+    code = generator.code(generator.latents(2, seed=1)).detach().requires_grad_(True)
+    light = generator.lights(2, seed=2) if generator.uses_light else None
+    latents, camera = replace(generator.latents(2, seed=1), code=code), generator.cameras(2, seed=3, size=SIZE)
+
+    def learn() -> None:
+        path_lengths(generator(latents, camera, light, generator.schedule(0.0)).rgb, code).square().mean().backward()
+
+    if not generator.second_derivatives:
+        with pytest.raises(RuntimeError):
+            learn()
+        return
+    learn()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
 
 
 def test_objects_do_not_mix(generator: Generator) -> None:

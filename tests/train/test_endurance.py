@@ -162,6 +162,19 @@ def test_new_settings_win_over_the_checkpoint(
     assert all(g[key] != value for state in read_checkpoint(old)["optimizer_states"] for g in state["param_groups"])
 
 
+def test_switches_with_a_memory_may_be_turned_on_and_off(made: Path, tiny: Tiny) -> None:
+    def kept(run: Path) -> set[str]:
+        newest = latest(run / "checkpoints")
+        assert newest is not None
+        return {"augment_p", "path_mean"} & read_checkpoint(newest)["state_dict"].keys()
+
+    on = again(tiny, f"resume={made}", "system.ada_target=0.6", "system.path_length=2", "system.path_length_every=1")
+    assert kept(on) == {"augment_p", "path_mean"}
+    off = again(tiny, f"resume={on}", "trainer.max_kimg=0.052")
+    assert off != on
+    assert kept(off) == set()
+
+
 def test_a_run_that_is_not_continued_is_named(made: Path, tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     given = tiny("trainer.max_kimg=0.004", "resume=auto", f"out={made.parent}")
     with caplog.at_level("INFO", "zoo"):

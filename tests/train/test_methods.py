@@ -65,6 +65,7 @@ def test_a_mesh_gan_says_how_its_shape_goes(tmp_path: Path) -> None:
     record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     assert 0.4 < record["radius"] < 0.8
     assert record["volume"] > 0
+    assert zoo.load(str(folder)).config.shape_weight == pytest.approx(0.8)  # as far as the warm-up has come
 
 
 def test_stylegan2_trains_with_all_its_switches(tmp_path: Path) -> None:

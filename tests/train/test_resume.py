@@ -100,6 +100,19 @@ def test_a_damaged_checkpoint_is_passed_over(tiny) -> None:
     assert latest(folder).name == "images000000048.ckpt"
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again_and_keeps_what_it_saves(tiny) -> None:
+    run = train(load_run("pigan", tiny("trainer.max_kimg=0.032")))
+    records = (run / "metrics.jsonl").read_text()
+    for damaged in checkpoints(run / "checkpoints"):
+        damaged.write_bytes(damaged.read_bytes()[:-100])
+    train(load_run("pigan", tiny("trainer.max_kimg=0.012", "resume=auto")))
+    assert [path.name for path in checkpoints(run / "checkpoints")] == ["images000000012.ckpt"]
+    assert latest(run / "checkpoints") is not None
+    assert not [*(run / "checkpoints").glob("*.stale")]
+    assert (run / "metrics.stale").read_text() == records
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+
 def test_growing_changes_size_and_batch(tiny) -> None:
     stages = "system.stages=[{size: 16, batch: 4}, {kimg: 0.012, size: 32, batch: 2, fade_kimg: 0.008}]"
     folder = train(load_run("shadegan", tiny("trainer.max_kimg=0.024", stages)))
@@ -107,6 +120,18 @@ def test_growing_changes_size_and_batch(tiny) -> None:
     assert '"size": 16' in text
     assert '"size": 32' in text
     assert '"alpha": 0.25' in text
+
+
+def test_rates_that_jump_are_told(tiny, caplog: pytest.LogCaptureFixture) -> None:
+    stages = "system.stages=[{size: 16, batch: 4, lr_decay: true}]"
+    train(load_run("pigan", tiny("trainer.max_kimg=0.016", stages)))
+    train(load_run("pigan", tiny("trainer.max_kimg=0.032", stages, "resume=auto")))
+    assert "trainer.max_kimg=0.032 (0.016 before): learning rates" in caplog.text
+    assert "jump from 10 to 55 % of their first value" in caplog.text
+    caplog.clear()
+    train(load_run("pigan", tiny("trainer.max_kimg=0.032", out="other")))
+    train(load_run("pigan", tiny("trainer.max_kimg=0.04", "resume=auto", out="other")))
+    assert "jump" not in caplog.text
 
 
 def test_stale_checkpoints_do_not_win(tiny) -> None:

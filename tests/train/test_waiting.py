@@ -2,20 +2,27 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zoo import registry
 from zoo.bench.steps import fit
 from zoo.config import recipes
 from zoo.errors import ZooError
 from zoo.renderers.fields import volume
+from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.base import TrainingSystem
-from zoo.systems.callbacks import RunLogger
+from zoo.systems.callbacks import RunLogger, Samples
 from zoo.systems.parts import Parts, shown
+from zoo.systems.stopping import held_back
+from zoo.systems.stopping.held_back import HeldBack
 
 STYLE = ["system.ada_target=0.6", "system.ada_kimg=0.01", "system.mixing=0.5", "system.path_length=2",
          "system.path_length_every=1", "generator.z_dim=8",
@@ -35,6 +42,43 @@ class Reads(TorchDispatchMode):
         if func._schema.name in ("aten::_local_scalar_dense", "aten::nonzero"):
             self.found.append(func._schema.name)
         return func(*args, **(kwargs or {}))
+
+
+class Copies(TorchFunctionMode):
+    """Counts tensors of Python's numbers that are made beside others, or on a device: they would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        asked = func in (torch.tensor, torch.as_tensor) and "device" in (kwargs or {})
+        if asked or func is torch.Tensor.new_tensor:
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("pigan", {"lock_view": True}), ("shadegan", {}), ("gof", {}), ("graf", {}), ("stylegan2", {}),
+        ("mobilestylegan", {}), ("hologan", {}), ("hologan", {"reverse": True}),
+    ],
+)  # fmt: skip
+def test_no_picture_of_a_step_takes_numbers_from_python(
+    method: str, changes: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume, "counts_freely", lambda device: False)
+    kind = registry.resolve(method)
+    generator = kind(replace(kind.tiny(), **changes)).train()
+    latents, camera = generator.latents(2), generator.cameras(2, size=16)
+    light = generator.lights(2) if generator.uses_light else None
+    with Copies() as copies:
+        generator(latents, camera, light, generator.schedule(0.0)).rgb.mean().backward()
+        assert copies.found == []
+        torch.zeros(1).new_tensor([1.0])
+        torch.tensor([1.0], device="cpu")
+    assert copies.found == ["new_tensor", "tensor"]
 
 
 @pytest.mark.parametrize("method", ["pigan", "shadegan", "stylegan2"])
@@ -82,6 +126,24 @@ def test_a_gradient_that_is_no_number_is_told_later_where_the_device_runs_ahead(
     with pytest.raises(ZooError, match=r"is not finite at 0\.0 kimg"):
         fit(run, tmp_path, steps=5, before=spoil)
     assert steps == [0, 4]
+
+
+@pytest.mark.parametrize("kind", ["sheets", "held back"])
+def test_gradients_that_are_no_numbers_are_told_before_anything_is_drawn(
+    kind: str, tiny: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = recipes.load_run("pigan_heads32", [*tiny(), "trainer.sample_kimg=0.004", "trainer.patience=2"])
+    system = AdversarialSystem(run)
+    monkeypatch.setattr(Samples, "draw", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(held_back, "judge_of", lambda _: lambda *_: pytest.fail("read"))
+    sheets = Samples(tmp_path, run.trainer.sample_kimg, 1)
+    looks: Any = sheets if kind == "sheets" else HeldBack(tmp_path, run, torch.zeros(2, 3, 16, 16))
+    looks._judge = held_back.judge_of(system)
+    looks.due(0.0)
+    system.images = 8
+    system._norms.append(("PiGAN", 0.004, torch.tensor(float("nan"))))
+    with pytest.raises(ZooError, match=r"the gradient of PiGAN is not finite at 0\.0 kimg"):
+        looks.on_train_batch_end(SimpleNamespace(is_global_zero=True), system)
 
 
 def test_records_hold_the_means_of_numbers_and_of_scalars(tmp_path: Path) -> None:

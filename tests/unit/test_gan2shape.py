@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import zoo
 from tests.tiny import TINY_GAN2SHAPE
 from zoo.config.recipes import load_run
-from zoo.config.schemas import Card, RunConfig
+from zoo.config.schemas import Card, NormalConfig, RunConfig
 from zoo.errors import ConfigError, DataError, Interrupted, WeightsError, ZooError
 from zoo.fitting import job as instances
 from zoo.fitting.fit import fit
@@ -87,6 +87,8 @@ def test_each_step_changes_its_own_networks(
 
     def look(step: Step) -> None:
         nonlocal before
+        if step.kind == "joint":
+            assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
         now = {name: values(system.generator.get_submodule(name)) for name in names}
         seen.setdefault(step.kind, set()).update(n for n in names if not torch.equal(now[n], before[n]))
         before = now
@@ -97,7 +99,8 @@ def test_each_step_changes_its_own_networks(
     assert torch.equal(values(gan), frozen)
     assert [r["iterations"] for r in progress.records] == [2, 2, 2, 2, 1, 1, 1]
     assert [r["stage"] for r in progress.scores()] == [0, 1, 2]
-    assert system.drawings[0].image.shape == (4, 3, SIZE, SIZE)
+    assert system.drawings == []
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["drawings"] == []
 
 
 def test_depth_waits_in_the_joint_step(
@@ -157,6 +160,28 @@ def test_stopping_and_going_on_changes_nothing(
     (tmp_path / "parts.pt").write_bytes(b"no state")
     with pytest.raises(WeightsError, match=r"parts\.pt: cannot go on from it"):
         fit(parts, subjects, tmp_path / "parts.pt")
+
+
+def test_a_fit_goes_on_with_its_own_pictures_alone(
+    gan: Generator, discriminator: dict[str, Tensor], subjects: list[Subject], tmp_path: Path
+) -> None:
+    def stop(step: Step) -> None:
+        if step.kind == "albedo":
+            raise KeyboardInterrupt
+
+    def system() -> InstanceSystem:
+        return InstanceSystem(tiny_run(), gan, discriminator)
+
+    state = tmp_path / "state.pt"
+    with pytest.raises(Interrupted):
+        fit(system(), subjects[:1], state, stop)
+    for others in (subjects[1:], subjects):
+        with pytest.raises(WeightsError, match=r"state\.pt: cannot go on .* \(it belongs to other pictures\); use"):
+            fit(system(), others, state)
+    old = torch.load(state, weights_only=True)
+    del old["pictures"]  # as earlier versions wrote it
+    torch.save(old, state)
+    assert len(fit(system(), subjects[:1], state).records) == 7
 
 
 def test_the_initial_shape_is_learnt(
@@ -231,6 +256,23 @@ def test_viewpoints_come_from_the_scene_or_from_a_prior(tmp_path: Path) -> None:
     torch.testing.assert_close(model.viewpoint(torch.zeros(1, 6))[0, 1], turn)
     with pytest.raises(ConfigError, match=r"view: mean and cov must be \(6,\)"):
         ViewPrior(torch.zeros(4), torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("mean", "cov", "line"),
+    [
+        ([0.0] * 4, torch.eye(4), r"^generator\.view: mean and cov must be \(6,\) and \(6, 6\), got"),
+        ([0.0] * 6, torch.eye(5), r"^generator\.view: mean and cov must be"),
+        ([0.0] * 6, -torch.eye(6), r"^generator\.view\.cov must be symmetric"),
+    ],
+)
+def test_viewpoints_that_are_no_distribution_are_refused_at_once(mean: list[float], cov: Tensor, line: str) -> None:
+    view = NormalConfig(mean, cov.tolist())
+    for device in ("cpu", "meta"):
+        with torch.device(device), pytest.raises(ConfigError, match=line):
+            GAN2ShapeConfig(view=view)
+        with torch.device(device):
+            GAN2ShapeConfig(view=NormalConfig([0.0] * 6, [[0.0] * 6] * 6))
 
 
 def test_lights_move_strength_between_ambient_and_directional() -> None:
@@ -452,6 +494,15 @@ def test_a_run_starts_from_fitted_networks(stored: str, tmp_path: Path, monkeypa
         instances.open_job("gan2shape", [*TINY, "generator.nf=8", init], stored, tmp_path / "other", {})
     with pytest.raises(ConfigError, match=r"system\.shape=flat: init=file:.* has a shape already; add init=null"):
         instances.open_job("gan2shape", [*TINY, "system.shape=flat", init], stored, tmp_path / "other", {})
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^trainer\.accelerator=gpu: not on this machine; leave it out"):
+        instances.open_job("gan2shape", [*TINY, "trainer.accelerator=gpu"], stored, tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_2d_gan_is_needed(tmp_path: Path) -> None:

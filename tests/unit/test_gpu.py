@@ -122,8 +122,20 @@ def refusing_to_wait(device: str) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("method", ["pigan", "shadegan"])
-def test_a_step_never_waits(device: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+OWN = [setting for setting in RUN if not setting.startswith("generator.")]
+STEPS = [
+    ("pigan_heads32", RUN),
+    ("pigan_heads32", [*RUN, "generator.lock_view=true"]),
+    ("shadegan_heads32", RUN),
+    ("hologan_heads64", [*OWN, "generator.size=32", "generator.z_dim=8", "generator.channels=4"]),
+    ("hologan_heads64", [*OWN, "generator.size=32", "generator.channels=4", "generator.reverse=true"]),
+]
+
+
+@pytest.mark.parametrize(("recipe", "settings"), STEPS)
+def test_a_step_never_waits(
+    device: str, recipe: str, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step = TrainingSystem.training_step
 
     def watched(self: TrainingSystem, batch: Any, batch_idx: int) -> None:
@@ -131,7 +143,7 @@ def test_a_step_never_waits(device: str, method: str, tmp_path: Path, monkeypatc
             step(self, batch, batch_idx)
 
     monkeypatch.setattr(TrainingSystem, "training_step", watched)
-    run = recipes.load_run(f"{method}_heads32", [*RUN, accelerator(device), "trainer.log_every=8"])
+    run = recipes.load_run(recipe, [*settings, accelerator(device), "trainer.log_every=8"])
     assert fit(run, tmp_path, steps=6).images == 24
     assert "g" in json.loads((tmp_path / "metrics.jsonl").read_text("utf-8"))
 

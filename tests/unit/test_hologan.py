@@ -116,11 +116,18 @@ def test_volume_and_picture_can_have_latents_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"size": 48}, "size=48"), ({"size": 16}, "size=16"), ({"channels": 0}, "channels=0"), ({"z_dim": 0}, "z_dim=0")],
+    [
+        ({"size": 48}, "size=48"),
+        ({"size": 16}, "size=16"),
+        ({"channels": 0}, "channels=0: use 1 or more"),
+        ({"size": 512, "channels": 7}, "channels=7: use 8 or more"),
+        ({"z_dim": 0}, "z_dim=0: use 1 or more"),
+    ],
 )
 def test_networks_that_cannot_be_built_are_refused(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         gan(**changes)
+    assert gan(size=512, channels=8).to_rgb.in_channels == 1
 
 
 def test_the_published_widths() -> None:

@@ -330,13 +330,16 @@ def test_init_of_other_settings_is_said(shelf: Path, caplog: pytest.LogCaptureFi
     assert told == f"init=shadegan.heads32: settings differ from those of the weights: {what}"
 
 
+@pytest.mark.parametrize("tracking", [{}, {"surface_tracking": True, "surface_size": 16, "surface_features": 4}])
 @pytest.mark.parametrize("method", ["pigan", "gof"])
-def test_a_field_without_lights_starts_from_one_under_them(method: str, tmp_path: Path) -> None:
+def test_a_field_without_lights_starts_from_one_under_them(
+    method: str, tracking: dict[str, int], tmp_path: Path
+) -> None:
     """What it shows is the other's albedo, as the other sees it in the mean light.
 
-    GOF's surface is where a mesh of the other would be.
+    GOF's surface is where a mesh of the other would be. What tracks the other's surface stays behind.
     """
-    given = zoo.build("shadegan", **TINY, light_condition=True, view_condition=True)
+    given = zoo.build("shadegan", **TINY, **tracking, light_condition=True, view_condition=True)
     zoo.save(given, tmp_path / "w")
     own = [*overrides("generator", TINY), "generator.view_condition=true", f"init=file:{tmp_path / 'w'}"]
     model, _ = initial(recipes.load_run(method, own))

@@ -170,6 +170,20 @@ def test_an_interrupted_run_must_be_finished_first(
     assert len(read_run(out).pictures) == 2
 
 
+def test_a_seed_that_is_truncated_otherwise_is_another_picture(gan: str, tmp_path: Path) -> None:
+    job = instances.open_job("gan2shape", TINY, gan, tmp_path, {})
+
+    def stop(what: str, share: float) -> None:
+        if "albedo" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        instances.run_all(job, "seed:0", psi=0.7, advance=stop)
+    with pytest.raises(ConfigError, match="seed0000 belongs to another picture of that name; use another --out"):
+        instances.run_all(job, "seed:0", psi=1.0)
+    assert [r["name"] for r in instances.run_all(job, "seed:0", psi=0.7)] == ["seed0000"]
+
+
 def losses(folder: Path) -> Any:
     return [record["loss"] for record in json.loads((folder / "result.json").read_text("utf-8"))["records"]]
 

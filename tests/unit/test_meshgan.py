@@ -168,6 +168,24 @@ def test_schedule_lets_the_shape_go_slowly() -> None:
     assert build().schedule(0.0).shape_weight == 1.0
 
 
+def test_pictures_and_meshes_depart_from_the_sphere_as_far_as_training_has_come() -> None:
+    generator = shaped(warmup_kimg=10.0).eval()
+    latents, camera = generator.latents(2), generator.camera(0.3, size=16)
+    depths, verts = [], []
+    for kimg in (0.0, 5.0, 10.0):
+        generator.config = replace(generator.config, **generator.at_rest(kimg))
+        with torch.no_grad():
+            depths.append(generator(latents, camera).depth)
+            asked = generator(latents, camera, sampling=MeshSampling(generator.schedule(kimg).shape_weight))
+        assert torch.equal(depths[-1], asked.depth)
+        verts.append(generator.mesh(latents, resolution=16).verts_padded())
+    assert not torch.equal(depths[0], depths[1])
+    assert not torch.equal(depths[1], depths[2])
+    torch.testing.assert_close(verts[1], (verts[0] + verts[2]) / 2)
+    assert (verts[2] - verts[0]).abs().max() > 1e-3
+    assert build().at_rest(0.0) == {"shape_weight": build().config.shape_weight}
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -176,6 +194,7 @@ def test_schedule_lets_the_shape_go_slowly() -> None:
         ({"radius_min": 0.9}, "radius_min <= radius_max"),
         ({"map_size": 48}, "generator.map_size=48"),
         ({"background_scale": 3}, "generator.background_scale=3"),
+        ({"channel_base": 31}, "generator.channel_base=31: use at least 32, the side of the largest map"),
     ],
 )
 def test_settings_that_cannot_work_are_named(setting: dict, message: str) -> None:

@@ -22,6 +22,7 @@ from zoo.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from zoo.geometry import Render
 from zoo.output.figures import canonical_views, interpolation
 from zoo.output.films import turntable
+from zoo.registry import resolve
 from zoo.systems import adversarial
 from zoo.systems.adversarial import AdversarialSystem
 from zoo.systems.base import Logs, Part
@@ -197,6 +198,46 @@ def test_switches_that_are_off_draw_nothing() -> None:
     assert not {"path_mean", "augment_p"} & set(s.state_dict())
 
 
+def test_poses_are_left_out_where_no_camera_turns_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, too: D learnt to read noise, and its images were not turned."""
+    s = AdversarialSystem(load_run("stylegan2", [*TINY, "system.ada_target=0.6"]))
+    assert (s.cfg.pose_weight, s.pose_weight) == (5, 0)
+    turned: list[bool] = []
+    monkeypatch.setattr(adversarial, "augment", lambda images, p, turns: turned.append(turns))
+    s._augmented(torch.zeros(1, 3, 16, 16))
+    assert turned == [True]
+    made = s.generate(4, 16)
+    assert "pose" not in s._recognition(s.discriminator(made[0].rgb), made[1])[1]
+
+
+FIELD = ["generator.z_dim=8", "generator.hidden_dim=16", "generator.layers=2", "generator.mapping_dim=16"]
+FIELD += ["system.stages=[{size: 16, batch: 4}]", "system.discriminator={name: strided, channels: [4, 4, 4, 4]}"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("stylegan2", [*TINY, "system.pose_weight=1"], r"pose_weight=1: no camera turns .* StyleGAN2; use 0$"),
+        ("pigan", [*FIELD, "system.pose_weight=15"], r"pose_weight=15: .* strided reads no poses; use 0$"),
+        (
+            "pigan",
+            [*FIELD, "data=folder", "data.root=x", "data.size=16", "data.align=celeba", "system.real_pose=measured"],
+            r"real_pose=measured: the discriminator strided reads no poses; use none$",
+        ),
+    ],
+)
+def test_poses_that_cannot_be_read_are_refused(method: str, settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^system\.{message}"):
+        AdversarialSystem(load_run(method, settings))
+
+
+def test_poses_that_cannot_be_read_are_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    s = AdversarialSystem(load_run("pigan", FIELD))
+    assert s.pose_weight == 0
+    assert s.discriminator.training
+    assert caplog.messages == ["system.pose_weight=5: the discriminator strided reads no poses, so poses are left out"]
+
+
 # ---------------------------------------------------------------- what D is shown
 
 
@@ -343,6 +384,33 @@ def test_path_lengths_of_a_field() -> None:
     lengths.square().mean().backward()
     assert lengths.shape == (2,)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in g.siren.mapping_network.parameters())
+
+
+@pytest.mark.parametrize(("method", "settings"), [
+    ("stylegan2", [*TINY, "system.pose_weight=0", "system.freeze=[mapping]"]),
+    ("graf", ["generator.shape_dim=4", "generator.appearance_dim=4", "generator.hidden_dim=8", "generator.layers=2",
+              "generator.frequencies=2", "generator.steps=4", "generator.patch_size=0",
+              "system.stages=[{size: 16, batch: 4}]"]),
+    ("hologan", ["generator.z_dim=8", "generator.size=32", "generator.channels=4",
+                 "system.stages=[{size: 16, batch: 4}]"]),
+])  # fmt: skip
+def test_codes_that_no_network_learns_have_path_lengths(method: str, settings: list[str]) -> None:
+    if not resolve(method).second_derivatives:
+        pytest.skip("not before torch 2.12")
+    torch.manual_seed(0)
+    s = AdversarialSystem(load_run(method, [*settings, "system.path_length=2"]))
+    render = s.generate(2, 16)[0]
+    lengths = losses.path_lengths(render.rgb, render.aux["code"])
+    lengths.square().mean().backward()
+    assert (lengths > 1e-5).all()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in s.generator.parameters())
+    with torch.no_grad():
+        assert not s.generate(2, 16)[0].aux["code"].requires_grad
+
+
+def test_path_lengths_are_refused_where_there_are_no_second_derivatives() -> None:
+    with pytest.raises(ConfigError, match=r"^system\.path_length=2\.0: .* meshgan have no second derivatives"):
+        load_run("meshgan", ["system.path_length=2"])
 
 
 def test_images_that_do_not_depend_on_their_codes_can_be_learnt_from() -> None:

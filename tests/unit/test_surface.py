@@ -214,6 +214,21 @@ def test_shading_and_tracking_are_switches() -> None:
     assert not zoo.build("gof", z_dim=8, hidden_dim=16, layers=2, mapping_dim=16).uses_light
 
 
+def test_pictures_for_the_discriminator_alone_have_no_priors_and_draw_the_same_numbers() -> None:
+    generator = GOF(GOF.tiny()).train()
+    latents, camera = generator.latents(2), generator.camera(size=8)
+    after: list[Tensor] = []
+    looked = mock.patch.object(generator, "normal_pairs", wraps=generator.normal_pairs)
+    for recorded in (True, False):
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(recorded), looked as pairs:
+            render = generator(latents, camera, sampling=generator.schedule(0.0))
+        assert pairs.called == recorded
+        assert set(generator.regularisers(render)) == ({"opacity_prior", "normal_prior"} if recorded else set())
+        after.append(torch.get_rng_state())
+    assert torch.equal(*after)
+
+
 def test_priors_are_least_where_they_should_be() -> None:
     assert abs(opacity_prior(torch.tensor([0.0, 1.0])).item()) < 1e-4
     assert opacity_prior(torch.tensor(0.5)).item() == pytest.approx(2 * math.log(0.6) + 2.20727)

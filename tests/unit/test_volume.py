@@ -86,6 +86,29 @@ def test_surfaces_of_no_objects_are_painted() -> None:
     assert [value.shape for value in painted] == [(0, 16, 3)] * 2
 
 
+def test_depth_of_rays_that_end_opaque_is_their_published_sum() -> None:
+    """pi-GAN's: the last sample counts by the light that is left, and nothing is divided by less than all weights."""
+    kind = resolve("pigan")
+    generator = kind(kind.tiny()).eval()
+
+    def haze_ball(points: Tensor, *_: Any) -> Tensor:
+        return 0.3 * (points.norm(dim=-1, keepdim=True) < 0.07)
+
+    generator._sigma = haze_ball
+    generator._query = lambda points, *_: FieldOut(torch.ones_like(points), haze_ball(points), None)
+    latents, camera, found = generator.latents(1), generator.camera(size=12), []
+    for last_back in (False, True):
+        generator.config = replace(generator.config, last_back=last_back)
+        with torch.no_grad():
+            found.append(generator(latents, camera))
+    opacity, plain, filled = found[0].mask, found[0].aux["ray_distance"], found[1].aux["ray_distance"]
+    expected = opacity * plain + (1 - opacity) * generator.scene.far
+    thin = (opacity > 0.1) & (opacity < 0.9)
+    assert thin.any()
+    torch.testing.assert_close(filled[thin], expected[thin], atol=1e-4, rtol=0)
+    assert (filled <= generator.scene.far + 1e-5).all()
+
+
 # ---------------------------------------------------------------- density first
 
 

@@ -25,8 +25,11 @@ def validate(run: RunConfig, heads: SceneConfig) -> None:
         ConfigError: Names the key, its value and what to write.
     """
     if method := run.generator.get("name"):
-        regime = registry.resolve(method).system
-        need(run.system.name == regime, "system", run.system.name, f"{method} trains with system={regime}")
+        kind = registry.resolve(method)
+        need(run.system.name == kind.system, "system", run.system.name, f"{method} trains with system={kind.system}")
+        length = getattr(run.system, "path_length", 0)
+        fix = f"pictures of {method} have no second derivatives, which this takes; use 0"
+        need(length == 0 or kind.second_derivatives, "system.path_length", length, fix)
     if isinstance(run.system, InstanceConfig):
         for name in ("devices", "nodes", "accumulate"):
             fix = "a fit to photographs, a joint one too, is one process on one device; use 1"

@@ -190,7 +190,7 @@ class AdversarialConfig(SystemConfig):
     pose: PoseConfig | None = None  # viewpoints of generated images; None: those of the data
     r1: float = number(5.0, 0)  # weight of 1/2 |grad D(real)|^2
     r1_every: int = number(4, 1)  # D steps between two R1 terms; the weight is scaled up to match
-    pose_weight: float = number(5.0, 0)  # regression of the pose by D
+    pose_weight: float = number(5.0, 0)  # regression of the pose by D, where a camera turns pictures
     real_pose: str = choice("none", "none", "measured")  # D learns poses on generated images, or on real ones by labels
     latent_weight: float = number(0.0, 0)  # regression of z by D, on generated images
     freeze_d: int = number(0, 0, 16)  # FreezeD: D does not learn until it has halved images so many times

@@ -21,7 +21,7 @@ from ..runtime.quiet import quiet, quiet_trainer
 from ..runtime.signals import interruptible
 from ..weights.checkpoints import not_finite, read_plain
 from .steps import Drawings, InstanceSystem, Step
-from .subject import Subject
+from .subject import Subject, digest
 
 Advance = Callable[[Step], None]
 _SHAPING = ("shape", "joint")  # steps that change the depth
@@ -109,6 +109,7 @@ def score(subjects: list[Subject], depth: Tensor, fov: float) -> dict[str, float
 def _save(system: InstanceSystem, progress: Progress, state: Path) -> None:
     file = io.BytesIO()
     content = {
+        "pictures": [digest(subject.image) for subject in system.subjects],
         "records": progress.records,
         "depths": progress.depths,
         "weights": system.generator.state_dict(),
@@ -122,10 +123,12 @@ def _save(system: InstanceSystem, progress: Progress, state: Path) -> None:
 
 def _load(system: InstanceSystem, state: Path) -> Progress:
     try:
-        content = read_plain(state)
+        content, pictures = read_plain(state), [digest(subject.image) for subject in system.subjects]
+        if content.get("pictures", pictures) != pictures:  # earlier versions did not note them
+            raise ValueError("it belongs to other pictures")
         system.generator.load_state_dict(content["weights"])
         system.drawings = [Drawings(image, mask) for image, mask in content["drawings"]]
         return Progress(content["records"], content["depths"])
     except Exception as error:  # another kind of file, other networks
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{state}: cannot go on from it ({reason}); delete it to start again") from None
+        reason, fix = " ".join(str(error).split())[:200], "use another --out, or delete it to start again"
+        raise WeightsError(f"{state}: cannot go on from it ({reason}); {fix}") from None

@@ -4,7 +4,6 @@ Each picture has a folder of its own, whose files are written when they are comp
 command goes on where it was stopped: what has a result is skipped, and a fit goes on from its last finished step.
 """
 
-import hashlib
 import io
 import json
 import time
@@ -35,12 +34,13 @@ from ..runtime.jobs import Died, Tell, side_by_side, threads_for
 from ..runtime.lock import locked
 from ..runtime.memory import keep_memory
 from ..runtime.signals import Signals, Stopped
+from ..runtime.workers import accelerator_of
 from ..systems.start import matching, pair
 from .fit import Progress, fit
 from .gallery import write_index, write_object
 from .runs import DEPTHS, LATENT, RESULT, SETTINGS, WEIGHTS, read_subject
 from .steps import InstanceSystem, Step
-from .subject import Subject
+from .subject import Subject, digest
 from .subjects import SHAPES, Photograph, photographs, prepare
 from .views import Fitted, sheets
 
@@ -99,7 +99,7 @@ def open_job(
         out, notes, joint: See `Job`.
 
     Raises:
-        ConfigError: Unknown names; a GAN that is none; a folder that holds a run with other settings.
+        ConfigError: Unknown names; a GAN that is none; a GPU that is not there; a folder of a run with other settings.
         WeightsError: See `hub.load`; `init` names weights of another architecture.
     """
     network, discriminator = pair(gan)
@@ -108,6 +108,10 @@ def open_job(
     run = recipes.load_run(_recipe_for(recipe, network.name.partition(".")[2]), overrides)
     if not isinstance(run.system, InstanceConfig):
         raise ConfigError(f"{recipe} is not fitted to single pictures: train it with zoo train {recipe}")
+    device = torch.device(accelerator_of(run.trainer.accelerator))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        fix = "leave it out, or see zoo doctor"
+        raise ConfigError(f"trainer.accelerator={run.trainer.accelerator}: not on this machine; {fix}")
     if run.init and run.system.shape != "ellipsoid":
         fix = f"init={run.init} has a shape already; add init=null"
         raise ConfigError(f"system.shape={run.system.shape}: {fix}")
@@ -117,8 +121,6 @@ def open_job(
     own = to_dict(registry.resolve(run.generator["name"]).Config())
     defaults = {"generator": own, "system": to_dict(type(run.system)())}
     _settle(out, settings | {"gan": gan, "joint": joint}, defaults)
-    cuda = run.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     return Job(run, network.to(device), discriminator, out, device, notes, joint, initial)
@@ -345,7 +347,8 @@ def _run_group(job: Job, group: list[Photograph], shared: Path, advance: Tell) -
 
 
 def _subject(job: Job, system: InstanceSystem, photo: Photograph, folder: Path, advance: Tell) -> Subject:
-    photo.w = _known(photo, folder) if photo.w is None else photo.w
+    known = _known(photo, folder)  # of the same picture: another --psi makes another one of a seed
+    photo.w = known if photo.w is None else photo.w
     shape = job.cfg.shape
     other = None if shape in SHAPES else hub.load(shape, device=str(job.device))
     if other is not None and not isinstance(other, DepthPredictor):
@@ -361,7 +364,7 @@ def _subject(job: Job, system: InstanceSystem, photo: Photograph, folder: Path, 
         lambda: advance(f"inversion, {next(counted)}/{job.cfg.inversion_steps}", 0.0),
     )
     file = io.BytesIO()
-    torch.save(vars(subject) | {"picture": _digest(photo.image)}, file)
+    torch.save(vars(subject) | {"picture": digest(photo.image)}, file)
     atomic_write(folder / LATENT, file.getvalue())
     return subject
 
@@ -372,13 +375,9 @@ def _known(photo: Photograph, folder: Path) -> Tensor | None:
     if not path.is_file():
         return None
     subject, picture = read_subject(path)
-    if picture != _digest(photo.image):
+    if picture != digest(photo.image):
         raise ConfigError(f"{folder} belongs to another picture of that name; use another --out, or delete it")
     return subject.w
-
-
-def _digest(image: Tensor) -> str:
-    return hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _write(job: Job, fitted: Fitted, progress: Progress, folder: Path) -> None:

@@ -228,10 +228,10 @@ class InstanceSystem(L.LightningModule):
 
     @torch.no_grad()
     def on_train_end(self) -> None:
-        """End the second step by storing the drawings that the third one learns from."""
+        """End the second step by storing the drawings that the third one learns from; no other step leaves any."""
+        self.drawings = []  # gigabytes in a joint fit, which each state would hold again
         if self.now.kind == "projection":
             each = -(-self.cfg.collect // len(self.subjects))
-            self.drawings = []
             for who in range(len(self.subjects)):
                 images, _, _, masks = zip(*(self._draw(who) for _ in range(each)), strict=True)
                 self.drawings.append(Drawings(torch.cat(images).cpu(), torch.cat(masks).cpu()))

@@ -122,6 +122,7 @@ class Generator(nn.Module):
     uses_camera: ClassVar[bool] = True
     uses_light: bool = False
     interpolates: ClassVar[bool] = True  # what lies between two codes is an object, too
+    second_derivatives: ClassVar[bool] = True  # of pictures by codes: `system.path_length` takes them
     mesh_settings: ClassVar[tuple[str, ...]] = ("resolution", "level")  # what changes a mesh
     hollow_advice: ClassVar[str] = ""  # a setting that keeps faces from being pressed inwards
     code_layers: int = 0  # the number of layers with a part of the code of their own, see `split_code`
@@ -381,7 +382,9 @@ class Generator(nn.Module):
     @property
     def mean_light(self) -> Light:
         """The mean light of the training data, on the network's device."""
-        return Light(torch.tensor([self.scene.light.mean], device=self.device))
+        # Filled there: to copy numbers to a GPU is to wait for it.
+        numbers = [torch.full((1,), value, dtype=torch.float32, device=self.device) for value in self.scene.light.mean]
+        return Light(torch.stack(numbers, 1))
 
     def lights(self, n: int, seed: int | torch.Generator = 0) -> Light:
         """Draw `n` lights from the prior of the training data."""

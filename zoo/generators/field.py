@@ -178,7 +178,7 @@ class VolumeGenerator(Generator):
             points = torch.from_numpy(v).to(self.device)
             one = latents[i : i + 1]
             query = self.field(self.code(one), self.colour_condition(1), False)
-            towards = torch.zeros_like(points) + points.new_tensor([0.0, 0.0, -1.0])
+            towards = frontal(points)
             rgb = [
                 query(p[None], d[None]).rgb[0] for p, d in zip(points.split(32768), towards.split(32768), strict=True)
             ]
@@ -240,8 +240,11 @@ class FieldGenerator(VolumeGenerator):
         """The weights of `other`; of a field under lights, if this one knows none, as they are under the mean light.
 
         The light's numbers are then constants beside the features of the colour layer, and become part of its bias.
+        What tracks the surface there stays behind if nothing does here.
         """
         state = super().taken_from(other)
+        if getattr(self, "surfacenet", None) is None:
+            state = {key: value for key, value in state.items() if not key.startswith("surfacenet.")}
         if not isinstance(other, FieldGenerator) or self.siren.extra > 0 or other.siren.extra == 0:
             return state
         if (light := other.colour_condition(1)) is not None:
@@ -259,7 +262,7 @@ class FieldGenerator(VolumeGenerator):
 
         def query(points: Tensor, directions: Tensor, counts: Sequence[int] | None = None) -> FieldOut:
             if self.config.lock_view:
-                directions = torch.zeros_like(directions) + directions.new_tensor([0.0, 0.0, -1.0])
+                directions = frontal(directions)
             towards = directions if self.config.view_condition else None
             return self._query(points, code, towards, extra, with_gradient, counts)
 
@@ -316,6 +319,13 @@ class FieldGenerator(VolumeGenerator):
         """Depth along the optical axis (B, 1, H, W); the far end of the scene where half a ray or more passes."""
         distance = torch.where(maps.opacity > 0.5, maps.depth, torch.full_like(maps.depth, self.scene.far))
         return to_image(distance * camera.rays()[2][:, None], camera.size)
+
+
+def frontal(like: Tensor) -> Tensor:
+    """The viewing direction from the front for each of `like` (..., 3). To copy numbers to a GPU is to wait for it."""
+    out = torch.zeros_like(like)
+    out[..., 2].fill_(-1.0)
+    return out
 
 
 def to_image(rays: Tensor, size: int) -> Tensor:

@@ -77,6 +77,12 @@ class GAN2ShapeConfig(Unsup3DConfig):
             raise ConfigError(f"generator.gan_crop={self.gan_crop}: give the size of the whole and of its middle")
         if min(self.offset_nf, self.offset_dim) < 1 or self.mapping_tail < -1:
             raise ConfigError("generator.offset_nf and offset_dim: use 1 or more; generator.mapping_tail: -1 or more")
+        if self.view is not None:
+            try:
+                with torch.device("cpu"):  # also where networks are made without memory
+                    view_prior(self.view)
+            except ConfigError as error:
+                raise ConfigError(f"generator.{error}") from None
 
 
 @dataclass

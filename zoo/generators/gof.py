@@ -184,7 +184,14 @@ class GOF(ShadeGAN):
         )
 
     def priors(self, code: Tensor, camera: Camera, maps: RayMaps, sampling: GOFSampling) -> dict[str, Tensor]:
-        """The weighted losses of a training batch: the opacity prior and the smoothness of normals."""
+        """The weighted losses of a training batch: the opacity prior and the smoothness of normals.
+
+        Without gradients, in pictures for D alone, there are none; only their random numbers are drawn.
+        """
+        if not torch.is_grad_enabled():
+            if self.config.normal_weight > 0:
+                random_directions(maps.rgb)
+            return {}
         assert maps.samples is not None
         compat = self.config.official_compat
         # The published code reads the first channel, red, where it means the fourth, opacity.

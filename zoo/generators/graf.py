@@ -88,7 +88,7 @@ class GRAFConfig:
     noise_kimg: float = 0.0  # density noise falls from 1 to 0 over this many thousand images
     patch_size: int = 32  # side of the patches in training; 0: whole images
     patch_least: float = 0.25  # least part of the image's side that a patch spans ...
-    patch_decay: float = 9.4e-4  # ... reached gradually: it falls from 0.9 as exp(-decay * thousand images)
+    patch_decay: float = 9.4e-4  # ... reached gradually: it is exp(-decay * thousand images), at most 0.9
     outward_init: bool = False  # start as a rounded blob instead of noise, see `outward_init_`
     opacity_weight: float = 0.0  # weighs mean opacity in the loss, so that dark matter on black ground disappears
     mesh_level: float = 35.0  # density at the surface, per world unit

@@ -36,8 +36,10 @@ class HoloGANConfig:
     def __post_init__(self) -> None:
         if not 2 * SIDE <= self.size <= 512 or self.size.bit_count() != 1:
             raise ConfigError(f"generator.size={self.size}: use a power of two from {2 * SIDE} to 512")
-        if self.z_dim < 1 or self.channels < self.size // 64 or self.channels < 1:
-            raise ConfigError(f"generator.z_dim={self.z_dim}, channels={self.channels}: use 1 or more")
+        least = max(1, self.size // 64)  # the narrowest layer is that of the picture, of so many times fewer channels
+        for key, value in (("z_dim", 1), ("channels", least)):
+            if getattr(self, key) < value:
+                raise ConfigError(f"generator.{key}={getattr(self, key)}: use {value} or more")
 
 
 class HoloGAN(Generator):
@@ -51,6 +53,7 @@ class HoloGAN(Generator):
     Config = HoloGANConfig
     config: HoloGANConfig
     is_3d = False
+    second_derivatives = torch.__version__ >= "2.12"  # before, the look-ups that turn the volume had none
 
     def __init__(self, config: HoloGANConfig) -> None:
         super().__init__(config)
@@ -101,8 +104,10 @@ class HoloGAN(Generator):
         `reverse` brings a mirrored one to the convention.
         """
         rotation = camera.cam2world[:, :3, :3]
-        mirror = rotation.new_tensor([1.0, 1.0, -1.0])
-        return mirror[:, None] * rotation * mirror if self.config.reverse else rotation
+        if not self.config.reverse:
+            return rotation
+        deep = torch.arange(3, device=rotation.device) == 2
+        return torch.where(deep ^ deep[:, None], -rotation, rotation)
 
     def schedule(self, kimg: float) -> None:
         return None
@@ -153,6 +158,6 @@ def turned(volume: Tensor, rotation: Tensor) -> Tensor:
     _, _, d, h, w = volume.shape
     z, y, x = (torch.linspace(-1, 1, n, device=volume.device) for n in (d, h, w))
     seen = torch.stack(torch.meshgrid(z, -y, x, indexing="ij")[::-1], -1)
-    world = seen.view(-1, 3) @ rotation.transpose(1, 2)
-    grid = world * world.new_tensor([1.0, -1.0, 1.0])  # grid_sample counts rows downwards
+    right, up, back = (seen.view(-1, 3) @ rotation.transpose(1, 2)).unbind(-1)
+    grid = torch.stack([right, -up, back], -1)  # grid_sample counts rows downwards
     return F.grid_sample(volume, grid.view(-1, d, h, w, 3), align_corners=True)

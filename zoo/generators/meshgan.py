@@ -12,7 +12,7 @@ Only the abstract, captions and renderer of the paper are public; docs/models/me
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,7 @@ class MeshGANConfig:
     background_scale: int = 2  # the background map covers this many image widths; 1: no crop
     background_crop: str = "uniform"  # none: the middle | uniform: anywhere | view: moves with yaw and pitch
     warmup_kimg: float = 0.0  # the shape departs from the sphere gradually, over this many thousand images
+    shape_weight: float = number(1.0, 0, 1)  # how far it departs when not training; saved by training
     renderer: MeshRenderConfig = field(default_factory=MeshRenderConfig)
     scene: SceneConfig = field(default_factory=SceneConfig)
 
@@ -83,6 +84,9 @@ class MeshGANConfig:
         if self.background_scale not in (1, 2, 4) or wide > min(1024, 4 * self.map_size):
             fix = f"use 1, 2 or 4, and at most {min(1024, 4 * self.map_size)} pixels in all (1024, four times map_size)"
             raise ConfigError(f"generator.background_scale={self.background_scale}: {fix}")
+        if self.channel_base < (largest := max(self.map_size, wide)):
+            fix = f"use at least {largest}, the side of the largest map"
+            raise ConfigError(f"generator.channel_base={self.channel_base}: {fix}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class MeshGAN(Generator):
 
     Config = MeshGANConfig
     config: MeshGANConfig
+    second_derivatives = False  # neither the rasterizer nor the look-ups in textures have any
     mesh_settings = ("resolution",)
     hollow_advice = "generator.volume_weight=1"
     sphere: Tensor
@@ -202,7 +207,7 @@ class MeshGAN(Generator):
         self, latents: Latents, camera: Camera, light: Light | None = None, sampling: MeshSampling | None = None
     ) -> Render:
         camera = camera.to(self.device).expand(len(latents))
-        sampling = sampling or MeshSampling()
+        sampling = sampling or MeshSampling(self.config.shape_weight)
         departure, texture, background = self.maps(self.code(latents))
         topology = octa_sphere(self.config.mesh_n).to(self.device)
         verts = self.world_vertices(departure, sampling.shape_weight)
@@ -254,7 +259,7 @@ class MeshGAN(Generator):
         first = torch.full_like(weld, len(weld))[: int(weld.max()) + 1].scatter_reduce(
             0, weld, torch.arange(len(weld)), "amin"
         )
-        verts = self.world_vertices(departure, n=resolution)[:, first.to(departure.device)]
+        verts = self.world_vertices(departure, self.config.shape_weight, resolution)[:, first.to(departure.device)]
         faces = weld[topology.faces].to(verts.device).expand(len(verts), -1, -1)
         uv = (topology.uv[first].to(verts) * verts.new_tensor([1.0, -1.0]) + 1) / 2  # PyTorch3D's v runs upwards
         p3d = pytorch3d()
@@ -271,6 +276,10 @@ class MeshGAN(Generator):
     def schedule(self, kimg: float) -> MeshSampling:
         ramp = min(1.0, kimg / self.config.warmup_kimg) if self.config.warmup_kimg > 0 else 1.0
         return MeshSampling(ramp, random_crop=True)
+
+    def at_rest(self, kimg: float) -> dict[str, Any]:
+        """How far the shapes have departed from the sphere."""
+        return {"shape_weight": self.schedule(kimg).shape_weight}
 
     def regularisers(self, render: Render) -> dict[str, Tensor]:
         c, aux = self.config, render.aux

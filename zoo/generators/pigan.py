@@ -27,6 +27,8 @@ class PiGAN(FieldGenerator):
         sampling = sampling or self.inference()
         code = self.code(latents)
         maps = self.march(code, camera, sampling, with_gradient=not self.training)
+        if sampling.last_back:  # all weights together are 1, so the published sum is the mean
+            maps = maps._replace(depth=maps.distance.clamp(self.scene.near, self.scene.far))
         rgb = maps.rgb + (1 - maps.opacity) * self.behind(code, camera)
         normal = None
         if maps.gradient is not None:

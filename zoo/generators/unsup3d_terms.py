@@ -141,8 +141,8 @@ def cycle_loss(model: "Unsup3D", p: "Prediction", n: int) -> Tensor:
     """How badly the first `n` objects of a prediction are recognised in a second look.
 
     Each is shown under the light and from the viewpoint of its neighbour in the batch, and taken apart again. The loss
-    sums mean absolute differences of depth, albedo, light and viewpoint, in units of their ranges. Gradients reach the
-    second look alone, whose answers are known.
+    sums mean absolute differences of depth, albedo, light and turns, in units of their ranges; translations are not
+    compared. Gradients reach the second look alone, whose answers are known.
 
     Reconstruction never sees one object twice, so it does not notice when relief is flatter, or leans the other way, in
     another view. The term is not in the paper; GAN2Shape's joint step does the same with a GAN's drawings.

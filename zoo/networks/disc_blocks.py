@@ -146,6 +146,15 @@ def check_images(images: Tensor, smallest: int, largest: int) -> int:
 
 
 @torch.no_grad()
+def reads_poses(discriminator: nn.Module, side: int) -> bool:
+    """Whether a discriminator of images of this side says from where they were taken."""
+    training = discriminator.training
+    out: DiscOut = discriminator.eval()(torch.zeros(1, 3, side, side))
+    discriminator.train(training)
+    return out.pose is not None
+
+
+@torch.no_grad()
 def traced(discriminator: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
     """The layers that images (B, 3, S, S) pass on their way, in order, each with what it takes and makes (B, C, H, W).
 

@@ -17,7 +17,7 @@ from ..data.augment import adapted, augment
 from ..errors import ConfigError, WeightsError
 from ..generators.base import Latents
 from ..geometry import Camera, Light, Render
-from ..networks.disc_blocks import DiscOut, OneSize
+from ..networks.disc_blocks import DiscOut, OneSize, reads_poses
 from ..networks.discriminators import GrowingDiscriminator, build_discriminator
 from ..priors import light_prior, pose_prior
 from ..runtime import draws
@@ -56,6 +56,7 @@ class AdversarialSystem(TrainingSystem):
             where = f"system.stages[{i}].size={side} with system.discriminator.name={d.name}"
             raise ConfigError(f"{where}: {error}") from None
         self._still = first_layers(self.discriminator, largest, self.cfg.freeze_d)
+        self.pose_weight = self._weight_of_poses(largest)
         self.seen_size = largest if isinstance(self.discriminator, OneSize) else None  # of the images that D takes
         if isinstance(self.discriminator, OneSize):
             self._need_one_size(largest, self.discriminator.group)
@@ -67,6 +68,29 @@ class AdversarialSystem(TrainingSystem):
             self.register_buffer("path_mean", torch.zeros(()))
         if self.cfg.ada_target > 0:
             self.register_buffer("augment_p", torch.zeros((), dtype=torch.float64))
+
+    def _weight_of_poses(self, side: int) -> float:
+        """How much the poses count that D reads: nothing where no camera turns pictures, or D has no head for poses.
+
+        Raises:
+            ConfigError: They were asked for all the same, and not by the default.
+        """
+        weight, name, g = self.cfg.pose_weight, self.cfg.discriminator.name, self.generator
+        if weight == 0:
+            return 0.0
+        if not g.uses_camera:
+            why = f"no camera turns the pictures of {type(g).__name__}"
+        elif not reads_poses(self.discriminator, side):
+            why = f"the discriminator {name} reads no poses"
+        else:
+            return weight
+        if self.cfg.real_pose == "measured":
+            raise ConfigError(f"system.real_pose=measured: {why}; use none")
+        if weight != AdversarialConfig.pose_weight:
+            raise ConfigError(f"system.pose_weight={weight:g}: {why}; use 0")
+        if g.uses_camera:  # else nobody has asked for them
+            log.warning("system.pose_weight=%g: %s, so poses are left out", weight, why)
+        return 0.0
 
     def _need_one_size(self, side: int, group: int) -> None:
         """Refuse stages whose images are of another side, or do not make whole groups. Raises ConfigError."""
@@ -110,6 +134,15 @@ class AdversarialSystem(TrainingSystem):
             return
         self.discriminator.load_state_dict({**own, **state})
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        for name in ("path_mean", "augment_p"):  # of switches, which a run that goes on may turn on or off
+            if name in self._buffers:
+                state.setdefault(name, self.get_buffer(name))
+            else:
+                state.pop(name, None)
+        super().on_load_checkpoint(checkpoint)
+
     # ---------------------------------------------------------------- one step
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -148,16 +181,18 @@ class AdversarialSystem(TrainingSystem):
         if mixing == 0 and self.cfg.path_length == 0:
             return latents
         code = g.code(latents)
-        if not g.code_layers:
-            return replace(latents, code=code)
-        parts = g.split_code(code)
-        if mixing > 0:
-            n, layers = len(latents), g.code_layers
-            other = g.split_code(g.code(Latents(self.sent(draws.randn(n, g.config.z_dim)))))
-            cut = torch.where(draws.rand(n) < mixing, draws.randint(1, layers, n), layers)
-            own = torch.arange(layers) < cut[:, None]
-            parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
-        return replace(latents, code=g.join_code(parts))
+        if g.code_layers:
+            parts = g.split_code(code)
+            if mixing > 0:
+                n, layers = len(latents), g.code_layers
+                other = g.split_code(g.code(Latents(self.sent(draws.randn(n, g.config.z_dim)))))
+                cut = torch.where(draws.rand(n) < mixing, draws.randint(1, layers, n), layers)
+                own = torch.arange(layers) < cut[:, None]
+                parts = torch.where(self.sent(own).reshape(n, layers, *[1] * (parts.ndim - 2)), parts, other)
+            code = g.join_code(parts)
+        if self.cfg.path_length > 0 and torch.is_grad_enabled() and not code.requires_grad:
+            code = code.detach().requires_grad_()  # of a mapping network that is frozen, or has nothing to learn
+        return replace(latents, code=code)
 
     def step(self, batch: Part, stage: StageConfig) -> Logs:
         optimizer_d, optimizer_g = cast("list[LightningOptimizer]", self.optimizers())
@@ -226,8 +261,6 @@ class AdversarialSystem(TrainingSystem):
             logs["certainty"] = on_real.score.detach().sign().mean()
         asked = [(on_fake, truth)]
         if labels is not None:
-            if on_real.pose is None:
-                raise ConfigError("system.real_pose=measured: this discriminator reads no poses; use plain or style")
             asked = [(on_real, {"pose": labels}), (on_fake, {"latent": truth["latent"]})]
         for seen, answer in asked:
             recognised, parts = self._recognition(seen, answer)
@@ -279,7 +312,7 @@ class AdversarialSystem(TrainingSystem):
     def _recognition(self, out: DiscOut, truth: dict[str, Tensor]) -> tuple[Tensor, Logs]:
         """Weighted squared errors of the pose and latent that D reads off images (Chan et al. 2021)."""
         total, logs = out.score.new_zeros(()), Logs()
-        for name, weight in (("pose", self.cfg.pose_weight), ("latent", self.cfg.latent_weight)):
+        for name, weight in (("pose", self.pose_weight), ("latent", self.cfg.latent_weight)):
             estimate = getattr(out, name)
             if estimate is not None and weight > 0 and name in truth:
                 error = F.mse_loss(estimate, truth[name])
@@ -290,7 +323,7 @@ class AdversarialSystem(TrainingSystem):
         """What D is shown of images. Where it reads poses, they are not turned."""
         if self.cfg.ada_target == 0:
             return images
-        return augment(images, self.augment_p, turns=self.cfg.pose_weight == 0)
+        return augment(images, self.augment_p, turns=self.pose_weight == 0)
 
     def _adapt(self, certainty: float | Tensor, images: int) -> None:
         """More augmentation while D is surer of this process's real images than the target, less otherwise."""

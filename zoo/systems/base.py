@@ -1,5 +1,6 @@
 """What every training regime shares: a count of images, a curriculum over it, an average, reproducible steps."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -24,6 +25,8 @@ from .ema import GeneratorEMA
 from .folder import differences
 from .freezing import freeze
 from .parts import Parts
+
+log = logging.getLogger(__name__)
 
 Logs = dict[str, float | Tensor]
 """What a step has to say: numbers, or scalars that stay on the device until a record is written."""
@@ -114,11 +117,15 @@ class TrainingSystem(L.LightningModule):
         """Those of the generator and of what trains beside it, now."""
         if not stage.lr_decay:
             return stage.lr_g, stage.lr_d
-        later = [s.kimg for s in self.cfg.stages if s.kimg > stage.kimg]
-        end = later[0] if later else self.run.trainer.max_kimg
-        done = min(1.0, (self.kimg - stage.kimg) / max(end - stage.kimg, 1e-9))
-        factor = 1 - 0.9 * done
+        factor = self._decay(stage, self.run.trainer.max_kimg)
         return stage.lr_g * factor, stage.lr_d * factor
+
+    def _decay(self, stage: StageConfig, max_kimg: float) -> float:
+        """What is left by now of rates that fall until the next stage, or to the end of a run of `max_kimg`."""
+        later = [s.kimg for s in self.cfg.stages if s.kimg > stage.kimg]
+        end = later[0] if later else max_kimg
+        done = min(1.0, (self.kimg - stage.kimg) / max(end - stage.kimg, 1e-9))
+        return 1 - 0.9 * done
 
     def batch_at(self, position: int) -> int:
         """Images per process in the step that starts at a position of the training stream."""
@@ -135,6 +142,18 @@ class TrainingSystem(L.LightningModule):
         """
         self._need_same(checkpoint)
         self.images = int(checkpoint["state_dict"]["images_seen"])
+        self._tell_jump(checkpoint["zoo"].get("config", {}).get("trainer", {}).get("max_kimg"))
+
+    def _tell_jump(self, there: Any) -> None:
+        """Say so where rates that fall to the end of the run go on elsewhere, as the run ended at `there` before."""
+        stage, here = self.stage()[0], self.run.trainer.max_kimg
+        if stage.lr_decay and isinstance(there, int | float):
+            before, now = self._decay(stage, there), self._decay(stage, here)
+            if before != now:
+                log.warning(
+                    "trainer.max_kimg=%g (%g before): learning rates fall to the end of a run, and jump from %.0f to "
+                    "%.0f %% of their first value; for others set system.stages", here, there, 100 * before, 100 * now,
+                )  # fmt: skip
 
     def _need_same(self, checkpoint: dict[str, Any]) -> None:
         own, given = self.state_dict(), checkpoint["state_dict"]

@@ -206,8 +206,10 @@ class Samples(L.Callback):
             self._look(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainingSystem, *_: Any) -> None:  # type: ignore[override]
-        if self.due(pl_module.kimg) and trainer.is_global_zero:
-            self._look(trainer, pl_module)
+        if self.due(pl_module.kimg):
+            pl_module.need_finite()  # in every process; what pictures of such weights show helps nobody
+            if trainer.is_global_zero:
+                self._look(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.bad)

@@ -112,13 +112,16 @@ def prepare(run: RunConfig, folder: Path, start: Path | None, command: str) -> N
     for digest in saved.glob("images*.ckpt.sha256"):
         if not digest.with_suffix("").exists():
             digest.unlink()
-    for later in checkpoints(saved):
-        if start is not None and images_of(later) > images_of(start):
-            # Damaged, or of a branch that is now given up; it goes when this one has a checkpoint.
-            later.rename(later.with_suffix(".stale"))
-            digest_file(later).unlink(missing_ok=True)
-    if start is None:
-        (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    given_up = [path for path in checkpoints(saved) if start is None or images_of(path) > images_of(start)]
+    for later in given_up:
+        # Damaged, or of a branch that is now given up; it goes when this one has a checkpoint.
+        later.rename(later.with_suffix(".stale"))
+        digest_file(later).unlink(missing_ok=True)
+    records = folder / "metrics.jsonl"
+    if start is None and given_up and records.exists():
+        records.rename(records.with_suffix(".stale"))  # all that is left of a run whose checkpoints are damaged
+    elif start is None:
+        records.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
     versions = {
         "zoo": __version__,
         "commit": commit(),

@@ -95,7 +95,11 @@ def least_steps(fine_steps: int) -> int:
 
 
 class RayMaps(NamedTuple):
-    """Composited values, one per ray."""
+    """Composited values, one per ray.
+
+    Where the last sample takes what is left over, it counts in `distance`, and not in the opacity by which that is
+    divided for `depth`: so the published code of ShadeGAN and GOF has it, whose depth is too far where opacity is low.
+    """
 
     rgb: Tensor  # (B, N, 3) in [0, 1], on black
     distance: Tensor  # (B, N, 1) sum of weight * distance, not normalised

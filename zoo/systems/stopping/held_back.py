@@ -92,6 +92,7 @@ class HeldBack(L.Callback):
 
     def _look(self, trainer: L.Trainer, system: TrainingSystem) -> None:
         assert self._judge is not None
+        system.need_finite()  # else such weights would end the run for want of progress
         size = system.stage()[0].size
         value = self._judge(system, resize(self.images.to(system.device), size))
         if size != self.size:  # readings of two sizes do not compare
