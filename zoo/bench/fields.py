@@ -87,7 +87,7 @@ def _film(device: str) -> Work:
             yaw = 2 * g.scene.pose.yaw_std * torch.tensor(2 * torch.pi * index / FRAMES).sin().item()
             with torch.no_grad():
                 picture = reference(latents.z, g.camera(yaw, size=FILM_SIDE), light, steps.steps, steps.fine_steps)
-                return grid(Render(rgb=picture.rgb, depth=picture.distance))
+                return grid(Render(rgb=picture.rgb, depth=picture.distance), maps="rgb")
 
         def ours() -> object:
             return turntable(g, latents, Path(folder.name) / "zoo.mp4", FRAMES, size=FILM_SIDE)
