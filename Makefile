@@ -70,7 +70,8 @@ hashes: $(VENV)/.dev
 
 # On an idle machine, about half an hour.
 performance: $(VENV)/.dev
-	for bench in fields train fit load memory scaling; do $(BIN)/zoo bench $$bench --page docs/performance.md || exit 1; done
+	for bench in fields train fit load memory scaling; do \
+		$(BIN)/zoo bench $$bench --seconds 3600 --page docs/performance.md || exit 1; done
 
 # Needs no network and no environment of ours: a Python with torch, and the packages there or as wheels in WHEELS.
 MINUTES ?= 10

@@ -167,6 +167,7 @@ def test_the_command_prints_and_writes(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "measure", lambda bench, device, seconds, say: iter(ROWS))
+    monkeypatch.setattr(run, "count", lambda bench, device: len(ROWS))
     page = tmp_path / "page.md"
     page.write_text("<!-- bench memory -->\n<!-- end memory -->\n", "utf-8")
     assert cli._run(["bench", "memory", "--page", str(page), *(["--json"] if as_json else [])], debug=False) == 0
@@ -178,9 +179,52 @@ def test_the_command_prints_and_writes(
     assert "| field | 0.500 ± 0.100 |" in page.read_text("utf-8")
 
 
+POINTS = [scaling.Point("batch", "shadegan", v, batch=v, seconds=0.5 * v, memory_mb=10.0 * v) for v in (1, 2, 4)]
+
+
+@pytest.mark.parametrize("bench", ["memory", "scaling"])
+def test_a_page_without_the_section_is_refused_before_anything_is_measured(
+    bench: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (run, scaling):
+        monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("something was measured"))
+    assert cli._run(["bench", bench, "--page", str(tmp_path / "page.md")], debug=False) == 1
+    assert f"no section for these figures; write the lines '<!-- bench {bench} -->'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bench", ["memory", "scaling"])
+def test_a_table_that_lacks_rows_is_printed_and_replaces_none(
+    bench: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda bench, device, seconds, say: iter(ROWS))
+    monkeypatch.setattr(scaling, "measure", lambda points, device, seconds, say: POINTS)
+    page = tmp_path / "page.md"
+    page.write_text(whole := f"<!-- bench {bench} -->\nold\n<!-- end {bench} -->\n", "utf-8")
+    assert cli._run(["bench", bench, "--page", str(page)], debug=False) == 1
+    shown = capsys.readouterr()
+    assert ("does not fit" if bench == "memory" else "shadegan") in shown.out
+    missing = run.count(bench) - 2 if bench == "memory" else len(scaling.sweep()) - 3
+    assert f"stays as it is, as {missing} rows were not measured; allow more --seconds" in shown.err
+    assert page.read_text("utf-8") == whole
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_a_sweep_is_written_with_its_drawings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "sweep", lambda: POINTS)
+    monkeypatch.setattr(scaling, "measure", lambda points, device, seconds, say: points)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench scaling -->\n<!-- end scaling -->\n", "utf-8")
+    assert cli._run(["bench", "scaling", "--page", str(page)], debug=False) == 0
+    assert "![batch](images/scaling-batch.svg)\n\n| axis |" in page.read_text("utf-8")
+
+
+def test_every_row_of_a_bench_counts() -> None:
+    assert run.count("memory") == len(memory.works("cpu"))
+    assert run.count("train") == len(train.works("cpu")) + len(train.RECIPES)
+
+
 def test_sweeps_become_drawings(tmp_path: Path) -> None:
-    points = [scaling.Point("batch", "shadegan", v, batch=v, seconds=0.5 * v, memory_mb=10.0 * v) for v in (1, 2, 4)]
-    assert plot(points, tmp_path / "images") == {"batch": "images/scaling-batch.svg"}
+    assert plot(POINTS, tmp_path / "images") == {"batch": "images/scaling-batch.svg"}
     text = (tmp_path / "images" / "scaling-batch.svg").read_text("utf-8")
     assert text.count("<polyline") == 2
     assert "shadegan, MiB" in text
@@ -227,7 +271,9 @@ def test_memory_and_sweeps_are_measured_in_processes_of_their_own() -> None:
     assert point.images_per_s > 0
 
 
-def test_both_films_of_a_bench_show_the_same_and_go_with_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_films_of_a_bench_show_the_same_and_go_with_its_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fields.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(fields, "FRAMES", 2)
     monkeypatch.setattr(fields, "FILM_SIDE", 16)

@@ -42,19 +42,39 @@ def markdown(headings: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def write(page: Path, section: str, text: str) -> Path:
-    """Put text between the marks of a section in a Markdown page; the rest of the page stays as it is.
+def section(page: Path, bench: str) -> tuple[str, str]:
+    """What stands before and after the figures of a bench in a Markdown page, marks included.
 
     Raises:
         ConfigError: The page is missing, or has no such section.
     """
-    start, end = f"<!-- bench {section} -->\n", f"<!-- end {section} -->"
+    start, end = f"<!-- bench {bench} -->\n", f"<!-- end {bench} -->"
     whole = page.read_text("utf-8") if page.is_file() else ""
     before, found, rest = whole.partition(start)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ConfigError(f"{page}: no section for these figures; write the lines '{start.strip()}' and '{end}' there")
-    return atomic_write(page, f"{before}{start}{text}{end}{after}")
+    return before + start, end + after
+
+
+def need_all(page: Path, missing: int) -> None:
+    """Refuse to put a table that lacks rows into a page, where it would replace a whole one.
+
+    Raises:
+        ConfigError: Rows are missing.
+    """
+    if missing:
+        raise ConfigError(f"{page}: stays as it is, as {missing} rows were not measured; allow more --seconds")
+
+
+def write(page: Path, bench: str, text: str) -> Path:
+    """Put text into the section of a bench; the rest of the page stays as it is.
+
+    Raises:
+        ConfigError: The page is missing, or has no such section.
+    """
+    before, after = section(page, bench)
+    return atomic_write(page, f"{before}{text}{after}")
 
 
 def _spread(spread: Spread | None) -> str:

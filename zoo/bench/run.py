@@ -35,6 +35,12 @@ def measure(bench: str, device: str = "cpu", seconds: float = 600.0, say: Say = 
         yield from module.steps(device, max(0.0, end - time.monotonic()), say)
 
 
+def count(bench: str, device: str = "cpu") -> int:
+    """How many rows a bench has where nothing is left out."""
+    module = import_module(f"zoo.bench.{bench}")
+    return len(module.works(device)) + len(getattr(module, "RECIPES", ()))
+
+
 def _row(bench: str, number: int, work: Work, device: str, seconds: float) -> Row:
     found = interleaved(work.make(), seconds=seconds)
     other = next((name for name in found if name != "zoo"), "")

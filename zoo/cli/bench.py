@@ -20,7 +20,7 @@ Seconds = Annotated[float, typer.Option(help="Begin no further row after so long
 Where = Annotated[str, typer.Option(help="cpu or cuda.")]
 Page = Annotated[
     Path | None,
-    typer.Option(help="Also write the table into this Markdown page, between its marks."),
+    typer.Option(help="Also write the table, if it is whole, into this Markdown page, between its marks."),
 ]
 
 
@@ -28,11 +28,15 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _print(title: str, headings: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+def _show(where: str, headings: Sequence[str], body: Sequence[Sequence[str]], rows: Sequence[object] | None) -> None:
+    """Print rows as JSON, or else the table."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    if rows is not None:
+        typer.echo(json.dumps({"machine": where, "rows": rows}))
+        return
+    table = Table(title=where, title_justify="left")
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left")
     for cells in body:
@@ -42,20 +46,20 @@ def _print(title: str, headings: Sequence[str], body: Sequence[Sequence[str]]) -
 
 def _run(bench: str, device: str, seconds: float, as_json: bool, page: Path | None) -> None:
     from ..bench import report
-    from ..bench.run import measure
+    from ..bench.run import count, measure
     from ..weights.build import device_of
 
     device_of(device)
+    if page is not None:
+        report.section(page, bench)  # a wrong page is refused before minutes are spent
     rows = list(measure(bench, device, seconds, _say))
     headings, body = report.cells(rows)
     where = report.machine(device)
+    _show(where, headings, body, [row.as_dict() for row in rows] if as_json else None)
     if page is not None:
+        report.need_all(page, count(bench, device) - len(rows))
         table = report.markdown(headings, body)
         report.write(page, bench, f"\n`zoo bench {bench}` on {where}:\n\n{table}\n")
-    if as_json:
-        typer.echo(json.dumps({"machine": where, "rows": [row.as_dict() for row in rows]}))
-    else:
-        _print(where, headings, body)
 
 
 def _command(bench: str, words: str) -> Callable[..., None]:
@@ -92,22 +96,23 @@ def scaling(device: Where = "cpu", seconds: Seconds = 900.0, page: Page = None, 
     from ..weights.build import device_of
 
     device_of(device)
-    points = bench.measure(bench.sweep(), device, seconds, _say)
+    if page is not None:
+        report.section(page, "scaling")
+    wanted = bench.sweep()
+    points = bench.measure(wanted, device, seconds, _say)
     headings = ["axis", "method", "value", "images/s", "memory, MiB"]
     body = [
         [p.axis, p.method, str(p.value), f"{p.images_per_s:.3g}", "" if p.memory_mb is None else f"{p.memory_mb:.0f}"]
         for p in points
     ]
     where = report.machine(device)
+    rows = [asdict(point) | {"images_per_s": point.images_per_s} for point in points]
+    _show(where, headings, body, rows if as_json else None)
     if page is not None:
+        report.need_all(page, len(wanted) - len(points))
         pictures = "\n".join(f"![{axis}]({file})" for axis, file in plot(points, page.parent / "images").items())
         text = f"\n`zoo bench scaling` on {where}:\n\n{pictures}\n\n{report.markdown(headings, body)}\n"
         report.write(page, "scaling", text)
-    if as_json:
-        rows = [asdict(point) | {"images_per_s": point.images_per_s} for point in points]
-        typer.echo(json.dumps({"machine": where, "rows": rows}))
-    else:
-        _print(where, headings, body)
 
 
 @app.command()
