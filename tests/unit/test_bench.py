@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio.v3 as iio
@@ -16,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from tests.tiny import TINY
-from zoo.bench import fields, fit, harness, limits, memory, report, run, scaling, train
+from zoo.bench import fields, fit, harness, limits, memory, peak, report, run, scaling, train
 from zoo.bench.harness import Row, Spread, Work, interleaved
 from zoo.bench.plots import plot
 from zoo.bench.published.generator import Reference
 from zoo.cli import main as cli
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ZooError
 from zoo.generators import field
 from zoo.output.charts import Curve, curves
 from zoo.renderers import p3d
@@ -260,11 +261,38 @@ def test_a_setting_of_several_axes_is_measured_once_in_a_pass(monkeypatch: pytes
     assert said == ["left out, as 0 seconds are over: 2 of 2 settings"]
 
 
+TRACE = 'Traceback (most recent call last):\n  File "zoo/runtime/memory.py", line 9, in a\n    raise MemoryError\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "last", "reason"),
+    [
+        (1, "MemoryError", None),
+        (1, "RuntimeError: alloc_cpu.cpp: DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.", None),
+        (1, "OSError: [Errno 12] Cannot allocate memory", None),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB.", None),
+        (-9, "", None),
+        (1, "ValueError: wrong", "ValueError: wrong (exit code 1)"),
+        (-11, "Fatal: wrong", "Fatal: wrong (signal 11)"),
+    ],
+)
+def test_only_a_lack_of_memory_does_not_fit(
+    code: int, last: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = SimpleNamespace(returncode=code, stdout="", stderr=TRACE + last)
+    monkeypatch.setattr(peak, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
+    monkeypatch.setattr(peak, "_STATUS", Path(__file__))
+    if reason is None:
+        assert peak.peak("fit", 0, "zoo", "cpu") == math.inf
+    else:
+        with pytest.raises(ZooError) as raised:
+            peak.peak("fit", 0, "zoo", "cpu")
+        assert str(raised.value) == f"{reason}; for the trace run: python -m zoo.bench.peak fit 0 zoo cpu"
+
+
 @pytest.mark.slow
 def test_memory_and_sweeps_are_measured_in_processes_of_their_own() -> None:
-    from zoo.bench.peak import peak
-
-    found = peak("fields", 0, "zoo", "cpu")
+    found = peak.peak("fields", 0, "zoo", "cpu")
     assert found is not None
     assert 0 < found < 2000
     (point,) = scaling.measure([scaling.Point("batch", "meshgan", 1, size=16, mesh=8)])

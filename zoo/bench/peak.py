@@ -3,14 +3,22 @@
 import json
 import math
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from ..errors import ZooError
 
 _STATUS = Path("/proc/self/status")
 _RESERVE = 2**30  # bytes that stay free for the rest of the machine
+# How Python, torch and the system say it; not in the indented lines of a trace, which quote names of files and code.
+_FULL = re.compile(r"^(?!\s).*(MemoryError|out of memory|allocate memory)", re.MULTILINE | re.IGNORECASE)
 
 
 def peak(bench: str, number: int, who: str, device: str) -> float | None:
@@ -26,20 +34,38 @@ def peak(bench: str, number: int, who: str, device: str) -> float | None:
 
     Returns:
         The peak, infinite if the call did not fit into the memory that is free; None where it cannot be measured.
+
+    Raises:
+        ZooError: The call failed for another reason.
     """
     if device == "cpu" and not _STATUS.is_file():
         return None
     import torch
 
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-m", "zoo.bench.peak", bench, str(number), who, device]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
+    try:
+        return float(alone("peak", bench, str(number), who, device, threads=torch.get_num_threads()))
+    except MemoryError:
+        return math.inf
+
+
+def alone(module: str, *arguments: str, threads: int) -> Any:
+    """What `python -m zoo.bench.MODULE ARGUMENTS`, a process of its own, prints last, as JSON.
+
+    Raises:
+        MemoryError: It did not fit into the memory that is free.
+        ZooError: It failed for another reason.
+    """
+    words = ["-m", f"zoo.bench.{module}", *arguments]
+    own = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=own, check=False)
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:
-        return float(json.loads(lines[-1]))
-    if done.returncode < 0 or "memory" in done.stderr or "MemoryError" in done.stderr:
-        return math.inf
-    raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
+        return json.loads(lines[-1])
+    if done.returncode == -signal.SIGKILL or _FULL.search(done.stderr):
+        raise MemoryError(f"{shlex.join(['python', *words])}: does not fit into the memory that is free")
+    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    raise ZooError(f"{reason[:300]} ({ended}); for the trace run: {shlex.join(['python', *words])}")
 
 
 def growth(call: Callable[[], object], device: str) -> float | None:
