@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,7 @@ def test_the_command_prints_and_writes(
 
 
 POINTS = [scaling.Point("batch", "shadegan", v, batch=v, seconds=0.5 * v, memory_mb=10.0 * v) for v in (1, 2, 4)]
+TRACE = 'Traceback (most recent call last):\n  File "zoo/runtime/memory.py", line 9, in a\n    raise MemoryError\n'
 
 
 @pytest.mark.parametrize("bench", ["memory", "scaling"])
@@ -198,14 +200,18 @@ def test_a_table_that_lacks_rows_is_printed_and_replaces_none(
     bench: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "measure", lambda bench, device, seconds, say: iter(ROWS))
-    monkeypatch.setattr(scaling, "measure", lambda points, device, seconds, say: POINTS)
+    monkeypatch.setattr(
+        scaling, "measure", lambda points, device, seconds, say: [*POINTS, replace(POINTS[0], seconds=None)]
+    )
     page = tmp_path / "page.md"
     page.write_text(whole := f"<!-- bench {bench} -->\nold\n<!-- end {bench} -->\n", "utf-8")
     assert cli._run(["bench", bench, "--page", str(page)], debug=False) == 1
     shown = capsys.readouterr()
     assert ("does not fit" if bench == "memory" else "shadegan") in shown.out
-    missing = run.count(bench) - 2 if bench == "memory" else len(scaling.sweep()) - 3
-    assert f"stays as it is, as {missing} rows were not measured; allow more --seconds" in shown.err
+    missing = run.count(bench) - 2 if bench == "memory" else 1
+    assert (
+        f"stays as it is, as {missing} rows were not measured; allow more --seconds, or mend what failed" in shown.err
+    )
     assert page.read_text("utf-8") == whole
     assert list(tmp_path.iterdir()) == [page]
 
@@ -257,11 +263,34 @@ def test_a_setting_of_several_axes_is_measured_once_in_a_pass(monkeypatch: pytes
         ("image side, px", 256, 20.0, 30.0),
     ]
     said: list[str] = []
-    assert scaling.measure(points, seconds=0, say=said.append) == []
+    assert scaling.measure(points, seconds=0, say=said.append) == points
     assert said == ["left out, as 0 seconds are over: 2 of 2 settings"]
 
 
-TRACE = 'Traceback (most recent call last):\n  File "zoo/runtime/memory.py", line 9, in a\n    raise MemoryError\n'
+@pytest.mark.parametrize("reason", ["ValueError: wrong", "MemoryError"])
+def test_a_point_that_fails_stays_empty_and_the_sweep_goes_on(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def child(command: list[str], **_: Any) -> SimpleNamespace:
+        setting = json.loads(command[3])
+        if setting["batch"] == 2:
+            return SimpleNamespace(returncode=1, stdout="", stderr=TRACE + reason)
+        return SimpleNamespace(returncode=0, stdout=json.dumps(setting | {"seconds": 0.5}), stderr="")
+
+    monkeypatch.setattr(subprocess, "run", child)
+    monkeypatch.setattr(scaling, "PASSES", 1)
+    said: list[str] = []
+    points = [replace(point, seconds=None, memory_mb=None) for point in POINTS]
+    found = scaling.measure(points, say=said.append)
+    assert [point.images_per_s for point in found] == [2.0, None, 8.0]
+    assert len(said) == 4
+    assert said[2].startswith("left out: ValueError: wrong (exit" if "wrong" in reason else "left out: python -m")
+
+
+def test_an_empty_point_has_empty_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(scaling, "measure", lambda *_: [scaling.Point("batch", "shadegan", 2)])
+    assert cli._run(["bench", "scaling"], debug=False) == 0
+    assert "nan" not in capsys.readouterr().out
+    assert cli._run(["bench", "scaling", "--json"], debug=False) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["images_per_s"] is None
 
 
 @pytest.mark.parametrize(
@@ -280,7 +309,7 @@ def test_only_a_lack_of_memory_does_not_fit(
     code: int, last: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = SimpleNamespace(returncode=code, stdout="", stderr=TRACE + last)
-    monkeypatch.setattr(peak, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     monkeypatch.setattr(peak, "_STATUS", Path(__file__))
     if reason is None:
         assert peak.peak("fit", 0, "zoo", "cpu") == math.inf
@@ -296,7 +325,7 @@ def test_memory_and_sweeps_are_measured_in_processes_of_their_own() -> None:
     assert found is not None
     assert 0 < found < 2000
     (point,) = scaling.measure([scaling.Point("batch", "meshgan", 1, size=16, mesh=8)])
-    assert point.images_per_s > 0
+    assert point.images_per_s
 
 
 def test_both_films_of_a_bench_show_the_same_and_go_with_its_calls(

@@ -23,7 +23,10 @@ def plot(points: Sequence[Point], folder: Path) -> dict[str, str]:
     for axis in dict.fromkeys(point.axis for point in points):
         own = [point for point in points if point.axis == axis]
         methods = list(dict.fromkeys(point.method for point in own))
-        speed = [_curve(f"{m}, images/s", [(p.value, p.images_per_s) for p in own if p.method == m]) for m in methods]
+        speed = [
+            _curve(f"{m}, images/s", [(p.value, p.images_per_s) for p in own if p.method == m and p.images_per_s])
+            for m in methods
+        ]
         memory = [
             _curve(f"{m}, MiB", [(p.value, p.memory_mb) for p in own if p.method == m and p.memory_mb]) for m in methods
         ]

@@ -64,7 +64,9 @@ def need_all(page: Path, missing: int) -> None:
         ConfigError: Rows are missing.
     """
     if missing:
-        raise ConfigError(f"{page}: stays as it is, as {missing} rows were not measured; allow more --seconds")
+        raise ConfigError(
+            f"{page}: stays as it is, as {missing} rows were not measured; allow more --seconds, or mend what failed"
+        )
 
 
 def write(page: Path, bench: str, text: str) -> Path:

@@ -1,10 +1,7 @@
 """How speed and memory grow: with the side of images, batch, samples, width, size of the mesh, and threads."""
 
 import json
-import math
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,10 +10,12 @@ from typing import Any
 
 import torch
 
+from ..errors import ZooError
 from ..geometry import Light
 from ..renderers.fields.volume import Sampling
 from ..weights.build import build
 from .harness import Say, Spread, interleaved
+from .peak import alone, growth
 
 PASSES = 3
 FIELD = {"hidden_dim": 64, "layers": 3, "z_dim": 64, "mapping_dim": 128, "inference_steps": 0}
@@ -53,9 +52,9 @@ class Point:
     memory_mb: float | None = None
 
     @property
-    def images_per_s(self) -> float:
-        """Pictures in a second; NaN before it is measured."""
-        return self.batch / self.seconds if self.seconds else math.nan
+    def images_per_s(self) -> float | None:
+        """Pictures in a second; None until it is measured."""
+        return self.batch / self.seconds if self.seconds else None
 
 
 def sweep() -> list[Point]:
@@ -75,22 +74,26 @@ def sweep() -> list[Point]:
 def measure(
     points: Sequence[Point], device: str = "cpu", seconds: float = 900.0, say: Say = lambda _: None
 ) -> list[Point]:
-    """Measure points in processes of their own, pass after pass, until the seconds are over; what is left out is said.
+    """Measure points in processes of their own, pass after pass, until the seconds are over.
 
     A setting that several axes share is measured once in a pass. Times are medians and memory the most of all passes,
-    so that a machine that is slower for a minute bends no curve.
+    so that a machine that is slower for a minute bends no curve. A point that failed, or that no time was left for,
+    stays empty; why is said.
     """
-    end, found = time.monotonic() + seconds, dict[Point, list[Point]]()
-    settings = list(dict.fromkeys(_setting(point) for point in points))
+    end = time.monotonic() + seconds
+    found: dict[Point, list[Point]] = {_setting(point): [] for point in points}
     for number in range(PASSES):
-        for setting in settings:
+        for begun, (setting, measured) in enumerate(found.items()):
             if time.monotonic() >= end:
+                if number == 0:
+                    say(f"left out, as {seconds:g} seconds are over: {len(found) - begun} of {len(found)} settings")
                 break
             say(f"pass {number + 1} of {PASSES}: {setting.method}, {_words(setting)}")
-            found.setdefault(setting, []).append(_apart(setting, device))
-    if len(found) < len(settings):
-        say(f"left out, as {seconds:g} seconds are over: {len(settings) - len(found)} of {len(settings)} settings")
-    return [_together(point, found[_setting(point)]) for point in points if _setting(point) in found]
+            try:
+                measured.append(_apart(setting, device))
+            except (MemoryError, ZooError) as error:
+                say(f"left out: {error}")
+    return [_together(point, found[_setting(point)]) for point in points]
 
 
 def _setting(point: Point) -> Point:
@@ -103,22 +106,17 @@ def _words(point: Point) -> str:
 
 
 def _apart(setting: Point, device: str) -> Point:
-    command = [sys.executable, "-m", "zoo.bench.scaling", json.dumps(asdict(setting)), device]
-    own = os.environ | {"OMP_NUM_THREADS": str(setting.threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=own, check=True)
-    return Point(**json.loads(done.stdout.splitlines()[-1]))
+    return Point(**alone("scaling", json.dumps(asdict(setting)), device, threads=setting.threads))
 
 
 def _together(point: Point, found: Sequence[Point]) -> Point:
     memory = [each.memory_mb for each in found if each.memory_mb is not None]
-    seconds = statistics.median(each.seconds for each in found if each.seconds is not None)
-    return replace(point, seconds=seconds, memory_mb=max(memory, default=None))
+    seconds = [each.seconds for each in found if each.seconds is not None]
+    return replace(point, seconds=statistics.median(seconds) if seconds else None, memory_mb=max(memory, default=None))
 
 
 def once(point: Point, device: str) -> Point:
     """Measure a point in this process."""
-    from .peak import growth
-
     call = _call(point, device)
     memory = growth(call, device)
     spread: Spread = interleaved({"zoo": call}, 5, 10.0)["zoo"]

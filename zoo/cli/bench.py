@@ -80,6 +80,10 @@ for _name, _words in {
     app.command(_name)(_command(_name, _words))
 
 
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
 @app.command()
 def scaling(device: Where = "cpu", seconds: Seconds = 900.0, page: Page = None, as_json: Json = False) -> None:
     """Measure images per second and memory against image side, batch, samples, width, mesh and threads.
@@ -98,18 +102,16 @@ def scaling(device: Where = "cpu", seconds: Seconds = 900.0, page: Page = None, 
     device_of(device)
     if page is not None:
         report.section(page, "scaling")
-    wanted = bench.sweep()
-    points = bench.measure(wanted, device, seconds, _say)
+    points = bench.measure(bench.sweep(), device, seconds, _say)
     headings = ["axis", "method", "value", "images/s", "memory, MiB"]
     body = [
-        [p.axis, p.method, str(p.value), f"{p.images_per_s:.3g}", "" if p.memory_mb is None else f"{p.memory_mb:.0f}"]
-        for p in points
+        [p.axis, p.method, str(p.value), _figure(p.images_per_s, ".3g"), _figure(p.memory_mb, ".0f")] for p in points
     ]
     where = report.machine(device)
     rows = [asdict(point) | {"images_per_s": point.images_per_s} for point in points]
     _show(where, headings, body, rows if as_json else None)
     if page is not None:
-        report.need_all(page, len(wanted) - len(points))
+        report.need_all(page, sum(point.seconds is None for point in points))
         pictures = "\n".join(f"![{axis}]({file})" for axis, file in plot(points, page.parent / "images").items())
         text = f"\n`zoo bench scaling` on {where}:\n\n{pictures}\n\n{report.markdown(headings, body)}\n"
         report.write(page, "scaling", text)
