@@ -192,13 +192,14 @@ def _write_webp(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[st
     first, *rest = list(film)
     about = Exif()
     about[ExifTags.Base.ImageDescription] = json.dumps({k: str(v) for k, v in notes.items()})
-    kwargs: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
+    delays = list(itertools.islice(_delays(fps, 1000), 1 + len(rest)))
+    kwargs: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": delays, "loop": 0}
     first.save(path, quality=90, exif=about, **kwargs)  # below 90, blocks show around the objects
 
 
 def _write_gif(film: "Iterator[Image]", path: Path, fps: int, notes: Mapping[str, Any]) -> None:
     comment = json.dumps({k: str(v) for k, v in notes.items()}).encode()
-    frames = map(_quantised, film, _delays(fps))
+    frames = map(_quantised, film, _delays(fps, 100))
     next(frames).save(path, save_all=True, append_images=frames, loop=0, comment=comment)
 
 
@@ -215,9 +216,14 @@ def _quantised(image: "Image", delay: int) -> "Image":
     return frame
 
 
-def _delays(fps: int) -> "Iterator[int]":
-    """The hundredths of a second for which frames are shown, so that none begins more than half of one off its time."""
-    ends = (round(100 * index / fps) for index in itertools.count())
+def _delays(fps: int, ticks: int) -> "Iterator[int]":
+    """For how many ticks each frame is shown, so that none begins more than half a tick off its time.
+
+    Args:
+        fps: Frames per second.
+        ticks: Ticks per second, the unit in which a kind of film keeps time.
+    """
+    ends = (round(ticks * index / fps) for index in itertools.count())
     return (end - begin for begin, end in itertools.pairwise(ends))
 
 
