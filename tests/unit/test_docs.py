@@ -94,7 +94,7 @@ def test_settings_are_real(page: Path) -> None:
         if words[0] == "train" and not words[1].endswith((".yaml", ".yml")):
             recipes.load_run(STAND_INS.get(words[1], words[1]), settings)
         elif words[0] == "finetune":
-            recipes.load_run("shadegan_heads32", settings)
+            recipes.load_run("shadegan_heads32", ["data=folder", *settings])  # as finetune adds where there is a root
         elif words[0] in ("eval", "compare"):
             named = words[words.index("--benchmark") + 1] if "--benchmark" in words else "heads"
             benchmarks.parse(named, settings)
