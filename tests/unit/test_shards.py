@@ -268,6 +268,13 @@ def foreign(root: Path) -> str:
     return r"tar files without their shards\.json"
 
 
+def test_shards_are_not_made_of_shards(shards: Path, address: str, tmp_path: Path) -> None:
+    for source in (str(shards), address):
+        with pytest.raises(DataError, match="these are shards already; copy them"):
+            write_shards(source, tmp_path / "out", size=32, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("damage", [cut, gone, no_table, other_table, beyond, empty, outside, no_json, newer, foreign])
 def test_damage_is_named_in_one_line_before_the_work(copy: Path, damage: Any) -> None:
     expected = damage(copy)

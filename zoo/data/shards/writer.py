@@ -26,7 +26,7 @@ from ..pictures import BadImage, decode
 from ..sources import FaceSource, HeadSource, ImageSource, NoSplit, layout, open_source
 from ..store import need_empty
 from ..transforms import to_uint8
-from .reader import CATALOGUE, ROW, TABLE, VERSION, is_url
+from .reader import CATALOGUE, ROW, TABLE, VERSION, has_shards, is_url
 
 log = logging.getLogger(__name__)
 _BLOCK = 512  # bytes of a header in a tar
@@ -74,7 +74,7 @@ def write_shards(
         The number of pictures in each split, of `shards`, and of those `left_out`.
 
     Raises:
-        DataError: The source is missing or has no pictures that can be used, or `out` is not empty.
+        DataError: The source is missing, is one of shards or has no pictures that can be used, or `out` is not empty.
         OSError: The disk is full.
     """
     if is_url(out):
@@ -117,6 +117,8 @@ def _heads(size: int, n: int, seed: int) -> dict[str, ImageSource | HeadSource]:
 def _pictures(source: str, name: str, like: Framing | None, size: int | None) -> dict[str, ImageSource | HeadSource]:
     if name == "heads":
         raise DataError("--name heads: the heads are a source of their own; write zoo data shard heads")
+    if is_url(source) or has_shards(user_path(source, DataError)):
+        raise DataError(f"{printable(source)}: these are shards already; copy them, or give the pictures themselves")
     side = size or (128 if like else 64)
     found: dict[str, ImageSource | HeadSource] = {}
     for split in SPLITS:
