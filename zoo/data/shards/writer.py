@@ -19,7 +19,7 @@ from torch import Tensor
 from ...errors import DataError
 from ...faces.align import Framing
 from ...resources import user_path
-from ...runtime.files import at_once, naming, printable
+from ...runtime.files import at_once, printable
 from ...runtime.progress import counting
 from ..layouts import SPLITS
 from ..pictures import BadImage, decode
@@ -85,7 +85,7 @@ def write_shards(
     need_empty(out)
     splits = _heads(size or 64, n, seed) if source == "heads" else _pictures(source, name, like, size)
     total = sum(_length(split, opened, name) for split, opened in splits.items())
-    with naming(out), at_once(out) as place, counting("writing", total, enabled=progress) as advance:
+    with at_once(out) as place, counting("writing", total, enabled=progress) as advance:
         place.mkdir()
         catalogue: dict[str, list[dict[str, Any]]] = {}
         table: list[tuple[int, int, int, float, float]] = []
