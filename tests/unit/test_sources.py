@@ -21,6 +21,7 @@ from zoo.data.layouts import LAYOUTS
 from zoo.data.pictures import BadImage, decode
 from zoo.data.shards.writer import write_shards
 from zoo.data.sources import NoSplit, open_source
+from zoo.data.store import open_files
 from zoo.data.transforms import crop_box, flips, load_image, to_float, to_uint8
 from zoo.errors import DataError
 
@@ -190,7 +191,9 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         open_source("folder", tmp_path).read(0)
 
 
-def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, {"a/a.png": picture(), "b/b.png": picture()})
     scan = os.scandir
 
@@ -204,6 +207,11 @@ def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monkey
         open_source("folder", tmp_path)
     assert len(open_source("folder", tmp_path, on_error="skip")) == 1
     assert check(tmp_path, threads=1).bad == 1
+    caplog.clear()
+    assert open_files(tmp_path).names == ["a/a.png"]  # as all readers of folders do
+    assert caplog.messages == [f"{tmp_path / 'b'}: folder cannot be listed; check its permissions"]
+    with pytest.raises(DataError, match="b: folder cannot be listed; check its permissions"):
+        open_files(tmp_path / "b")
 
 
 def test_missing_and_empty_roots(tmp_path: Path) -> None:
