@@ -301,6 +301,16 @@ def test_zip_is_read_in_place(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["faces.zip"]
 
 
+def test_a_compression_that_is_not_known_is_no_encryption(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "faces.zip", ["a.png"])
+    data = bytearray(path.read_bytes())
+    for header, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(header) + method] = 97  # WavPack
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"faces\.zip:a\.png: unsupported zip: .*; unpack it and zip it again"):
+        open_source("zip", path, size=16).read(0)
+
+
 SMALL = {
     "celeba": (
         ["000001.jpg", "162770.jpg", "162771.jpg", "182638.jpg"],

@@ -88,8 +88,8 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     A line names what is passed over: folders that cannot be listed, and pictures of formats that are not read.
 
     Raises:
-        DataError: Nothing is there, it is neither a folder nor a zip, it holds no pictures that can be listed, or shards
-            are damaged.
+        DataError: Nothing is there, it is neither a folder nor a zip, it holds no pictures that can be listed, or
+            shards are damaged.
     """
     if is_url(root):
         return Shards(root)
@@ -277,11 +277,14 @@ class Zip:
                 return file.read()
         except BadImage:
             raise
+        except NotImplementedError as error:  # a RuntimeError, as that of a missing password is
+            fix = f"{error}; unpack it and zip it again with deflate"
+            raise BadImage(self.where(name), "unsupported zip", fix) from error
         except RuntimeError as error:
             raise BadImage(self.where(name), "encrypted", "unpack the zip with its password first") from error
         except OSError as error:
             raise BadImage(self.where(name), UNREADABLE, f"{error.strerror or error}") from error
-        except Exception as error:  # zlib.error, BadZipFile, EOFError, unsupported methods
+        except Exception as error:  # zlib.error, BadZipFile, EOFError
             raise BadImage(self.where(name), "damaged", f"{error}; copy the zip again") from error
 
     def where(self, name: str) -> str:
