@@ -20,7 +20,7 @@ from zoo.data.fit_prior import fit_prior
 from zoo.data.layouts import LAYOUTS
 from zoo.data.pictures import BadImage, decode
 from zoo.data.shards.writer import write_shards
-from zoo.data.sources import NoSplit, open_source
+from zoo.data.sources import ImageSource, NoSplit, open_source
 from zoo.data.store import open_files
 from zoo.data.transforms import crop_box, flips, load_image, to_float, to_uint8
 from zoo.errors import DataError
@@ -280,6 +280,15 @@ def test_check_counts_every_kind(tmp_path: Path) -> None:
         "unsupported depth": 1,
     }
     assert "8 images (train 8), 7 with problems" in str(report)
+
+
+def test_a_wrong_layout_is_told_before_pictures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.png": picture()})
+    monkeypatch.setattr(ImageSource, "load", lambda *_: pytest.fail("a picture was read"))
+    with pytest.raises(DataError, match="has no images in the layout of data=synface"):
+        check(tmp_path, "synface", threads=1)
+    with pytest.raises(DataError, match="the heads are drawn and lie in no files; name how yours lie, such as folder"):
+        check(tmp_path, "heads", threads=1)
 
 
 def test_zip_is_read_in_place(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def check(
         return None
 
     splits = Counter({split: len(chosen.select(files, split)) for split in SPLITS})
+    if not any(splits.values()):
+        raise DataError(f"data.root={printable(files.root)} has no images in the layout of data={name}")
     report = Report(printable(files.root), len(files.names), dict(splits))
     report.skipped = {reason: sorted(map(files.where, skipped)) for reason, skipped in files.skipped.items()}
     if files.unreadable:
@@ -85,6 +87,4 @@ def check(
         for error in track(found, "checking", len(source)):
             if error is not None:
                 report.problems.setdefault(error.kind, []).append(str(error))
-    if not any(splits.values()):
-        raise DataError(f"data.root={printable(files.root)} has no images in the layout of data={name}")
     return report

@@ -232,6 +232,8 @@ def layout(name: str) -> Layout:
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
+    if name == "heads":
+        raise DataError("data=heads: the heads are drawn and lie in no files; name how yours lie, such as folder")
     if name not in plugins()["zoo.layouts"]:
         raise DataError(unknown("data set", name, names()))
     found: Layout = plugins()["zoo.layouts"][name].load()
