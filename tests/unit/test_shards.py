@@ -144,7 +144,7 @@ def test_a_size_stores_what_training_at_that_size_reads(pictures: Path, tmp_path
     assert all(map(torch.equal, stored, read))
 
 
-def test_the_crop_of_a_layout_is_kept(tmp_path: Path) -> None:
+def test_the_crop_of_a_layout_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "in" / "train" / "image"
     place.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -154,6 +154,11 @@ def test_the_crop_of_a_layout_is_kept(tmp_path: Path) -> None:
         write_shards(str(tmp_path / "in"), tmp_path / str(number), name="synface", progress=False, **settings)
         (found,) = images("shards", tmp_path / str(number))
         assert torch.equal(found, expected)
+        cut: list[int] = []
+        monkeypatch.setattr(ImageSource, "load", lambda source, _, cut=cut: cut.append(source.crop))
+        assert check(str(tmp_path / str(number)), "celeba", threads=1).splits["train"] == 1
+        assert cut == [170 if not settings else "square"]
+        monkeypatch.undo()
     with pytest.raises(DataError, match="framed already"):
         write_shards("heads", tmp_path / "x", like="celeba")
 

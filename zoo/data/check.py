@@ -11,8 +11,8 @@ from ..runtime.files import printable
 from ..runtime.progress import track
 from .layouts import SPLITS
 from .pictures import CONVERT, BadImage
-from .sources import ImageSource, layout
-from .store import UNREAD, open_files
+from .sources import ImageSource, open_layout
+from .store import UNREAD
 
 
 @dataclass
@@ -55,7 +55,7 @@ def check(
     """Decode every image below `root` as training would.
 
     Args:
-        root: Folder or zip.
+        root: Folder, zip or shards.
         name: The layout, one of `layouts.LAYOUTS`.
         size: Image side in pixels of the planned training, which decides what is too small.
         crop: Region of each picture; by default the layout's own.
@@ -64,8 +64,7 @@ def check(
     Raises:
         DataError: The layout is unknown, nothing is at `root`, or it holds no images.
     """
-    chosen = layout(name)
-    files = open_files(root)
+    files, chosen = open_layout(name, root)
     source = ImageSource(files, files.names, size, crop=chosen.crop if crop is None else crop)
 
     def problem(index: int) -> BadImage | None:
