@@ -144,6 +144,14 @@ def test_a_size_stores_what_training_at_that_size_reads(pictures: Path, tmp_path
     assert all(map(torch.equal, stored, read))
 
 
+def test_transparent_pictures_stand_on_the_backdrop_of_their_data_set(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGBA", (40, 40)).save(tmp_path / "in" / "a.png")
+    for name, value in (("carla", 255), ("folder", 0)):
+        write_shards(str(tmp_path / "in"), tmp_path / name, name=name, size=32, progress=False)
+        assert images("shards", tmp_path / name)[0].unique().tolist() == [value]
+
+
 def test_the_crop_of_a_layout_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "in" / "train" / "image"
     place.mkdir(parents=True)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ...config.recipes import group, group_file
 from ...errors import DataError
 from ...faces.align import Framing
 from ...resources import user_path
@@ -63,8 +64,9 @@ def write_shards(
         name: The layout of the source, which knows its splits and its crop.
         like: The data set whose framing faces on photographs get; their poses are stored, too. Pictures without a face
             are left out.
-        size: Side in pixels of the stored pictures, which are then what training at that size would read, as PNG; by
-            default files are stored as they are, and faces and heads get 128 and 64 px.
+        size: Side in pixels of the stored pictures, which are then what training at that size would read, as PNG, with
+            the backdrop of the data set's scene; by default files are stored as they are, and faces and heads get 128
+            and 64 px.
         n: Number of heads in the train split; the others have a sixteenth each.
         seed: Makes the heads.
         mb: Size of a shard in millions of bytes, about.
@@ -123,7 +125,9 @@ def _pictures(source: str, name: str, like: Framing | None, size: int | None) ->
     found: dict[str, ImageSource | HeadSource] = {}
     for split in SPLITS:
         try:
-            opened = open_source(name, source, split, side, align=like or "none", on_error="skip")
+            opened = open_source(
+                name, source, split, side, align=like or "none", on_error="skip", white_back=_white_back(name)
+            )
         except NoSplit:
             continue
         assert isinstance(opened, ImageSource)
@@ -133,6 +137,12 @@ def _pictures(source: str, name: str, like: Framing | None, size: int | None) ->
     if {"val", "test"} <= found.keys() and _names(found["val"]) == _names(found["test"]):
         del found["val"]  # layouts that have no such split show the test split in its place; readers do that again
     return found
+
+
+def _white_back(name: str) -> bool:
+    """Whether transparent pictures of this data set stand on white in training; a plug-in's set may have no file."""
+    scene = group_file("data", name).get("scene", {}) if name in group("data") else {}
+    return bool(scene.get("white_back", False))
 
 
 def _names(source: ImageSource | HeadSource) -> list[str]:
