@@ -62,6 +62,16 @@ def zoo_(*arguments: str) -> int:
     return int(done.value.code or 0)
 
 
+def test_save_keeps_what_the_card_of_the_weights_says(tmp_path: Path) -> None:
+    card = Card(name="shadegan.tiny", summary="a small one", command="zoo train shadegan")
+    best = zoo.save(zoo.build("shadegan", **TINY), tmp_path / "run" / "best", card=card)
+    for given, summary in ((), "a small one"), (("--summary", "mine"), "mine"):
+        out = tmp_path / f"shadegan.{summary[0]}"
+        assert zoo_("save", str(best), "--out", str(out), *given) == 0
+        kept = zoo.card(f"file:{out}")
+        assert (kept.name, kept.summary, kept.command) == (out.name, summary, "zoo train shadegan")
+
+
 def failed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
     """The one line on the error stream of a command that must fail."""
     assert zoo_(*arguments) == code

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import operator
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,10 @@ def test_the_defaults_are_valid() -> None:
         ("data.cache=maybe", r"data\.cache=maybe"),
         ("data.on_error=warn", r"data\.on_error=warn"),
         ("data.resample=cubic", r"data\.resample=cubic"),
+        ("data.name=heads", r"data\.root=faces: the heads are drawn, not read; for pictures add data=folder"),
+        ("data.background=random", r"data\.background=random: only the embedded heads .* data=folder; leave it out"),
+        ("data.highlights=true", r"data\.highlights=True: only the embedded heads"),
+        ("data.jitter=true", r"data\.jitter=True: only the embedded heads"),
         ("data.scene.pose.distribution=normal", r"pose\.distribution=normal: use one of gaussian"),
         ("generator.steps=2", r"generator\.steps=2 with fine_steps=12: use 3 or more"),
         ("generator.inference_steps=-1", r"generator\.inference_steps=-1 with fine_steps=12"),
@@ -124,6 +129,12 @@ def test_the_defaults_are_valid() -> None:
 def test_values_that_cannot_work_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipes.load_run("shadegan", [*FOLDER, override])
+
+
+@pytest.mark.parametrize("setting", ["data.root=my_faces", "data.resample=nearest"])
+def test_heads_are_not_read(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{re.escape(setting)}: the heads are drawn"):
+        recipes.load_run("shadegan", [setting])
 
 
 @pytest.mark.parametrize(("there", "auto"), [(True, "cuda"), (False, "cpu")])

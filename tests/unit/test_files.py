@@ -1,13 +1,15 @@
 """What takes a while to write appears whole, or not at all."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zoo.data.store import need_empty
 from zoo.errors import DataError
-from zoo.runtime.files import at_once
+from zoo.runtime.files import at_once, naming
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -52,6 +54,16 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
         place.write_bytes(b"the film after")
     assert film.read_bytes() == b"the film after"
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.parametrize("inner", [nullcontext, naming])
+def test_a_full_disk_is_named_once_with_what_is_left(inner: Any, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    told = r"MB left in .*make room, then run it again: .*set"
+    with pytest.raises(OSError, match=told) as caught, at_once(out) as place, inner(out):
+        raise OSError(28, "No space left on device", str(place / "a.png"))
+    assert str(caught.value).count("make room") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_are_written_to_empty_places_only(tmp_path: Path) -> None:

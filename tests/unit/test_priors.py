@@ -197,6 +197,17 @@ def test_fitted_files_stand_in_for_numbers(tmp_path: Path, capsys: pytest.Captur
     assert of_npz.data.scene.light == run.data.scene.light
 
 
+def test_single_numbers_go_over_those_of_a_file_in_any_order(tmp_path: Path) -> None:
+    (tmp_path / "pose.json").write_text('{"yaw_std": 0.2, "pitch_std": 0.1}')
+    (tmp_path / "light.json").write_text(json.dumps({"mean": [0.4] * 4, "cov": np.eye(4).tolist()}))
+    pose, light = (f"data.scene.{kind}={tmp_path / kind}.json" for kind in ("pose", "light"))
+    given = [pose, light, "data.scene.pose.yaw_std=0.4", "data.scene.light.mean=[0, 0, 0, 0]"]
+    for order in (given, given[::-1]):
+        scene = recipes.load_run("shadegan", ["data=folder", *order]).data.scene
+        assert (scene.pose.yaw_std, scene.pose.pitch_std) == (0.4, 0.1)
+        assert (scene.light.mean, scene.light.cov) == ([0.0] * 4, np.eye(4).tolist())
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

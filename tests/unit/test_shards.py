@@ -144,7 +144,15 @@ def test_a_size_stores_what_training_at_that_size_reads(pictures: Path, tmp_path
     assert all(map(torch.equal, stored, read))
 
 
-def test_the_crop_of_a_layout_is_kept(tmp_path: Path) -> None:
+def test_transparent_pictures_stand_on_the_backdrop_of_their_data_set(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGBA", (40, 40)).save(tmp_path / "in" / "a.png")
+    for name, value in (("carla", 255), ("folder", 0)):
+        write_shards(str(tmp_path / "in"), tmp_path / name, name=name, size=32, progress=False)
+        assert images("shards", tmp_path / name)[0].unique().tolist() == [value]
+
+
+def test_the_crop_of_a_layout_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "in" / "train" / "image"
     place.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -154,6 +162,11 @@ def test_the_crop_of_a_layout_is_kept(tmp_path: Path) -> None:
         write_shards(str(tmp_path / "in"), tmp_path / str(number), name="synface", progress=False, **settings)
         (found,) = images("shards", tmp_path / str(number))
         assert torch.equal(found, expected)
+        cut: list[int] = []
+        monkeypatch.setattr(ImageSource, "load", lambda source, _, cut=cut: cut.append(source.crop))
+        assert check(str(tmp_path / str(number)), "celeba", threads=1).splits["train"] == 1
+        assert cut == [170 if not settings else "square"]
+        monkeypatch.undo()
     with pytest.raises(DataError, match="framed already"):
         write_shards("heads", tmp_path / "x", like="celeba")
 
@@ -266,6 +279,13 @@ def newer(root: Path) -> str:
 def foreign(root: Path) -> str:
     (root / "shards.json").unlink()
     return r"tar files without their shards\.json"
+
+
+def test_shards_are_not_made_of_shards(shards: Path, address: str, tmp_path: Path) -> None:
+    for source in (str(shards), address):
+        with pytest.raises(DataError, match="these are shards already; copy them"):
+            write_shards(source, tmp_path / "out", size=32, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [cut, gone, no_table, other_table, beyond, empty, outside, no_json, newer, foreign])

@@ -20,7 +20,8 @@ from zoo.data.fit_prior import fit_prior
 from zoo.data.layouts import LAYOUTS
 from zoo.data.pictures import BadImage, decode
 from zoo.data.shards.writer import write_shards
-from zoo.data.sources import NoSplit, open_source
+from zoo.data.sources import ImageSource, NoSplit, open_source
+from zoo.data.store import open_files
 from zoo.data.transforms import crop_box, flips, load_image, to_float, to_uint8
 from zoo.errors import DataError
 
@@ -190,7 +191,9 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         open_source("folder", tmp_path).read(0)
 
 
-def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, {"a/a.png": picture(), "b/b.png": picture()})
     scan = os.scandir
 
@@ -204,6 +207,11 @@ def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monkey
         open_source("folder", tmp_path)
     assert len(open_source("folder", tmp_path, on_error="skip")) == 1
     assert check(tmp_path, threads=1).bad == 1
+    caplog.clear()
+    assert open_files(tmp_path).names == ["a/a.png"]  # as all readers of folders do
+    assert caplog.messages == [f"{tmp_path / 'b'}: folder cannot be listed; check its permissions"]
+    with pytest.raises(DataError, match="b: folder cannot be listed; check its permissions"):
+        open_files(tmp_path / "b")
 
 
 def test_missing_and_empty_roots(tmp_path: Path) -> None:
@@ -274,6 +282,15 @@ def test_check_counts_every_kind(tmp_path: Path) -> None:
     assert "8 images (train 8), 7 with problems" in str(report)
 
 
+def test_a_wrong_layout_is_told_before_pictures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.png": picture()})
+    monkeypatch.setattr(ImageSource, "load", lambda *_: pytest.fail("a picture was read"))
+    with pytest.raises(DataError, match="has no images in the layout of data=synface"):
+        check(tmp_path, "synface", threads=1)
+    with pytest.raises(DataError, match="the heads are drawn and lie in no files; name how yours lie, such as folder"):
+        check(tmp_path, "heads", threads=1)
+
+
 def test_zip_is_read_in_place(tmp_path: Path) -> None:
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -291,6 +308,16 @@ def test_zip_is_read_in_place(tmp_path: Path) -> None:
         source.read(1)
     assert torch.equal(pickle.loads(pickle.dumps(source)).read(0), source.read(0))
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["faces.zip"]
+
+
+def test_a_compression_that_is_not_known_is_no_encryption(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "faces.zip", ["a.png"])
+    data = bytearray(path.read_bytes())
+    for header, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(header) + method] = 97  # WavPack
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"faces\.zip:a\.png: unsupported zip: .*; unpack it and zip it again"):
+        open_source("zip", path, size=16).read(0)
 
 
 SMALL = {

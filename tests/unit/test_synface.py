@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from zoo.cli.main import app
+from zoo.data.bfm.write import write_bfm
+from zoo.data.fit_prior import fit_prior
 from zoo.data.synface import SynfaceDataset, decode_depth, encode_depth, write_synface
 from zoo.errors import DataError
 
@@ -64,6 +68,21 @@ def test_a_full_folder_is_left_alone(root, tmp_path):
     (tmp_path / "empty").mkdir()
     assert (write_synface(tmp_path / "empty", 1, size=64, splits=("val",)) / "val" / "depth").is_dir()
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_every_writer_of_sets_knows_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert write_synface("~/synface", 1, size=64, splits=("val",)) == tmp_path / "synface"
+    assert (
+        CliRunner().invoke(app, ["data", "heads", "--layout", "images", "--n", "1", "--out", "~/heads"]).exit_code == 0
+    )
+    (tmp_path / "poses.csv").write_text("0,0.1\n0.2,0")
+    fit_prior("~/poses.csv", "~/pose.json")
+    with pytest.raises(DataError, match="not an empty folder"):  # before it reads the model
+        write_bfm("~/synface", "none.mat")
+    assert not (tmp_path / "~").exists()
+    assert (tmp_path / "pose.json").is_file()
 
 
 def test_nothing_is_left_after_a_failure(tmp_path, monkeypatch):

@@ -58,10 +58,13 @@ def _write_images(out: Path, n: int, size: int, seed: int) -> Path:
     from PIL import Image
 
     from ..data.store import need_empty
+    from ..errors import DataError
     from ..heads.dataset import HeadDataset
+    from ..resources import user_path
     from ..runtime.files import at_once
     from ..runtime.progress import counting
 
+    out = user_path(out, DataError)
     need_empty(out)
     images = HeadDataset("train", size=size, length=n, seed=seed)
     with at_once(out) as place, counting("rendering", n) as advance:

@@ -81,7 +81,9 @@ def save(
     assert model.card is not None
     command = run / "command.txt" if run.is_dir() else run.parent.parent / "command.txt"
     lines = command.read_text(encoding="utf-8").splitlines() if command.is_file() else []
-    card = replace(model.card, name=out.name, summary=summary, command=lines[0] if lines else "")
+    known = model.card  # that of RUN/best, for one, says already how it was made
+    made_by = lines[0] if lines else known.command
+    card = replace(known, name=out.name, summary=summary or known.summary, command=made_by)
     hub.save(model, out, card=card, discriminator=discriminator, half=half, overwrite=overwrite)
     name = name_of(out)
     typer.echo(f"{out}\nname: {name}\nnext: complete its README.md (data, licence, limits), then zoo info {name}")

@@ -2,11 +2,10 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigError
-from .fill import merge
 from .schemas import RunConfig
 from .untrusted import not_yaml, refuse_hostile_yaml
 
@@ -35,8 +34,8 @@ def given(arguments: Sequence[str], section: str) -> set[str]:
     return {parts[1] for parts in keys if parts[0] == section and len(parts) > 1}
 
 
-def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> dict[str, Any]:
-    """Settings as nested values for `fill.structured`.
+def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> Iterator[dict[str, Any]]:
+    """Each setting as a nested value for `fill.structured`; a single field comes after the section that holds it.
 
     A field that takes text or a number gets what was typed, so that `data.root=0123` is a folder and `seed=010` ten; so
     does a section that a file may stand for. All else is YAML.
@@ -48,14 +47,12 @@ def typed(settings: Mapping[str, str], sections: Mapping[str, type]) -> dict[str
     Raises:
         ConfigError: A value that is not YAML, or text for a group of settings that has a name.
     """
-    out: dict[str, Any] = {}
-    for key, text in settings.items():
+    for key in sorted(settings, key=lambda key: key.count(".")):
         parts = key.split(".")
-        value = _value(key, text, _field(parts, sections))
+        value = _value(key, settings[key], _field(parts, sections))
         for part in reversed(parts):
             value = {part: value}
-        out = merge(out, value)
-    return out
+        yield value
 
 
 def _field(parts: list[str], sections: Mapping[str, type]) -> Any:

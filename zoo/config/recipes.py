@@ -111,9 +111,10 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
         merged["data"] = merge(groups.get("data", {}), {"scene": _own_scene(schema)})
     merged = merge(merged, values)
 
-    over = typed(settings, {"generator": schema, "system": system_schema})
-    _read_priors(over)
-    run = structured(RunConfig, merge(merged, over), "", RunConfig(system=system_schema()))
+    for over in typed(settings, {"generator": schema, "system": system_schema}):
+        _read_priors(over)
+        merged = merge(merged, over)
+    run = structured(RunConfig, merged, "", RunConfig(system=system_schema()))
     own, scene = without_name(run.generator), to_dict(run.data.scene)
     given = own.setdefault("scene", scene)
     need(given == scene, "generator.scene", given, "the scene is that of the data; set data.scene instead")

@@ -100,7 +100,17 @@ class DataConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def check(self, at: str) -> None:
-        """Raises ConfigError for heads of a size at which they are not drawn, crops that are none, two ways to cut."""
+        """Raises ConfigError for what this data set has no use for, crops that are none, two ways to cut."""
+        if self.name == "heads":
+            fix = "the heads are drawn, not read; for pictures add data=folder, or the name of their data set"
+            need(self.root is None, f"{at}root", self.root, fix)
+            fix = "the heads are drawn as they are used; leave it out"
+            need(self.resample == "lanczos", f"{at}resample", self.resample, fix)
+        else:
+            plain = {"background": "black", "highlights": False, "jitter": False}
+            for key, value in plain.items():
+                fix = f"only the embedded heads are drawn so, this is data={self.name}; leave it out"
+                need(getattr(self, key) == value, f"{at}{key}", getattr(self, key), fix)
         low, high = HEAD_SIZES
         fits = self.name != "heads" or low <= self.size <= high
         need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")

@@ -1,5 +1,6 @@
 """Photographs of people cut to the framing of a data set, so that methods can train on them or start from weights."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from .store import Files, need_empty, open_files
 from .transforms import to_uint8
 
 log = logging.getLogger(__name__)
+_LONGEST = 200  # bytes of a written name, of the 255 that file systems take
 
 
 def faces_in(
@@ -49,7 +51,7 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
     Args:
         source: A folder or .zip of photographs.
         out: A new or empty folder, which appears when it is complete; files keep the names and folders that they have
-            in the source.
+            in the source, but for what is longer than 200 bytes.
         framing: Heads, ffhq or celeba.
         size: The side of the written pictures in pixels.
 
@@ -65,7 +67,7 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
         raise DataError(unknown("framing", framing, FRAMINGS))
     need_empty(out)
     files, written = open_files(source), 0
-    folders = {printable(parent) for name in files.names for parent in PurePosixPath(name).parents}
+    folders = {_inside(parent).as_posix() for name in files.names for parent in PurePosixPath(name).parents}
     with at_once(out) as place, counting("aligning", len(files.names)) as advance:
         place.mkdir()
         for name, picture, points in faces_in(files, advance):
@@ -83,12 +85,25 @@ def align_photos(source: str | Path, out: str | Path, framing: Framing, size: in
     return written, len(files.names) - written
 
 
+def _inside(path: PurePosixPath) -> PurePosixPath:
+    """A path below a folder, never outside of it, whatever a zip calls its entries."""
+    return PurePosixPath(*(_short(printable(part)) for part in path.parts if part not in ("/", "//", "..")))
+
+
+def _short(part: str) -> str:
+    """A name that file systems take also with another suffix behind it: escapes make names four times as long."""
+    if len(part.encode()) <= _LONGEST:
+        return part
+    start, mark = part.encode()[: _LONGEST - 50].decode(errors="ignore"), hashlib.sha256(part.encode()).hexdigest()[:8]
+    return f"{start}-{mark}{PurePosixPath(part).suffix[:10]}"
+
+
 def _target(out: Path, name: str, folders: Container[str]) -> Path:
-    """Where the face of a picture goes: never outside of the folder, whatever a zip calls its entries.
+    """Where the face of a picture goes.
 
     A name that another picture or one of `folders` has gets another .png: a.jpg beside a.png becomes a.jpg.png.
     """
-    path = PurePosixPath(*(printable(part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..")))
+    path = _inside(PurePosixPath(name))
     target = path.with_suffix(".png")
     if target.as_posix() in folders or (out / target).exists():
         target = path.with_name(f"{path.name}.png")

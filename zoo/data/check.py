@@ -11,8 +11,8 @@ from ..runtime.files import printable
 from ..runtime.progress import track
 from .layouts import SPLITS
 from .pictures import CONVERT, BadImage
-from .sources import ImageSource, layout
-from .store import UNREAD, open_files
+from .sources import ImageSource, open_layout
+from .store import UNREAD
 
 
 @dataclass
@@ -55,7 +55,7 @@ def check(
     """Decode every image below `root` as training would.
 
     Args:
-        root: Folder or zip.
+        root: Folder, zip or shards.
         name: The layout, one of `layouts.LAYOUTS`.
         size: Image side in pixels of the planned training, which decides what is too small.
         crop: Region of each picture; by default the layout's own.
@@ -64,8 +64,7 @@ def check(
     Raises:
         DataError: The layout is unknown, nothing is at `root`, or it holds no images.
     """
-    chosen = layout(name)
-    files = open_files(root)
+    files, chosen = open_layout(name, root)
     source = ImageSource(files, files.names, size, crop=chosen.crop if crop is None else crop)
 
     def problem(index: int) -> BadImage | None:
@@ -76,6 +75,8 @@ def check(
         return None
 
     splits = Counter({split: len(chosen.select(files, split)) for split in SPLITS})
+    if not any(splits.values()):
+        raise DataError(f"data.root={printable(files.root)} has no images in the layout of data={name}")
     report = Report(printable(files.root), len(files.names), dict(splits))
     report.skipped = {reason: sorted(map(files.where, skipped)) for reason, skipped in files.skipped.items()}
     if files.unreadable:
@@ -85,6 +86,4 @@ def check(
         for error in track(found, "checking", len(source)):
             if error is not None:
                 report.problems.setdefault(error.kind, []).append(str(error))
-    if not any(splits.values()):
-        raise DataError(f"data.root={printable(files.root)} has no images in the layout of data={name}")
     return report

@@ -33,20 +33,20 @@ def fit_prior(samples: str | Path, out: str | Path) -> LightPrior | PosePrior:
             ending.
         ConfigError: There are fewer than 2 rows.
     """
-    path = user_path(samples, DataError)
+    path, out = user_path(samples, DataError), user_path(out, DataError)
     if path.suffix in (".pth", ".pt"):
         published = LightPrior.load(path)
         published.save(out)
         return published
     photographs = path.is_dir() or path.suffix.lower() == ".zip"
-    if Path(out).suffix != ".json" and photographs:
+    if out.suffix != ".json" and photographs:
         raise DataError(f"{out}: save a pose prior as .json")  # before minutes of measuring
     rows = _measured(path) if photographs else torch.from_numpy(_rows(path))
     if rows.shape[1] == 4:
         light = LightPrior.fit(rows)
         light.save(out)
         return light
-    if Path(out).suffix != ".json":
+    if out.suffix != ".json":
         raise DataError(f"{out}: save a pose prior as .json")
     pose = PosePrior.fit(rows)
     atomic_write(out, json.dumps(asdict(pose), indent=2) + "\n")

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -232,10 +233,27 @@ def layout(name: str) -> Layout:
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
+    if name == "heads":
+        raise DataError("data=heads: the heads are drawn and lie in no files; name how yours lie, such as folder")
     if name not in plugins()["zoo.layouts"]:
         raise DataError(unknown("data set", name, names()))
     found: Layout = plugins()["zoo.layouts"][name].load()
     return found
+
+
+def open_layout(name: str, root: str | Path | None) -> tuple[Files, Layout]:
+    """The files of a data set, and how they lie there; shards know that themselves, whatever they were made of.
+
+    Raises:
+        DataError: The name is unknown, the root is missing, nothing is there, or it holds no images.
+    """
+    chosen = layout(name)
+    if root is None:
+        raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")
+    files = open_files(root)
+    if isinstance(files, Shards):
+        chosen = replace(layout("shards"), crop=files.crop)
+    return files, chosen
 
 
 def open_source(
@@ -298,12 +316,7 @@ def open_source(
             highlights=highlights,
             jitter=jitter,
         )
-    chosen = layout(name)
-    if root is None:
-        raise DataError(f"data.root is missing: data={name} needs data.root=<folder or zip>")
-    files = open_files(root)
-    if isinstance(files, Shards):
-        chosen = layout("shards")  # whatever they were made of, they know their splits
+    files, chosen = open_layout(name, root)
     if files.unreadable and on_error == "stop":
         raise DataError(f"{files.where(files.unreadable[0])}: folder cannot be listed; check its permissions")
     if holdout and split != "test":
@@ -332,6 +345,5 @@ def open_source(
         if not faces.names:
             raise DataError(f"{printable(files.root)}: none of {len(found)} pictures shows a face; use data.align=none")
         return FaceSource(files, faces, size, align, on_error=on_error, white_back=white_back)
-    if crop is None:
-        crop = files.crop if isinstance(files, Shards) else chosen.crop
+    crop = chosen.crop if crop is None else crop
     return ImageSource(files, found, size, crop=crop, resample=resample, on_error=on_error, white_back=white_back)

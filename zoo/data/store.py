@@ -85,8 +85,11 @@ class Files(Protocol):
 def open_files(root: str | os.PathLike[str]) -> Files:
     """The folder, the zip file or the shards at `root`, which is a URL only for shards.
 
+    A line names what is passed over: folders that cannot be listed, and pictures of formats that are not read.
+
     Raises:
-        DataError: Nothing is there, it is neither a folder nor a zip, it holds no pictures, or shards are damaged.
+        DataError: Nothing is there, it is neither a folder nor a zip, it holds no pictures that can be listed, or
+            shards are damaged.
     """
     if is_url(root):
         return Shards(root)
@@ -108,7 +111,13 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     advice = f"passed over, because their format is not read: {left_out}; {CONVERT}"
     if not files.names and path.is_dir() and any(path.glob("*.tar")):
         raise DataError(f"{shown} holds tar files without their {CATALOGUE}; unpack them, and use zoo data shard")
-    if not files.names and not files.unreadable:
+    if files.unreadable:
+        more = f", nor can {len(files.unreadable) - 1} more" if len(files.unreadable) > 1 else ""
+        lost = f"{files.where(files.unreadable[0])}: folder cannot be listed{more}; check its permissions"
+        if not files.names:
+            raise DataError(lost)
+        log.warning("%s", lost)
+    if not files.names:
         raise DataError(f"{shown} holds no images ({' '.join(SUFFIXES)})" + (f"; {advice}" if unread else ""))
     if unread:
         log.warning("%s: %s", shown, advice)
@@ -268,11 +277,14 @@ class Zip:
                 return file.read()
         except BadImage:
             raise
+        except NotImplementedError as error:  # a RuntimeError, as that of a missing password is
+            fix = f"{error}; unpack it and zip it again with deflate"
+            raise BadImage(self.where(name), "unsupported zip", fix) from error
         except RuntimeError as error:
             raise BadImage(self.where(name), "encrypted", "unpack the zip with its password first") from error
         except OSError as error:
             raise BadImage(self.where(name), UNREADABLE, f"{error.strerror or error}") from error
-        except Exception as error:  # zlib.error, BadZipFile, EOFError, unsupported methods
+        except Exception as error:  # zlib.error, BadZipFile, EOFError
             raise BadImage(self.where(name), "damaged", f"{error}; copy the zip again") from error
 
     def where(self, name: str) -> str:

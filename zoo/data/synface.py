@@ -25,6 +25,7 @@ from ..errors import DataError
 from ..heads.model import HeadModel
 from ..heads.render import Rendering, render_heads
 from ..heads.sampling import sample_heads, sample_lights, sample_poses
+from ..resources import user_path
 from ..runtime.files import at_once
 from ..runtime.progress import track
 from .layouts import SPLITS, synface
@@ -69,7 +70,7 @@ def write_synface(out: str | Path, n: int, size: int = NATIVE, seed: int = 0, sp
     Raises:
         DataError: `out` holds files, or an argument is out of range.
     """
-    out = Path(out)
+    out = user_path(out, DataError)
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
         raise DataError(f"write_synface: split {unknown[0]!r} does not exist; use {', '.join(SPLITS)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ROOM = "; make room, then run it again"
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -64,11 +65,11 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _FULL or str(error.strerror).endswith(_ROOM):  # the file inside was named
             if error.filename is None and error.errno is not None:  # others have words of their own
                 error.filename = str(path)
             raise
-        raise OSError(error.errno, f"{error.strerror}{_left(path)}; make room, then run it again", str(path)) from None
+        raise OSError(error.errno, f"{error.strerror}{_left(path)}{_ROOM}", str(path)) from None
 
 
 def _left(path: Path) -> str:
@@ -83,8 +84,8 @@ def _left(path: Path) -> str:
 def at_once(path: Path) -> Iterator[Path]:
     """A hidden place beside `path` for a file or folder that is made bit by bit; it appears at `path` when all is made.
 
-    If the block raises, nothing appears and nothing is left. An empty folder at `path` is replaced, and so is a file by
-    a file.
+    If the block raises, nothing appears and nothing is left; errors are those of `naming`. An empty folder at `path`
+    is replaced, and so is a file by a file.
 
     Args:
         path: Where the file or folder will be. Missing parent folders are made.
@@ -95,14 +96,15 @@ def at_once(path: Path) -> Iterator[Path]:
     """
     import tempfile  # here, for the sake of a quick `import zoo`
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Temporary folders are private; what lies inside has the permissions of any new file or folder.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
-        place = Path(folder) / path.name
-        yield place
-        if place.is_dir() and path.is_dir():
-            path.rmdir()  # some systems rename folders to new names only
-        os.replace(place, path)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Temporary folders are private; what lies inside has the permissions of any new file or folder.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
+            place = Path(folder) / path.name
+            yield place
+            if place.is_dir() and path.is_dir():
+                path.rmdir()  # some systems rename folders to new names only
+            os.replace(place, path)
 
 
 def need_place(path: Path, *, folder: bool = False) -> None:

@@ -78,7 +78,7 @@ def write_bfm(
         Interrupted: Ctrl-C; what is finished is kept.
         ZooError: Another process writes to this folder, or a package is missing.
     """
-    out = Path(out).absolute()
+    out = user_path(out, DataError).absolute()
     if n < 1 or not 48 <= size <= 1024 or seed < 0:
         raise DataError(f"n={n}, size={size}, seed={seed}; use n of 1 or more, size of 48 to 1024, seed of 0 or more")
     need_empty(out)

@@ -16,17 +16,18 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ...config.recipes import group, group_file
 from ...errors import DataError
 from ...faces.align import Framing
 from ...resources import user_path
-from ...runtime.files import at_once, naming, printable
+from ...runtime.files import at_once, printable
 from ...runtime.progress import counting
 from ..layouts import SPLITS
 from ..pictures import BadImage, decode
 from ..sources import FaceSource, HeadSource, ImageSource, NoSplit, layout, open_source
 from ..store import need_empty
 from ..transforms import to_uint8
-from .reader import CATALOGUE, ROW, TABLE, VERSION, is_url
+from .reader import CATALOGUE, ROW, TABLE, VERSION, has_shards, is_url
 
 log = logging.getLogger(__name__)
 _BLOCK = 512  # bytes of a header in a tar
@@ -63,8 +64,9 @@ def write_shards(
         name: The layout of the source, which knows its splits and its crop.
         like: The data set whose framing faces on photographs get; their poses are stored, too. Pictures without a face
             are left out.
-        size: Side in pixels of the stored pictures, which are then what training at that size would read, as PNG; by
-            default files are stored as they are, and faces and heads get 128 and 64 px.
+        size: Side in pixels of the stored pictures, which are then what training at that size would read, as PNG, with
+            the backdrop of the data set's scene; by default files are stored as they are, and faces and heads get 128
+            and 64 px.
         n: Number of heads in the train split; the others have a sixteenth each.
         seed: Makes the heads.
         mb: Size of a shard in millions of bytes, about.
@@ -74,7 +76,7 @@ def write_shards(
         The number of pictures in each split, of `shards`, and of those `left_out`.
 
     Raises:
-        DataError: The source is missing or has no pictures that can be used, or `out` is not empty.
+        DataError: The source is missing, is one of shards or has no pictures that can be used, or `out` is not empty.
         OSError: The disk is full.
     """
     if is_url(out):
@@ -85,7 +87,7 @@ def write_shards(
     need_empty(out)
     splits = _heads(size or 64, n, seed) if source == "heads" else _pictures(source, name, like, size)
     total = sum(_length(split, opened, name) for split, opened in splits.items())
-    with naming(out), at_once(out) as place, counting("writing", total, enabled=progress) as advance:
+    with at_once(out) as place, counting("writing", total, enabled=progress) as advance:
         place.mkdir()
         catalogue: dict[str, list[dict[str, Any]]] = {}
         table: list[tuple[int, int, int, float, float]] = []
@@ -117,11 +119,15 @@ def _heads(size: int, n: int, seed: int) -> dict[str, ImageSource | HeadSource]:
 def _pictures(source: str, name: str, like: Framing | None, size: int | None) -> dict[str, ImageSource | HeadSource]:
     if name == "heads":
         raise DataError("--name heads: the heads are a source of their own; write zoo data shard heads")
+    if is_url(source) or has_shards(user_path(source, DataError)):
+        raise DataError(f"{printable(source)}: these are shards already; copy them, or give the pictures themselves")
     side = size or (128 if like else 64)
     found: dict[str, ImageSource | HeadSource] = {}
     for split in SPLITS:
         try:
-            opened = open_source(name, source, split, side, align=like or "none", on_error="skip")
+            opened = open_source(
+                name, source, split, side, align=like or "none", on_error="skip", white_back=_white_back(name)
+            )
         except NoSplit:
             continue
         assert isinstance(opened, ImageSource)
@@ -131,6 +137,12 @@ def _pictures(source: str, name: str, like: Framing | None, size: int | None) ->
     if {"val", "test"} <= found.keys() and _names(found["val"]) == _names(found["test"]):
         del found["val"]  # layouts that have no such split show the test split in its place; readers do that again
     return found
+
+
+def _white_back(name: str) -> bool:
+    """Whether transparent pictures of this data set stand on white in training; a plug-in's set may have no file."""
+    scene = group_file("data", name).get("scene", {}) if name in group("data") else {}
+    return bool(scene.get("white_back", False))
 
 
 def _names(source: ImageSource | HeadSource) -> list[str]:
