@@ -83,7 +83,8 @@ def page(comparison: Comparison) -> str:
     if benchmark.published:
         sections.append(Section("published", "Published figures", published(benchmark.published)))
     sections += [Section("protocol", "Protocol", words(benchmark.words())), *pictures]
-    solid = meshes(benchmark.subjects)
+    measured = {row.name for row in rows} - comparison.failed.keys()
+    solid = meshes({name: subject for name, subject in benchmark.subjects.items() if name in measured})
     if solid:
         sections.append(Section("meshes", "Meshes", f"<p>{SAID}</p>{turning.gallery(solid)}"))
     sections.append(Section("made", "How these figures were made", _made(rows, comparison.command)))
