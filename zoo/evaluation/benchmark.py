@@ -110,7 +110,7 @@ class Options:
 
     Attributes:
         quick: Take fewer images and steps for a look in seconds; the protocol's name says so.
-        seed: Seed of latents and of the networks that are trained on the way.
+        seed: Seed of latents, searches and the networks that are trained on the way.
         progress: Show progress bars.
         settings: The benchmark's own, by Python keyword, as `benchmarks.parse` gives them.
     """

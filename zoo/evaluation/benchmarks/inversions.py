@@ -178,8 +178,9 @@ class Inversions(Benchmark):
         with steps.task("inverting", rules.n_test) as advance:
             for image in self.truth.image.split(1):
                 # The pictures are framed as training images are, so no face is searched.
+                seed = self.options.seed
                 made = unless_interrupted(
-                    invert(generator, image, steps=rules.steps, size=rules.size, align=False, free=False)
+                    invert(generator, image, steps=rules.steps, size=rules.size, align=False, free=False, seed=seed)
                 )
                 render = made.render(size=rules.size).cpu()
                 assert render.depth is not None

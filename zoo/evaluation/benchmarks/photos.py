@@ -222,6 +222,7 @@ class Photos(Benchmark):
                 size=rules.size,
                 advance=advance,
                 perceptual=self.perceptual,
+                seed=self.options.seed,
             )
 
     def _notes(self) -> list[str]:
