@@ -380,6 +380,8 @@ def test_samples_show_their_shapes_and_whether_they_follow_their_cameras(heads: 
     nobody = samples.Samples(black, find_points(black).points, torch.zeros(4), black[:, :1])
     assert samples.shape_of(nobody) == {}
     assert samples.shape_of(drawn(heads["image"])) == {}
+    ahead = drawn(heads["image"])._replace(depth=heads["depth"])  # cameras that never turn have no slope
+    assert list(samples.shape_of(ahead)) == ["sample_depth"]
 
 
 def flat(images: Tensor) -> Tensor:

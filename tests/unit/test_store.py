@@ -231,13 +231,27 @@ def test_a_folder_that_cannot_even_be_asked_costs_a_warning(
     assert "measured anew" in caplog.text
 
 
-def test_a_row_that_json_or_pictures_cannot_hold_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(Heads, "test", None)
+def test_figures_that_are_no_numbers_cost_the_others_nothing(rows_of_its_own: Path) -> None:
     opened = Heads(Heads.standard, {}, Options())
+    nan = float("nan")
+    nothing = dict.fromkeys({column.key for column in opened.columns} - {"n", "seconds"})
+    figures = nothing | {"SIDE": nan, "MAD": 2.0, "psnr": [1.0, nan]}
+    row = Row("x", "model", opened.protocol, 4, figures, 1.0, intervals={"SIDE": (nan, nan), "MAD": (1.0, 3.0)})
+    kept = store.keep(opened, row, [], "x")
+    found = store.find(opened, None, "x")
+    assert found is not None
+    for each in (kept, found[0]):
+        assert [each.figures[key] for key in ("SIDE", "MAD", "psnr")] == [None, 2, None]
+        assert each.intervals == {"MAD": (1, 3)}
+
+
+def test_a_row_with_pictures_that_cannot_be_written_is_not_kept(
+    rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = Heads(Heads.standard, {}, Options())
+    endless = Sheet("Samples", "Look.", [("image", torch.zeros(2**14, 3, 1, 1))])
     with caplog.at_level(logging.WARNING):
-        store.keep(opened, Row("x", "model", opened.protocol, 4, {"SIDE": float("nan")}), [], "x")
+        store.keep(opened, Row("x", "model", opened.protocol, 4, {"SIDE": 1.0}), [endless], "x")
     assert "is not kept" in caplog.text
     assert not list(rows_of_its_own.rglob("x.*"))
 

@@ -123,8 +123,14 @@ def seconds_of(benchmark: Benchmark, key: str) -> float:
 
 
 def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
-    """Write a row with its pictures, and say how it was made. What cannot be written costs a warning."""
-    row = replace(row, made=made(benchmark))
+    """Write a row with its pictures, and say how it was made.
+
+    Figures that are not finite are None in it: one of them must not cost the others. What cannot be written costs a
+    warning.
+    """
+    figures = {key: value if _finite(value) else None for key, value in row.figures.items()}
+    intervals = {key: ends for key, ends in row.intervals.items() if _finite(ends)}
+    row = replace(row, made=made(benchmark), figures=figures, intervals=intervals)
     base = own() / folder_of(benchmark)
     try:
         text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -132,9 +138,14 @@ def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> R
         (base / f"{key}.json").unlink(missing_ok=True)  # or a kill leaves old figures beside new samples
         atomic_write(base / f"{key}.npz", packed)
         atomic_write(base / f"{key}.json", text)
-    except (OSError, ValueError) as error:  # a full disk; a figure that is no number, a strip too long for WebP
+    except (OSError, ValueError) as error:  # a full disk; a strip too long for WebP
         log.warning("the row of %s is not kept: %s", row.name, error)
     return row
+
+
+def _finite(value: Any) -> bool:
+    numbers = value if isinstance(value, Sequence) else [value]
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
 
 
 def _plain(row: Row) -> dict[str, Any]:
