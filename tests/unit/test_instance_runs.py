@@ -317,6 +317,9 @@ def test_runs_that_do_not_compare(runs: Path, capsys: pytest.CaptureFixture[str]
     base, own = read_run(runs / "base"), read_run(runs / "own")
     with pytest.raises(ConfigError, match="the true depth of seed0000 is not known"):
         side_by_side([own])
+    _latent(lambda stored: stored["image"].mul_(0.9))(runs / "flat" / "head0001" / "latent.pt")
+    with pytest.raises(ConfigError, match="head0001 is another picture there"):
+        side_by_side([base, read_run(runs / "flat")])
     shutil.rmtree(runs / "flat" / "head0001")
     with pytest.raises(ConfigError, match="only one has head0001"):
         side_by_side([base, read_run(runs / "flat")])

@@ -16,7 +16,7 @@ import torch
 
 from ...data.synface import SynfaceDataset
 from ...errors import ConfigError, WeightsError
-from ...fitting.runs import FinishedRun, stage_means
+from ...fitting.runs import FinishedRun, alike, stage_means
 from ...generators.base import Generator
 from ...output.strips import Sheet
 from ...probes.depth import Pairs
@@ -189,8 +189,13 @@ def _pairs(runs: Sequence[FinishedRun]) -> Pairs:
     for run in others:
         if odd := {p.name for p in first.pictures} ^ {p.name for p in run.pictures}:
             raise ConfigError(f"{first.folder} and {run.folder}: only one has {min(odd)}; compare runs of the same")
-        if run.pictures[0].subject().image.shape != subjects[0].image.shape:
-            raise ConfigError(f"{first.folder} and {run.folder}: sizes differ; compare runs of one generator.size")
+        for picture, subject in zip(run.pictures, subjects, strict=True):
+            image = picture.subject().image
+            if image.shape != subject.image.shape:
+                raise ConfigError(f"{first.folder} and {run.folder}: sizes differ; compare runs of one generator.size")
+            if not alike(image, subject.image):
+                which = f"{picture.name} is another picture there"
+                raise ConfigError(f"{first.folder} and {run.folder}: {which}; compare runs of the same")
     parts = [Pairs(s.image, s.depth, s.inside) for s in subjects if s.depth is not None and s.inside is not None]
     if len(parts) < len(subjects) or len({part.image.shape for part in parts}) > 1:
         raise WeightsError(f"{first.folder}: its pictures differ in size or lack true depth; run it again")
