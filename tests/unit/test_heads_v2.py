@@ -240,6 +240,13 @@ def test_intervals_hold_what_they_promise_where_networks_differ() -> None:
     assert alone < 260
 
 
+def test_words_say_what_intervals_are_over() -> None:
+    said = " ".join(HeadsV2(replace(ShapeProtocol(), n_turned=9), {}, Options()).words())
+    assert "Intervals of predictions, of R2 to relit," in said
+    assert f"{generated.DRAWS} draws of the samples" in said
+    assert "own normals over the 9 samples" in said
+
+
 def test_networks_that_differ_leave_ranks_open() -> None:
     source = np.random.default_rng(3)
     people = source.normal(size=200)
