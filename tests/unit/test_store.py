@@ -18,6 +18,8 @@ from zoo.evaluation import provenance, scores, store
 from zoo.evaluation.benchmark import Benchmark, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
+from zoo.evaluation.benchmarks.inversions import Inversions
+from zoo.evaluation.benchmarks.photos import Photos
 from zoo.evaluation.comparison import compare, measure
 from zoo.output.strips import Sheet
 from zoo.runtime.progress import Steps
@@ -277,6 +279,33 @@ def test_rows_of_other_code_say_so_and_those_of_other_numbers_are_measured_anew(
     changed(path, made=made | {"numbers": "00000000"})
     assert measure("constant", "constant", "heads", progress=False)[1].notes == ["a note"]
     assert measured == ["constant", "constant"]
+
+
+def test_rows_of_a_method_that_has_changed_say_so(
+    measured: list[str], rows_of_its_own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = zoo.build("pigan", **TINY)
+
+    def notes() -> list[str]:
+        return list(measure("mine", generator, "heads", progress=False)[1].notes)
+
+    assert notes() == notes() == ["a note"]
+    (path,) = (rows_of_its_own / "heads-v1").glob("*.json")
+    made = json.loads(path.read_text())["made"]
+    assert len(made["method"]) == 8
+    changed(path, made=made | {"method": "00000000", "date": "2026-01-02"})
+    assert notes() == ["a note", "measured by other code, 2026-01-02"]
+    changed(path, made={key: value for key, value in made.items() if key != "method"})  # of an earlier version
+    assert notes() == ["a note"]
+    assert measured == ["mine"]
+    assert provenance.method_of("constant") == ""
+
+
+def test_searches_count_for_the_benchmarks_that_use_them() -> None:
+    for kind, searches in ((Heads, False), (Inversions, True), (Photos, True)):
+        decides = provenance._decide(kind)
+        assert ("zoo.editing.inversion" in decides) == searches
+        assert kind.__module__ in decides
 
 
 def test_the_code_of_a_row_is_that_which_decides_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:

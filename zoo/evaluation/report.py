@@ -201,9 +201,10 @@ def _made(rows: Sequence[Row], command: str) -> str:
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for row in rows:
         took = "" if row.seconds is None else f" ({row.seconds:.0f} s)"
-        alike.setdefault(tuple(row.made.items()), []).append(row.name + took)
+        how = {key: value for key, value in row.made.items() if key != "method"}  # each has its own
+        alike.setdefault(tuple(how.items()), []).append(row.name + took)
     lists = []
     for made, names in alike.items():
-        how = {name.capitalize(): value for name, value in made} or {"Date": "not kept; measured for this page"}
-        lists.append(facts({"Rows": ", ".join(names), **how}))
+        said = {name.capitalize(): value for name, value in made} or {"Date": "not kept; measured for this page"}
+        lists.append(facts({"Rows": ", ".join(names), **said}))
     return f"<p>This command repeats the page: <code>{html.escape(command)}</code></p>{''.join(lists)}"

@@ -32,7 +32,7 @@ from ..generators.base import Generator
 from ..output.strips import Sheet
 from ..runtime.files import atomic_write, printable
 from .benchmark import Benchmark, Kind, Row, Subject
-from .provenance import code_of, made, numbers_of
+from .provenance import code_of, made, method_of, numbers_of
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "rows"
@@ -82,8 +82,8 @@ def folder_of(benchmark: Benchmark) -> str:
 def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = False) -> tuple[Row, list[Sheet]] | None:
     """A row that was measured before; None if there is none, or none that can be read.
 
-    A row that was measured with other numbers under the same name is none. One that other code has measured is used,
-    and a note says so.
+    A row that was measured with other numbers under the same name is none. One that other code has measured, of the
+    benchmark or of the method, is used, and a note says so.
 
     Args:
         benchmark: Says under which protocol, and on which data.
@@ -103,7 +103,9 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
                 lacking = row.made.get("without", "").split()
                 if new := [extra for extra, here in benchmark.extras.items() if extra in lacking and here()]:
                     raise ConfigError(f"it lacks what zoo3d[{new[0]}] measures, which is installed now")
-                if row.made.get("code") != code_of(type(benchmark)):
+                method = method_of(benchmark.subjects.get(name or ""))
+                others = method and row.made.get("method", method) != method
+                if others or row.made.get("code") != code_of(type(benchmark)):
                     row = replace(row, notes=[*row.notes, _OLDER.format(row.made.get("date", "an unknown day"))])
                 return row, sheets
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
@@ -130,7 +132,7 @@ def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> R
     """
     figures = {key: value if _finite(value) else None for key, value in row.figures.items()}
     intervals = {key: ends for key, ends in row.intervals.items() if _finite(ends)}
-    row = replace(row, made=made(benchmark), figures=figures, intervals=intervals)
+    row = replace(row, made=made(benchmark, benchmark.subjects.get(row.name)), figures=figures, intervals=intervals)
     base = own() / folder_of(benchmark)
     try:
         text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
