@@ -150,6 +150,10 @@ def changed(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def figures_of(path: Path) -> dict[str, object]:
+    return dict(json.loads(path.read_text())["figures"])
+
+
 def packed(path: Path, **arrays: np.ndarray) -> None:
     with np.load(path.with_suffix(".npz")) as found:
         arrays = {key: found[key] for key in found} | arrays
@@ -168,7 +172,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a third kind": lambda path: changed(path, kind="guess"),
     "notes": lambda path: changed(path, notes="a note"),
     "how it was made": lambda path: changed(path, made={"date": 2026}),
+    "figures that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE": "x"}),
+    "stages that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE": [1, "x"]}),
+    "deviations that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE_std": "x"}),
     "seconds": lambda path: changed(path, seconds="1"),
+    "no seconds": lambda path: changed(path, seconds=""),
     "intervals": lambda path: changed(path, intervals={"SIDE": [2, 0.5]}),
     "a bomb": lambda path: packed(path, **{"samples/SIDE": np.zeros(2**24, np.float32)}),
     "samples": lambda path: packed(path, **{"samples/SIDE": np.zeros((4, 3), np.float32)}),

@@ -95,7 +95,7 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
         path = place / folder_of(benchmark) / f"{key}.json"
         try:
             if path.is_file():
-                row, sheets = _read(path, benchmark.protocol, name)
+                row, sheets = _read(path, benchmark, name)
                 if row.made.get("numbers", numbers_of(benchmark)) != numbers_of(benchmark):
                     raise ConfigError(f"the numbers of {benchmark.protocol} were others then")
                 if missing := sorted({column.key for column in benchmark.columns} - row.as_dict().keys()):
@@ -181,9 +181,9 @@ def _encoded(images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]]:
+def _read(path: Path, benchmark: Benchmark, name: str | None) -> tuple[Row, list[Sheet]]:
     values = from_json(path.read_text("utf-8"), str(path))
-    _refuse_odd(values, protocol)
+    _refuse_odd(values, benchmark)
     data = path.with_suffix(".npz")
     with zipfile.ZipFile(data) as archive:
         if sum(member.file_size for member in archive.infolist()) > _MOST:
@@ -205,23 +205,24 @@ def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]
     return Row(**{**values, **own}), sheets
 
 
-def _refuse_odd(values: Any, protocol: str) -> None:
-    """Refuse what `keep` has not written for this protocol: tables and pages rely on the types of a row."""
+def _refuse_odd(values: Any, benchmark: Benchmark) -> None:
+    """Refuse what `keep` has not written for this benchmark: tables and pages rely on the types of a row."""
     if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
         raise ConfigError("it is no row")
-    if values["protocol"] != protocol:
+    if values["protocol"] != benchmark.protocol:
         raise ConfigError("it is a row of another protocol")
     figures, made, ends = values["figures"], values["made"], values["intervals"]
-    lists = [value for value in figures.values() if isinstance(value, list)]
-    plain = [value for value in figures.values() if not isinstance(value, list | None)]
-    shown = [part for part in [*plain, *(part for value in lists for part in value)] if not isinstance(part, str)]
+    parts = {key: value if isinstance(value, list) else [value] for key, value in figures.items() if value is not None}
+    printed = {key for column in benchmark.columns if column.form for key in (column.key, column.spread)}
+    shown = [part for key in parts for part in parts[key] if key in printed or not isinstance(part, str)]
     numbers = [*shown, *(end for pair in ends.values() for end in pair)]
     words = [values["name"], *values["notes"], *made, *made.values()]
     fits = (
         values["kind"] in get_args(Kind)
         and isinstance(values["notes"], list)
         and not set(figures) & set(_FIELDS)
-        and all(map(_is_number, [values["n"], values["seconds"] or 0, *numbers]))
+        and all(map(_is_number, [values["n"], *numbers]))
+        and (values["seconds"] is None or _is_number(values["seconds"]))
         and all(low <= high for low, high in ends.values())
         and all(isinstance(word, str) for word in words)
     )
