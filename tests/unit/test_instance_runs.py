@@ -239,7 +239,7 @@ def test_runs_side_by_side(made: Path, tmp_path: Path, monkeypatch: pytest.Monke
     flat_depth = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     result = side_by_side([base, flat], {"ones": flat_depth}, n_pairs=20)
     average, ones, first, second = map(plain, result.rows)
-    assert {row.protocol for row in result.rows} == {"instances-v1/n_pairs=20/size=32"}
+    assert {row.protocol for row in result.rows} == {"instances-v1/size=32/n_pairs=20"}
     assert [row.kind for row in result.rows] == ["baseline", "model", "model", "model"]
     assert [row.n for row in result.rows] == [2] * 4
     last = np.array([[p.SIDE[-1] for p in run.pictures] for run in (base, flat)])
