@@ -14,7 +14,7 @@ import torch
 import zoo
 from tests.tiny import TINY
 from zoo.cli import main as cli
-from zoo.evaluation import provenance, scores, store
+from zoo.evaluation import benchmarks, provenance, scores, store
 from zoo.evaluation.benchmark import Benchmark, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
@@ -75,15 +75,42 @@ def test_a_row_that_lacks_an_extra_is_measured_anew_once_it_is_there(
     measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = False
-    monkeypatch.setattr(Heads, "extras", {"fid": lambda: here})
+    monkeypatch.setattr(Heads, "extras", {"fid": lambda: here, "identity": lambda: here})
+    row = Heads.row
+
+    def lacks(self: Heads, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        found, pictures = row(self, name, subject, steps)
+        said = ["KID is not measured: it needs zoo3d[fid]"] if name == "average" and not here else []
+        return replace(found, notes=said), pictures
+
+    monkeypatch.setattr(Heads, "row", lacks)
     for _ in range(2):
-        row = compare({}, "heads", progress=False).rows[0]
-        assert row.made["without"] == "fid"
+        made = [row.made.get("without") for row in compare({}, "heads", progress=False).rows]
+        assert made == [None, "fid", None, None]  # only what has left a figure out
         assert measured == list(Heads.baselines)
     here = True
     for _ in range(2):
-        assert "without" not in compare({}, "heads", progress=False).rows[0].made
-        assert measured == 2 * list(Heads.baselines)
+        assert not any("without" in row.made for row in compare({}, "heads", progress=False).rows)
+        assert measured == [*Heads.baselines, "average"]
+
+
+@pytest.mark.parametrize(("benchmark", "again"), [("heads", ["supervised"]), ("heads_v2", [])])
+def test_baselines_that_draw_nothing_are_measured_once(
+    benchmark: str, again: list[str], measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = benchmarks.find(benchmark)
+    nothing = dict.fromkeys(column.key for column in kind(None, {}, Options()).columns)  # type: ignore[call-arg]
+
+    def row(self: Benchmark, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        measured.append(name)
+        figures = {key: None for key in nothing if key not in ("n", "seconds")}
+        return Row(name, "baseline", self.protocol, 4, figures), list
+
+    monkeypatch.setattr(kind, "row", row)
+    compare({}, benchmark, progress=False)
+    assert measured == list(kind.baselines)
+    compare({}, benchmark, seed=1, progress=False)
+    assert measured == [*kind.baselines, *again]
 
 
 def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

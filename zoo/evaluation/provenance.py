@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,9 +28,10 @@ _DECIDES = re.compile(r"zoo\.(metrics|probes|editing|evaluation\.(statistics$|tu
 _LAZY = re.compile(r"(zoo(?:\.\w+)+):\w+")  # a class that is imported when it is needed
 
 
-def made(benchmark: Benchmark, subject: Subject | None) -> dict[str, str]:
-    """What is kept with a row of a subject that has just been measured."""
-    lacking = " ".join(sorted(extra for extra, here in benchmark.extras.items() if not here()))
+def made(benchmark: Benchmark, subject: Subject | None, notes: Sequence[str]) -> dict[str, str]:
+    """What is kept with a row of a subject that has just been measured, and has these notes."""
+    said = " ".join(notes)
+    lacking = " ".join(sorted(x for x, here in benchmark.extras.items() if f"zoo3d[{x}]" in said and not here()))
     return ({"without": lacking} if lacking else {}) | {
         "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

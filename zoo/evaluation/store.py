@@ -132,7 +132,9 @@ def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> R
     """
     figures = {key: value if _finite(value) else None for key, value in row.figures.items()}
     intervals = {key: ends for key, ends in row.intervals.items() if _finite(ends)}
-    row = replace(row, made=made(benchmark, benchmark.subjects.get(row.name)), figures=figures, intervals=intervals)
+    row = replace(
+        row, made=made(benchmark, benchmark.subjects.get(row.name), row.notes), figures=figures, intervals=intervals
+    )
     base = own() / folder_of(benchmark)
     try:
         text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

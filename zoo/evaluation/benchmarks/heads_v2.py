@@ -56,6 +56,7 @@ class HeadsV2(Benchmark):
     title = "Shape and pose"
     weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = ("constant", "average", MEAN, "supervised", REAL)
+    unseeded = baselines  # the probe of supervised is shipped
     bar = "R2"
     bar_caption = (
         "Bars show R2 where it is above 0. After the plus-minus sign stands half of the 95 % interval, which the "

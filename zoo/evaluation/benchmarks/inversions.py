@@ -82,6 +82,7 @@ class Inversions(Benchmark):
     title = "Shape by inversion"
     weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN, "supervised")
+    unseeded = baselines
     takes_runs = True
     bar = "R2"
     bar_caption = (

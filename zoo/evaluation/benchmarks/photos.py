@@ -62,6 +62,7 @@ class Photos(Benchmark):
     title = "Photographs"
     weights = "*.photos*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN,)
+    unseeded = baselines
     extras: ClassVar[Mapping[str, Callable[[], bool]]] = {"fid": inception.available, "identity": identity.available}
     bar = "depth_agreement"
     bar_caption = (

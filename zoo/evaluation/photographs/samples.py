@@ -60,10 +60,10 @@ def kid_of(samples: Samples, photographs: Tensor) -> tuple[KID | None, list[str]
 
     None if it cannot be measured.
     """
-    if not available():
-        return None, ["KID is not measured: it needs zoo3d[fid]"]
     if len(photographs) < 2 * _BLOCKS:
         return None, [f"KID is not measured: it needs {2 * _BLOCKS} photographs"]
+    if not available():
+        return None, ["KID is not measured: it needs zoo3d[fid]"]
     fake = faces_alone(samples.images, samples.points)
     real = faces_alone(photographs, find_points(photographs).points)
     kid = kernel_distance(inception_features(real), inception_features(fake), _BLOCKS)
