@@ -451,19 +451,23 @@ def bfm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "set"
 
 
-def test_runs_over_bfm_are_compared_as_those_over_heads(bfm: Path, gan: str, tmp_path: Path) -> None:
+def test_runs_over_bfm_are_compared_as_those_over_heads(
+    bfm: Path, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = instances.open_job("gan2shape", [*TINY, "data=synface", f"data.root={bfm}"], gan, tmp_path / "run", {})
     instances.run_all(opened, "bfm:1")
     run = read_run(tmp_path / "run")
     found = side_by_side([run], data_root=bfm, n_pairs=4)  # type: ignore[arg-type]
     average, fitted = map(plain, found.rows)
-    assert found.benchmark.protocol == "instances-bfm-v1/n_pairs=4/size=32"
+    assert found.benchmark.protocol == "instances-bfm-v1/size=32/n_pairs=4"
     assert (average.n, fitted.n, found.benchmark.rules.fov) == (1, 1, 10)  # type: ignore[attr-defined]
     subject, truth = run.pictures[0].subject(), SynfaceDataset(bfm, size=SIZE)[1]
     assert subject.depth is not None
     assert torch.equal(subject.depth[0], truth["depth"])
     again = score([subject], run.pictures[0].depths(SIZE)[-1:], 10.0)
     assert again["SIDE"] == pytest.approx(run.pictures[0].SIDE[-1], rel=1e-5)
+    monkeypatch.chdir(bfm.parent)
+    assert side_by_side([run], data_root=bfm.name, n_pairs=4).benchmark.data == found.benchmark.data  # type: ignore[arg-type]
     assert "synface folder" in " ".join(found.benchmark.words())
     with pytest.raises(ConfigError, match=r"give data\.root=DIR"):
         side_by_side([run])

@@ -20,7 +20,8 @@ from zoo.data.pictures import Picture
 from zoo.data.store import open_files
 from zoo.editing.inversion import invert, tune_to
 from zoo.editing.reconstruction import Reconstruction
-from zoo.errors import ConfigError, DataError, ZooError
+from zoo.errors import ConfigError, DataError, WeightsError, ZooError
+from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks.photos import MEAN, Photos
 from zoo.evaluation.comparison import compare, measure
 from zoo.evaluation.photographs import inversions, samples
@@ -400,6 +401,23 @@ def test_a_single_photograph_and_damaged_ones(folder: Path, tmp_path: Path) -> N
     before = opened.data
     (tmp_path / "empty.png").unlink()
     assert type(opened).open({}, opened.options).data != before
+
+
+def test_rows_belong_to_the_files_that_compare_pictures(folder: Path, tmp_path: Path) -> None:
+    files = {"vgg": tmp_path / "vgg", "lpips": tmp_path / "lpips"}
+    options = Options(settings={"data_root": str(folder), "n_invert": 1} | files)
+
+    def data() -> str | None:
+        return Photos.open({}, options).data
+
+    with pytest.raises(WeightsError, match="vgg: cannot be read"):
+        data()
+    for file in files.values():
+        file.write_bytes(b"some")
+    before = data()
+    assert data() == before
+    files["vgg"].write_bytes(b"else")
+    assert data() != before
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, folder: Path) -> None:

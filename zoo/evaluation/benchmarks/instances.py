@@ -25,7 +25,7 @@ from ..benchmark import Column, Kind, Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
 from ..depth.benchmark import need_depth, pairs_of, spread
 from ..depth.protocol import Scored
-from ..store import key_of
+from ..store import digest_of, key_of
 from .bfm import BFM
 from .heads import Heads
 
@@ -87,8 +87,9 @@ class Instances(Heads):
 
     @cached_property
     def data(self) -> str | None:
-        """Digits of the pictures, which are those of the runs; and of the first run, with which others are compared."""
-        digest = hashlib.sha256(f"{key_of(self._first, 0)} {self.options.settings.get('data_root')}".encode())
+        """Digits of the pictures, of the first run, and of the folder from which the row average comes."""
+        root = self.options.settings.get("data_root")
+        digest = hashlib.sha256(f"{key_of(self._first, 0)} {digest_of(root) if root else None}".encode())
         for maps in (self.pictures.image, self.pictures.depth, self.pictures.mask):
             digest.update(maps.contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
