@@ -127,7 +127,8 @@ def test_what_was_written_is_read(made: Path) -> None:
 def test_stored_faces_turn_as_when_they_were_fitted(made: Path, gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = read_run(made / "base")
     yaws = [0.0, -0.3, 0.3]
-    shown = {how: turner(yaws) for how, turner in turners_of_run(run, 2).items()}
+    sent = pickle.loads(pickle.dumps(turners_of_run(run, 2)))  # as to other processes
+    shown = {how: turner(yaws) for how, turner in sent.items()}
     assert {how: tuple(x.shape) for how, x in shown.items()} == dict.fromkeys(("render", "GAN"), (2, 3, 3, SIZE, SIZE))
     picture, network = run.pictures[1], zoo.load(gan)
     model = zoo.load(f"file:{picture.folder / 'weights'}")

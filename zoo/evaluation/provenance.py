@@ -77,6 +77,7 @@ def _decide(kind: type[Benchmark]) -> dict[str, str]:
 
 def method_of(subject: Subject | None) -> str:
     """Eight digits that change with the file of a generator's class, but not with its comments; else nothing."""
+    subject = getattr(subject, "generator", subject)  # whose faces are turned
     return _file_digits(type(subject).__module__) if isinstance(subject, Generator) else ""
 
 
