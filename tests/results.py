@@ -24,9 +24,9 @@ PAGE = COMPARISON.with_name("results.md")
 HEAD = """# Results
 
 Written by `make results` from the rows in `zoo/evaluation/rows/`, which `zoo compare` reads, too. What the columns mean
-stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval over people, or the
-standard deviation over images where the protocol says so. Only rows that are stored with zoo stand here; figures of
-`heads-v1` for the other weights are in [comparison.md](comparison.md) and on their cards.
+stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval, over people or
+over samples, or the standard deviation over images, as the protocol says. Only rows that are stored with zoo stand
+here; figures of `heads-v1` for the other weights are in [comparison.md](comparison.md) and on their cards.
 """
 _QUICK = 120  # seconds
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -37,12 +37,23 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 
 
 def rows(benchmark: Benchmark) -> list[Row]:
-    """The shipped rows of a benchmark: baselines in its order, then models by name."""
-    keys = {path.stem for path in (store.SHIPPED / store.folder_of(benchmark)).glob("*.json")}
-    baselines = [key for name in benchmark.baselines if (key := store.key_of(name, 0)) in keys]
-    found = {key: entry[0] for key in keys if (entry := store.find(benchmark, None, key, shipped=True))}
+    """The shipped rows of a benchmark: baselines in its order, then models by name.
+
+    Raises:
+        SystemExit: A row cannot be read.
+    """
+    found: dict[str, Row] = {}
+    for path in _paths(benchmark):
+        if (entry := store.find(benchmark, None, path.stem, shipped=True)) is None:
+            raise SystemExit(f"{path}: the shipped row cannot be read, as the warning says; measure it again")
+        found[path.stem] = entry[0]
+    baselines = [key for name in benchmark.baselines if (key := store.key_of(name, 0)) in found]
     models = sorted((row for key, row in found.items() if key not in baselines), key=lambda row: row.name)
     return benchmark.ranked([*(found[key] for key in baselines if key), *models])
+
+
+def _paths(benchmark: Benchmark) -> list[Path]:
+    return sorted((store.SHIPPED / store.folder_of(benchmark)).glob("*.json"))
 
 
 def table(benchmark: Benchmark) -> str:
@@ -91,12 +102,20 @@ def changed_cells(benchmark: Benchmark, row: Row) -> list[str]:
 
 
 def stamp(benchmark: Benchmark) -> None:
-    """Give shipped rows the digests of today's code, if the quick baselines among them come out as they are."""
-    for row in rows(benchmark):
+    """Give shipped rows the digests of today's code, if the quick baselines among them come out as they are.
+
+    Raises:
+        SystemExit: They do not, or a row cannot be read.
+    """
+    for path in _paths(benchmark):
+        try:
+            row, _ = store._read(path, benchmark, None)  # whatever its digests, which are about to be replaced
+        except Exception as error:
+            raise SystemExit(f"{path}: the shipped row cannot be read ({error}); measure it again") from error
         if row.kind == "baseline" and (row.seconds or 0) < _QUICK and (changed := changed_cells(benchmark, row)):
             raise SystemExit(f"{benchmark.protocol}, {row.name}: {', '.join(changed)} changed; measure all rows again")
     today = {"numbers": numbers_of(benchmark), "code": code_of(type(benchmark))}
-    for path in sorted((store.SHIPPED / store.folder_of(benchmark)).glob("*.json")):
+    for path in _paths(benchmark):
         values = json.loads(path.read_text("utf-8"))
         values["made"] |= today
         atomic_write(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

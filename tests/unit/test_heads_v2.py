@@ -186,6 +186,10 @@ def test_the_message_names_the_row() -> None:
 def test_the_protocol_says_every_departure() -> None:
     rules = ShapeProtocol().quick().but(split="val", n_test=5)
     assert rules.name == "heads-v2/quick/split=val/n_test=5"
+    assert ShapeProtocol().quick().but(n_test=np.int64(5), split="val") == rules  # or rows were measured twice
+    for value in (5.0, "5", True):
+        with pytest.raises(ConfigError, match="n_test must be a whole number, got"):
+            ShapeProtocol().but(n_test=value)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="use sealed or val"):
         ShapeProtocol().but(split="test")
     with pytest.raises(ConfigError, match="at least 10"):
@@ -238,6 +242,13 @@ def test_intervals_hold_what_they_promise_where_networks_differ() -> None:
         alone += low < 0 < high
     assert 278 <= hits <= 296
     assert alone < 260
+
+
+def test_words_say_what_intervals_are_over() -> None:
+    said = " ".join(HeadsV2(replace(ShapeProtocol(), n_turned=9), {}, Options()).words())
+    assert "Intervals of predictions, of R2 to relit," in said
+    assert f"{generated.DRAWS} draws of the samples" in said
+    assert "own normals over the 9 samples" in said
 
 
 def test_networks_that_differ_leave_ranks_open() -> None:

@@ -1,6 +1,7 @@
 """The identity metric: distances, the comparison, its report, and what it says when a package is missing."""
 
 import json
+import pickle
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -14,6 +15,7 @@ from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks import identity
 from zoo.evaluation.benchmarks.identity import TRUE, Identity
 from zoo.evaluation.comparison import compare, measure
+from zoo.evaluation.provenance import method_of
 from zoo.evaluation.report import text_table, write_report
 from zoo.evaluation.store import key_of
 from zoo.evaluation.turners import true_heads, turners_of
@@ -144,6 +146,19 @@ def test_rows_of_two_ways_to_turn_have_keys_of_their_own(monkeypatch: pytest.Mon
     keys = Identity.open({"x": generator, TRUE: TRUE}, Options(quick=True, seed=2)).keys
     key = key_of(generator, 2)
     assert keys == {"x (GANSpace)": f"{key}-GANSpace", "x (SeFa)": f"{key}-SeFa"}
+
+
+def test_ways_to_turn_go_to_other_processes(probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "train_pose_probe", lambda advance: probe)
+    monkeypatch.setattr(Identity, "embed", staticmethod(colours))
+    generators = {name: registry.resolve(name) for name in ("hologan", "stylegan2")}
+    subjects = {name: kind(kind.tiny()).eval() for name, kind in generators.items()}
+    opened = Identity.open(subjects, Options(quick=True))
+    sent = pickle.loads(pickle.dumps(opened))
+    assert list(sent.subjects) == ["hologan", "stylegan2 (GANSpace)", "stylegan2 (SeFa)"]
+    for name, turner in opened.subjects.items():
+        assert torch.equal(turner([0.0, 0.3]), sent.subjects[name]([0.0, 0.3]))  # type: ignore[operator]
+    assert method_of(opened.subjects["hologan"]) == method_of(subjects["hologan"])
 
 
 def test_names_and_numbers_that_mislead_are_refused(probe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,8 @@ def test_what_was_written_is_read(made: Path) -> None:
 def test_stored_faces_turn_as_when_they_were_fitted(made: Path, gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = read_run(made / "base")
     yaws = [0.0, -0.3, 0.3]
-    shown = {how: turner(yaws) for how, turner in turners_of_run(run, 2).items()}
+    sent = pickle.loads(pickle.dumps(turners_of_run(run, 2)))  # as to other processes
+    shown = {how: turner(yaws) for how, turner in sent.items()}
     assert {how: tuple(x.shape) for how, x in shown.items()} == dict.fromkeys(("render", "GAN"), (2, 3, 3, SIZE, SIZE))
     picture, network = run.pictures[1], zoo.load(gan)
     model = zoo.load(f"file:{picture.folder / 'weights'}")
@@ -239,7 +240,7 @@ def test_runs_side_by_side(made: Path, tmp_path: Path, monkeypatch: pytest.Monke
     flat_depth = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     result = side_by_side([base, flat], {"ones": flat_depth}, n_pairs=20)
     average, ones, first, second = map(plain, result.rows)
-    assert {row.protocol for row in result.rows} == {"instances-v1/n_pairs=20/size=32"}
+    assert {row.protocol for row in result.rows} == {"instances-v1/size=32/n_pairs=20"}
     assert [row.kind for row in result.rows] == ["baseline", "model", "model", "model"]
     assert [row.n for row in result.rows] == [2] * 4
     last = np.array([[p.SIDE[-1] for p in run.pictures] for run in (base, flat)])
@@ -317,6 +318,9 @@ def test_runs_that_do_not_compare(runs: Path, capsys: pytest.CaptureFixture[str]
     base, own = read_run(runs / "base"), read_run(runs / "own")
     with pytest.raises(ConfigError, match="the true depth of seed0000 is not known"):
         side_by_side([own])
+    _latent(lambda stored: stored["image"].mul_(0.9))(runs / "flat" / "head0001" / "latent.pt")
+    with pytest.raises(ConfigError, match="head0001 is another picture there"):
+        side_by_side([base, read_run(runs / "flat")])
     shutil.rmtree(runs / "flat" / "head0001")
     with pytest.raises(ConfigError, match="only one has head0001"):
         side_by_side([base, read_run(runs / "flat")])
@@ -448,19 +452,23 @@ def bfm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "set"
 
 
-def test_runs_over_bfm_are_compared_as_those_over_heads(bfm: Path, gan: str, tmp_path: Path) -> None:
+def test_runs_over_bfm_are_compared_as_those_over_heads(
+    bfm: Path, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = instances.open_job("gan2shape", [*TINY, "data=synface", f"data.root={bfm}"], gan, tmp_path / "run", {})
     instances.run_all(opened, "bfm:1")
     run = read_run(tmp_path / "run")
     found = side_by_side([run], data_root=bfm, n_pairs=4)  # type: ignore[arg-type]
     average, fitted = map(plain, found.rows)
-    assert found.benchmark.protocol == "instances-bfm-v1/n_pairs=4/size=32"
+    assert found.benchmark.protocol == "instances-bfm-v1/size=32/n_pairs=4"
     assert (average.n, fitted.n, found.benchmark.rules.fov) == (1, 1, 10)  # type: ignore[attr-defined]
     subject, truth = run.pictures[0].subject(), SynfaceDataset(bfm, size=SIZE)[1]
     assert subject.depth is not None
     assert torch.equal(subject.depth[0], truth["depth"])
     again = score([subject], run.pictures[0].depths(SIZE)[-1:], 10.0)
     assert again["SIDE"] == pytest.approx(run.pictures[0].SIDE[-1], rel=1e-5)
+    monkeypatch.chdir(bfm.parent)
+    assert side_by_side([run], data_root=bfm.name, n_pairs=4).benchmark.data == found.benchmark.data  # type: ignore[arg-type]
     assert "synface folder" in " ".join(found.benchmark.words())
     with pytest.raises(ConfigError, match=r"give data\.root=DIR"):
         side_by_side([run])

@@ -21,7 +21,7 @@ RULES = InversionProtocol("inversions-tiny", "val", n_test=3, steps=1)
 
 @pytest.fixture(scope="module")
 def opened() -> Inversions:
-    return Inversions(RULES, {}, Options())
+    return Inversions(RULES, {}, Options(seed=3))
 
 
 def run_over(opened: Inversions, names: list[str], depth: torch.Tensor, light: float = 0.0) -> FinishedRun:
@@ -54,7 +54,7 @@ def test_a_generator_is_inverted_and_baselines_stand_beside_it(
     with Steps("test", enabled=False) as steps:
         row, pictures = opened.row("knows all", zoo.build("pigan", **TINY), steps)
         mean, _ = opened.row(MEAN, MEAN, steps)
-    assert made == [{"steps": 1, "size": 64, "align": False, "free": False}] * 3
+    assert made == [{"steps": 1, "size": 64, "align": False, "free": False, "seed": 3}] * 3
     assert row.figures["R2"] == pytest.approx(1, abs=1e-3)
     assert row.figures["PSNR"] == 30
     assert row.samples["R2"].shape == (3, 2)

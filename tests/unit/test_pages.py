@@ -180,7 +180,10 @@ def test_reports_show_a_mesh_of_each_method_that_makes_one(tmp_path: Path, monke
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     flat = zoo.build("stylegan2", size=16, z_dim=8, mapping_layers=1, channel_max=8).eval()
     empty = zoo.build("shadegan", **TINY, mesh_level=1e9).eval()
-    solids = {"<solid>": zoo.build("meshgan").eval(), "flat": flat, "empty": empty, "constant": "constant"}
+    buggy = zoo.build("shadegan", **TINY).eval()
+    buggy.mesh = None  # type: ignore[assignment]  # any error of a method
+    solids = {"<solid>": zoo.build("meshgan").eval(), "flat": flat, "empty": empty, "buggy": buggy}
+    solids["constant"] = "constant"
     (made,) = meshes(solids)
     assert made[0] == "<solid>"
     assert made[1].startswith(b"glTF")
@@ -191,7 +194,8 @@ def test_reports_show_a_mesh_of_each_method_that_makes_one(tmp_path: Path, monke
         (again,) = meshes(solids)
     assert again[:2] == made[:2]
     assert torch.equal(again[2], made[2])
-    for damage in (b"", file.read_bytes()[:500]):
+    whole = file.read_bytes()
+    for damage in (b"", whole[:500], whole[:200] + bytes(200) + whole[400:]):  # the last raises what nobody foresees
         file.write_bytes(damage)
         assert meshes(solids)[0][1] == made[1]
 

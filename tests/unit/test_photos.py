@@ -18,9 +18,10 @@ import zoo
 from zoo.data.layouts import LAYOUTS
 from zoo.data.pictures import Picture
 from zoo.data.store import open_files
-from zoo.editing.inversion import invert
+from zoo.editing.inversion import invert, tune_to
 from zoo.editing.reconstruction import Reconstruction
-from zoo.errors import ConfigError, DataError, ZooError
+from zoo.errors import ConfigError, DataError, WeightsError, ZooError
+from zoo.evaluation.benchmark import Options
 from zoo.evaluation.benchmarks.photos import MEAN, Photos
 from zoo.evaluation.comparison import compare, measure
 from zoo.evaluation.photographs import inversions, samples
@@ -256,17 +257,26 @@ def test_a_field_is_read_by_its_inversions_and_tuned(folder: Path, monkeypatch: 
     ).eval()
     found: list[Reconstruction] = []
 
-    def inverted(generator: Generator, picture: Picture, *, steps: int) -> Reconstruction:
+    def inverted(generator: Generator, picture: Picture, *, steps: int, seed: int) -> Reconstruction:
+        seeds.append(seed)
         if len(found) == 1 and not refused:
             refused.append(picture)
             raise DataError("no face")
         found.append(invert(generator, picture, steps=2, size=16))
         return found[-1]
 
+    def tuned(made: Reconstruction, picture: Picture, *, seed: int) -> Reconstruction:
+        seeds.append(seed)
+        return tune_to(made, picture)
+
     refused: list[Picture] = []
+    seeds: list[int] = []
     monkeypatch.setattr(inversions, "invert", inverted)
-    opened, row = measure("f", field, "photos", progress=False, data_root=str(folder), n_test=5, n_invert=5, n_tune=1)
+    monkeypatch.setattr(inversions, "tune_to", tuned)
+    settings = {"data_root": str(folder), "n_test": 5, "n_invert": 5, "n_tune": 1}
+    opened, row = measure("f", field, "photos", seed=7, progress=False, **settings)
     assert isinstance(opened, Photos)
+    assert seeds == [7] * 6  # five searches, and one tuning
     assert row.protocol == "photos-v1/n_test=5/n_invert=5/n_tune=1"
     assert len(found) == 4
     assert [len(row.samples[key]) for key in ("PSNR", "depth_agreement", "PSNR_tuned")] == [4, 4, 1]
@@ -283,7 +293,7 @@ def test_ctrl_c_ends_the_row_and_not_only_one_search(photographs: Photographs, m
     reader = zoo.build("unsup3d", size=32, nf=8, zdim=8, groups=4, encoder_nf=4, conf_zdim=8, seed=0).eval()
     calls = []
 
-    def interrupted(generator: Generator, picture: Picture, *, steps: int) -> Reconstruction:
+    def interrupted(generator: Generator, picture: Picture, *, steps: int, seed: int) -> Reconstruction:
         calls.append(picture)
         found = invert(generator, picture, steps=steps)
         return replace(found, fit=replace(found.fit, stopped="interrupted"))
@@ -371,6 +381,8 @@ def test_samples_show_their_shapes_and_whether_they_follow_their_cameras(heads: 
     nobody = samples.Samples(black, find_points(black).points, torch.zeros(4), black[:, :1])
     assert samples.shape_of(nobody) == {}
     assert samples.shape_of(drawn(heads["image"])) == {}
+    ahead = drawn(heads["image"])._replace(depth=heads["depth"])  # cameras that never turn have no slope
+    assert list(samples.shape_of(ahead)) == ["sample_depth"]
 
 
 def flat(images: Tensor) -> Tensor:
@@ -389,6 +401,23 @@ def test_a_single_photograph_and_damaged_ones(folder: Path, tmp_path: Path) -> N
     before = opened.data
     (tmp_path / "empty.png").unlink()
     assert type(opened).open({}, opened.options).data != before
+
+
+def test_rows_belong_to_the_files_that_compare_pictures(folder: Path, tmp_path: Path) -> None:
+    files = {"vgg": tmp_path / "vgg", "lpips": tmp_path / "lpips"}
+    options = Options(settings={"data_root": str(folder), "n_invert": 1} | files)
+
+    def data() -> str | None:
+        return Photos.open({}, options).data
+
+    with pytest.raises(WeightsError, match="vgg: cannot be read"):
+        data()
+    for file in files.values():
+        file.write_bytes(b"some")
+    before = data()
+    assert data() == before
+    files["vgg"].write_bytes(b"else")
+    assert data() != before
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, folder: Path) -> None:

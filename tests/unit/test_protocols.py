@@ -253,3 +253,8 @@ def test_bfm_runs_the_same_code_on_a_folder(tmp_path: Path) -> None:
     assert [row["n"] for row in rows] == [2, 2]
     assert all(row["protocol"].startswith("bfm-v1/") for row in rows)
     assert rows[1]["SIDE"] < rows[0]["SIDE"]
+    data = [
+        BFM(BFM.standard, {}, Options(settings={"data_root": synface} | how)).data
+        for how in ({}, {"on_error": "stop"}, {"on_error": "skip"})
+    ]
+    assert data[0] == data[1] != data[2]

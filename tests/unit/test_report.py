@@ -20,7 +20,7 @@ from rich.console import Console
 
 from zoo import registry
 from zoo.errors import ConfigError
-from zoo.evaluation import benchmarks, scores
+from zoo.evaluation import benchmarks, report, scores
 from zoo.evaluation.benchmark import Benchmark, Column, Figure, Kind, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.bfm import BFM
 from zoo.evaluation.benchmarks.heads import Heads
@@ -118,6 +118,10 @@ def toy(name: str, kind: Kind, R2: float | None, spread: float = 0.1, pose: floa
 
 TOYS = [toy("late", "model", 0.5, pose=4.04), toy("flat", "baseline", -90.0), toy("early", "model", 0.4, pose=4.01),
         toy("far", "model", 0.1, pose=9.0), toy("none", "model", None)]  # fmt: skip
+
+
+def flat(images: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(images[:, :1])
 
 
 def shown(*sheets: Sheet) -> str:
@@ -357,13 +361,21 @@ def test_a_small_comparison_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(torch.isfinite(images).all() and images.min() >= 0 and images.max() <= 1 for _, images in strips)
 
 
+def test_only_rows_that_were_measured_have_meshes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(report, "meshes", asked.extend)
+    subjects: dict[str, Subject] = {"late": flat, "far": flat, "never": flat}
+    monkeypatch.setattr(Toy, "subjects", subjects)
+    page(Comparison(Toy(), TOYS, {}, "zoo compare", complete=False, failed={"far": "failed: a bug"}))
+    assert asked == ["late"]
+
+
 def test_ctrl_c_keeps_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Heads, "standard", SMALL)
 
     def interrupted(images: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt
 
-    flat = lambda images: torch.ones_like(images[:, :1])  # noqa: E731
     models = {"flat": flat, "stuck": interrupted, "late": flat}
     comparison = compare(models, "heads", progress=False)
     assert [row.name for row in comparison.rows] == list(comparison.sheets) == [*Heads.baselines, "flat"]

@@ -1,12 +1,15 @@
 """The rows that are shipped: docs/results.md shows them, they belong to the shipped weights, and come out again."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import zoo
+from tests import results
 from tests.campaigns.claims import CLAIMS, command_of, value_of, verdict
-from tests.results import BENCHMARKS, COMPARISON, PAGE, changed_cells, comparison, page, rows
+from tests.results import BENCHMARKS, COMPARISON, PAGE, changed_cells, comparison, page, rows, stamp
 from zoo.evaluation import benchmarks, store
 from zoo.evaluation.benchmark import Benchmark, Options
 from zoo.evaluation.benchmarks.heads_v2 import MEAN, HeadsV2
@@ -27,6 +30,30 @@ def test_rows_belong_to_shipped_weights(benchmark: Benchmark) -> None:
     keys |= {store.key_of(name, 0) for name in benchmark.baselines}
     assert {path.stem for path in (store.SHIPPED / store.folder_of(benchmark)).glob("*.json")} <= keys
     assert all(row.protocol == benchmark.protocol for row in rows(benchmark))
+
+
+def test_rows_of_other_numbers_are_stamped_if_they_come_out_and_damaged_ones_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (heads,) = (each for each in BENCHMARKS if each.protocol == "heads-v1")
+    folder = Path(shutil.copytree(store.SHIPPED / "heads-v1", tmp_path / "heads-v1"))
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    before = rows(heads)
+    path = folder / "mean-shape.json"
+    values = json.loads(path.read_text("utf-8"))
+    values["made"]["numbers"] = "00000000"
+    path.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(SystemExit, match="the shipped row cannot be read"):
+        rows(heads)
+    monkeypatch.setattr(results, "changed_cells", lambda *_: ["SIDE"])
+    with pytest.raises(SystemExit, match="SIDE changed; measure all rows again"):
+        stamp(heads)
+    monkeypatch.setattr(results, "changed_cells", lambda *_: [])
+    stamp(heads)
+    assert [row.figures for row in rows(heads)] == [row.figures for row in before]
+    path.write_text("{}", "utf-8")
+    with pytest.raises(SystemExit, match="it is no row"):
+        stamp(heads)
 
 
 @pytest.mark.slow

@@ -14,10 +14,12 @@ import torch
 import zoo
 from tests.tiny import TINY
 from zoo.cli import main as cli
-from zoo.evaluation import provenance, scores, store
+from zoo.evaluation import benchmarks, provenance, scores, store
 from zoo.evaluation.benchmark import Benchmark, Options, Pictures, Row, Subject
 from zoo.evaluation.benchmarks.heads import Heads
 from zoo.evaluation.benchmarks.heads_v2 import HeadsV2
+from zoo.evaluation.benchmarks.inversions import Inversions
+from zoo.evaluation.benchmarks.photos import Photos
 from zoo.evaluation.comparison import compare, measure
 from zoo.output.strips import Sheet
 from zoo.runtime.progress import Steps
@@ -73,15 +75,42 @@ def test_a_row_that_lacks_an_extra_is_measured_anew_once_it_is_there(
     measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = False
-    monkeypatch.setattr(Heads, "extras", {"fid": lambda: here})
+    monkeypatch.setattr(Heads, "extras", {"fid": lambda: here, "identity": lambda: here})
+    row = Heads.row
+
+    def lacks(self: Heads, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        found, pictures = row(self, name, subject, steps)
+        said = ["KID is not measured: it needs zoo3d[fid]"] if name == "average" and not here else []
+        return replace(found, notes=said), pictures
+
+    monkeypatch.setattr(Heads, "row", lacks)
     for _ in range(2):
-        row = compare({}, "heads", progress=False).rows[0]
-        assert row.made["without"] == "fid"
+        made = [row.made.get("without") for row in compare({}, "heads", progress=False).rows]
+        assert made == [None, "fid", None, None]  # only what has left a figure out
         assert measured == list(Heads.baselines)
     here = True
     for _ in range(2):
-        assert "without" not in compare({}, "heads", progress=False).rows[0].made
-        assert measured == 2 * list(Heads.baselines)
+        assert not any("without" in row.made for row in compare({}, "heads", progress=False).rows)
+        assert measured == [*Heads.baselines, "average"]
+
+
+@pytest.mark.parametrize(("benchmark", "again"), [("heads", ["supervised"]), ("heads_v2", [])])
+def test_baselines_that_draw_nothing_are_measured_once(
+    benchmark: str, again: list[str], measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = benchmarks.find(benchmark)
+    nothing = dict.fromkeys(column.key for column in kind(None, {}, Options()).columns)  # type: ignore[call-arg]
+
+    def row(self: Benchmark, name: str, subject: Subject, steps: Steps) -> tuple[Row, Pictures]:
+        measured.append(name)
+        figures = {key: None for key in nothing if key not in ("n", "seconds")}
+        return Row(name, "baseline", self.protocol, 4, figures), list
+
+    monkeypatch.setattr(kind, "row", row)
+    compare({}, benchmark, progress=False)
+    assert measured == list(kind.baselines)
+    compare({}, benchmark, seed=1, progress=False)
+    assert measured == [*kind.baselines, *again]
 
 
 def test_a_killed_comparison_goes_on(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +177,10 @@ def changed(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def figures_of(path: Path) -> dict[str, object]:
+    return dict(json.loads(path.read_text())["figures"])
+
+
 def packed(path: Path, **arrays: np.ndarray) -> None:
     with np.load(path.with_suffix(".npz")) as found:
         arrays = {key: found[key] for key in found} | arrays
@@ -166,7 +199,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a third kind": lambda path: changed(path, kind="guess"),
     "notes": lambda path: changed(path, notes="a note"),
     "how it was made": lambda path: changed(path, made={"date": 2026}),
+    "figures that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE": "x"}),
+    "stages that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE": [1, "x"]}),
+    "deviations that are words": lambda path: changed(path, figures=figures_of(path) | {"SIDE_std": "x"}),
     "seconds": lambda path: changed(path, seconds="1"),
+    "no seconds": lambda path: changed(path, seconds=""),
     "intervals": lambda path: changed(path, intervals={"SIDE": [2, 0.5]}),
     "a bomb": lambda path: packed(path, **{"samples/SIDE": np.zeros(2**24, np.float32)}),
     "samples": lambda path: packed(path, **{"samples/SIDE": np.zeros((4, 3), np.float32)}),
@@ -231,13 +268,27 @@ def test_a_folder_that_cannot_even_be_asked_costs_a_warning(
     assert "measured anew" in caplog.text
 
 
-def test_a_row_that_json_or_pictures_cannot_hold_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(Heads, "test", None)
+def test_figures_that_are_no_numbers_cost_the_others_nothing(rows_of_its_own: Path) -> None:
     opened = Heads(Heads.standard, {}, Options())
+    nan = float("nan")
+    nothing = dict.fromkeys({column.key for column in opened.columns} - {"n", "seconds"})
+    figures = nothing | {"SIDE": nan, "MAD": 2.0, "psnr": [1.0, nan]}
+    row = Row("x", "model", opened.protocol, 4, figures, 1.0, intervals={"SIDE": (nan, nan), "MAD": (1.0, 3.0)})
+    kept = store.keep(opened, row, [], "x")
+    found = store.find(opened, None, "x")
+    assert found is not None
+    for each in (kept, found[0]):
+        assert [each.figures[key] for key in ("SIDE", "MAD", "psnr")] == [None, 2, None]
+        assert each.intervals == {"MAD": (1, 3)}
+
+
+def test_a_row_with_pictures_that_cannot_be_written_is_not_kept(
+    rows_of_its_own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = Heads(Heads.standard, {}, Options())
+    endless = Sheet("Samples", "Look.", [("image", torch.zeros(2**14, 3, 1, 1))])
     with caplog.at_level(logging.WARNING):
-        store.keep(opened, Row("x", "model", opened.protocol, 4, {"SIDE": float("nan")}), [], "x")
+        store.keep(opened, Row("x", "model", opened.protocol, 4, {"SIDE": 1.0}), [endless], "x")
     assert "is not kept" in caplog.text
     assert not list(rows_of_its_own.rglob("x.*"))
 
@@ -263,6 +314,33 @@ def test_rows_of_other_code_say_so_and_those_of_other_numbers_are_measured_anew(
     changed(path, made=made | {"numbers": "00000000"})
     assert measure("constant", "constant", "heads", progress=False)[1].notes == ["a note"]
     assert measured == ["constant", "constant"]
+
+
+def test_rows_of_a_method_that_has_changed_say_so(
+    measured: list[str], rows_of_its_own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = zoo.build("pigan", **TINY)
+
+    def notes() -> list[str]:
+        return list(measure("mine", generator, "heads", progress=False)[1].notes)
+
+    assert notes() == notes() == ["a note"]
+    (path,) = (rows_of_its_own / "heads-v1").glob("*.json")
+    made = json.loads(path.read_text())["made"]
+    assert len(made["method"]) == 8
+    changed(path, made=made | {"method": "00000000", "date": "2026-01-02"})
+    assert notes() == ["a note", "measured by other code, 2026-01-02"]
+    changed(path, made={key: value for key, value in made.items() if key != "method"})  # of an earlier version
+    assert notes() == ["a note"]
+    assert measured == ["mine"]
+    assert provenance.method_of("constant") == ""
+
+
+def test_searches_count_for_the_benchmarks_that_use_them() -> None:
+    for kind, searches in ((Heads, False), (Inversions, True), (Photos, True)):
+        decides = provenance._decide(kind)
+        assert ("zoo.editing.inversion" in decides) == searches
+        assert kind.__module__ in decides
 
 
 def test_the_code_of_a_row_is_that_which_decides_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def evaluate(
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
     seed: Annotated[
-        int, typer.Option("--seed", "--seeds", help="Seed of the probe: order and first weights.", max=MAX_SEED)
+        int, typer.Option("--seed", "--seeds", help="Seed of latents, searches and probes.", max=MAX_SEED)
     ] = 0,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -56,7 +56,7 @@ def compare(
     benchmark: Benchmark = "heads_v2",
     quick: Quick = False,
     seed: Annotated[
-        int, typer.Option("--seed", "--seeds", help="Seed of the probes: order and first weights.", max=MAX_SEED)
+        int, typer.Option("--seed", "--seeds", help="Seed of latents, searches and probes.", max=MAX_SEED)
     ] = 0,
     fresh: Fresh = False,
     jobs: Annotated[

@@ -110,7 +110,7 @@ class Options:
 
     Attributes:
         quick: Take fewer images and steps for a look in seconds; the protocol's name says so.
-        seed: Seed of latents and of the networks that are trained on the way.
+        seed: Seed of latents, searches and the networks that are trained on the way.
         progress: Show progress bars.
         settings: The benchmark's own, by Python keyword, as `benchmarks.parse` gives them.
     """
@@ -127,13 +127,15 @@ class Benchmark(ABC):
     Attributes:
         title: Headline of the page.
         baselines: Names of the rows that stand in every comparison; `row` is given such a name as its subject.
+        unseeded: Names of the baselines whose rows no seed changes; they are measured once.
         takes_runs: Whether folders of `zoo run` can be subjects.
         weights: Shipped weights that are compared when no names are given, as a pattern of names; `suits` narrows it.
         columns: What tables show, from left to right; columns without any figure are left out.
         bar: Key of the column that bars show.
         bar_caption: What the table's caption says of bars and figures.
         published: Figures of others that are shown in a table of their own.
-        extras: By name of each optional extra that some columns need: whether it is installed.
+        extras: By name of each optional extra that some columns need: whether it is installed. Rows in which figures
+            are left out for lack of it have a note that names `zoo3d[NAME]`.
         protocol: Name of the protocol, with every departure from it.
         subjects: Maps row names to what is measured, in the order of the rows. One given subject may become several.
         options: How it was opened.
@@ -141,6 +143,7 @@ class Benchmark(ABC):
 
     title: ClassVar[str]
     baselines: ClassVar[tuple[str, ...]] = ()
+    unseeded: ClassVar[tuple[str, ...]] = ()
     takes_runs: ClassVar[bool] = False
     weights: ClassVar[str] = "*"
     bar: ClassVar[str]

@@ -62,7 +62,7 @@ def compare(
         subjects: Maps row names to generators, functions and folders of `zoo run`, as the benchmark takes them.
         benchmark: A name of `benchmarks.names`.
         quick: Take fewer images and steps; the protocol's name says so.
-        seed: Seed of latents and probes.
+        seed: Seed of latents, searches and probes.
         fresh: Measure rows again that are on disk.
         jobs: Number of processes that measure rows side by side. They share the CPU threads evenly and take turns on
             several GPUs. One that dies, for example because memory is full, costs its row.

@@ -117,7 +117,10 @@ def row_of(opened: Benchmark, name: str, steps: Steps, *, fresh: bool, drawn: bo
 
 
 def _key(opened: Benchmark, name: str, subject: Subject) -> str | None:
-    return None if opened.data is None else opened.key(name) or store.key_of(subject, opened.options.seed)
+    if opened.data is None:
+        return None
+    seed = 0 if isinstance(subject, str) and subject in opened.unseeded else opened.options.seed
+    return opened.key(name) or store.key_of(subject, seed)
 
 
 def _failed(opened: Benchmark, name: str, error: Exception) -> Measured:

@@ -9,27 +9,29 @@ import re
 import shlex
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from ..generators.base import Generator
 from ..heads.dataset import VERSION
 from ..output.pages import versions
 from ..runtime.machine import processor
 from ..runtime.packages import commit
-from .benchmark import Benchmark
+from .benchmark import Benchmark, Subject
 
 _ROOT = Path(__file__).parents[1]
-# Figures are made by benchmarks, formulas and probes; what shows and keeps rows does not change them.
-_DECIDES = re.compile(r"zoo\.(metrics|probes|evaluation\.(statistics$|turners$|\w+\.))")
+# Figures are made by benchmarks, formulas, probes and searches; what shows and keeps rows does not change them.
+_DECIDES = re.compile(r"zoo\.(metrics|probes|editing|evaluation\.(statistics$|turners$|\w+\.))")
 _LAZY = re.compile(r"(zoo(?:\.\w+)+):\w+")  # a class that is imported when it is needed
 
 
-def made(benchmark: Benchmark) -> dict[str, str]:
-    """What is kept with a row that has just been measured."""
-    lacking = " ".join(sorted(extra for extra, here in benchmark.extras.items() if not here()))
+def made(benchmark: Benchmark, subject: Subject | None, notes: Sequence[str]) -> dict[str, str]:
+    """What is kept with a row of a subject that has just been measured, and has these notes."""
+    said = " ".join(notes)
+    lacking = " ".join(sorted(x for x, here in benchmark.extras.items() if f"zoo3d[{x}]" in said and not here()))
     return ({"without": lacking} if lacking else {}) | {
         "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "zoo"), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -37,6 +39,7 @@ def made(benchmark: Benchmark) -> dict[str, str]:
         "commit": commit(),
         "numbers": numbers_of(benchmark),
         "code": code_of(type(benchmark)),
+        **({"method": method} if (method := method_of(subject)) else {}),
         "threads": str(torch.get_num_threads()),
         "machine": f"{os.cpu_count()} x {processor()}",
     }
@@ -51,8 +54,13 @@ def numbers_of(benchmark: Benchmark) -> str:
 def code_of(kind: type[Benchmark]) -> str:
     """Eight digits that change with the code that decides a benchmark's figures, but not with its comments.
 
-    That code is the benchmark's own file and, of the benchmarks, formulas and probes, whatever it imports.
+    That code is the benchmark's own file and, of the benchmarks, formulas, probes and searches, whatever it imports.
     """
+    return _digest(repr(sorted(_decide(kind).items())))
+
+
+def _decide(kind: type[Benchmark]) -> dict[str, str]:
+    """Source without comments of the modules that decide a benchmark's figures, by their names."""
     found: dict[str, str] = {}
     queue = [kind.__module__]
     while queue:
@@ -64,7 +72,21 @@ def code_of(kind: type[Benchmark]) -> str:
             found[module] = _without_comments(source, tree)
             package = module if path.name == "__init__.py" else module.rpartition(".")[0]
             queue += [name for name in _imported(tree, package) if _DECIDES.match(name)]
-    return _digest(repr(sorted(found.items())))
+    return found
+
+
+def method_of(subject: Subject | None) -> str:
+    """Eight digits that change with the file of a generator's class, but not with its comments; else nothing."""
+    subject = getattr(subject, "generator", subject)  # whose faces are turned
+    return _file_digits(type(subject).__module__) if isinstance(subject, Generator) else ""
+
+
+@cache
+def _file_digits(module: str) -> str:
+    if (path := _file(module)) is None:  # a class that was typed in
+        return ""
+    source = path.read_text("utf-8")
+    return _digest(_without_comments(source, ast.parse(source)))
 
 
 def _without_comments(source: str, tree: ast.Module) -> str:

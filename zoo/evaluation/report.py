@@ -83,7 +83,8 @@ def page(comparison: Comparison) -> str:
     if benchmark.published:
         sections.append(Section("published", "Published figures", published(benchmark.published)))
     sections += [Section("protocol", "Protocol", words(benchmark.words())), *pictures]
-    solid = meshes(benchmark.subjects)
+    measured = {row.name for row in rows} - comparison.failed.keys()
+    solid = meshes({name: subject for name, subject in benchmark.subjects.items() if name in measured})
     if solid:
         sections.append(Section("meshes", "Meshes", f"<p>{SAID}</p>{turning.gallery(solid)}"))
     sections.append(Section("made", "How these figures were made", _made(rows, comparison.command)))
@@ -200,9 +201,10 @@ def _made(rows: Sequence[Row], command: str) -> str:
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for row in rows:
         took = "" if row.seconds is None else f" ({row.seconds:.0f} s)"
-        alike.setdefault(tuple(row.made.items()), []).append(row.name + took)
+        how = {key: value for key, value in row.made.items() if key != "method"}  # each has its own
+        alike.setdefault(tuple(how.items()), []).append(row.name + took)
     lists = []
     for made, names in alike.items():
-        how = {name.capitalize(): value for name, value in made} or {"Date": "not kept; measured for this page"}
-        lists.append(facts({"Rows": ", ".join(names), **how}))
+        said = {name.capitalize(): value for name, value in made} or {"Date": "not kept; measured for this page"}
+        lists.append(facts({"Rows": ", ".join(names), **said}))
     return f"<p>This command repeats the page: <code>{html.escape(command)}</code></p>{''.join(lists)}"

@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import io
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import resources
-from ..errors import ZooError
+from ..errors import Interrupted
 from ..generators.base import Generator
 from ..output.pages import versions
 from ..output.turning import front, glb
@@ -40,8 +39,10 @@ def meshes(subjects: Mapping[str, Subject]) -> list[tuple[str, bytes, Tensor]]:
         kept = resources.cache() / "meshes" / f"{key_of(subject, _SEED)}-{_tail(subject)}.npz"
         try:
             solid = _found(kept) or _made(subject, kept)
-        except (ZooError, ValueError) as error:  # formulas refuse without knowing whose numbers they are
-            log.warning("%s: no mesh in the report: %s", name, error)
+        except Interrupted:
+            raise
+        except Exception as error:  # even a bug of one method must not cost the report
+            log.warning("%s: no mesh in the report: %s", name, " ".join(str(error).split()) or type(error).__name__)
             continue
         made.append((name, *solid))
     return made
@@ -58,7 +59,7 @@ def _found(kept: Path) -> Solid | None:
     try:
         with np.load(kept, allow_pickle=False) as arrays:
             mesh, poster = arrays["mesh"].tobytes(), torch.from_numpy(arrays["poster"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # whatever damage does to a file: a mesh that is kept is a convenience
         return None
     return (mesh, poster) if mesh.startswith(b"glTF") and poster.ndim == 3 else None
 

@@ -32,7 +32,7 @@ from ..generators.base import Generator
 from ..output.strips import Sheet
 from ..runtime.files import atomic_write, printable
 from .benchmark import Benchmark, Kind, Row, Subject
-from .provenance import code_of, made, numbers_of
+from .provenance import code_of, made, method_of, numbers_of
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "rows"
@@ -82,8 +82,8 @@ def folder_of(benchmark: Benchmark) -> str:
 def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = False) -> tuple[Row, list[Sheet]] | None:
     """A row that was measured before; None if there is none, or none that can be read.
 
-    A row that was measured with other numbers under the same name is none. One that other code has measured is used,
-    and a note says so.
+    A row that was measured with other numbers under the same name is none. One that other code has measured, of the
+    benchmark or of the method, is used, and a note says so.
 
     Args:
         benchmark: Says under which protocol, and on which data.
@@ -95,7 +95,7 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
         path = place / folder_of(benchmark) / f"{key}.json"
         try:
             if path.is_file():
-                row, sheets = _read(path, benchmark.protocol, name)
+                row, sheets = _read(path, benchmark, name)
                 if row.made.get("numbers", numbers_of(benchmark)) != numbers_of(benchmark):
                     raise ConfigError(f"the numbers of {benchmark.protocol} were others then")
                 if missing := sorted({column.key for column in benchmark.columns} - row.as_dict().keys()):
@@ -103,7 +103,9 @@ def find(benchmark: Benchmark, name: str | None, key: str, *, shipped: bool = Fa
                 lacking = row.made.get("without", "").split()
                 if new := [extra for extra, here in benchmark.extras.items() if extra in lacking and here()]:
                     raise ConfigError(f"it lacks what zoo3d[{new[0]}] measures, which is installed now")
-                if row.made.get("code") != code_of(type(benchmark)):
+                method = method_of(benchmark.subjects.get(name or ""))
+                others = method and row.made.get("method", method) != method
+                if others or row.made.get("code") != code_of(type(benchmark)):
                     row = replace(row, notes=[*row.notes, _OLDER.format(row.made.get("date", "an unknown day"))])
                 return row, sheets
         except Exception as error:  # a stored row is a convenience, so damage costs time, not the comparison
@@ -123,8 +125,16 @@ def seconds_of(benchmark: Benchmark, key: str) -> float:
 
 
 def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> Row:
-    """Write a row with its pictures, and say how it was made. What cannot be written costs a warning."""
-    row = replace(row, made=made(benchmark))
+    """Write a row with its pictures, and say how it was made.
+
+    Figures that are not finite are None in it: one of them must not cost the others. What cannot be written costs a
+    warning.
+    """
+    figures = {key: value if _finite(value) else None for key, value in row.figures.items()}
+    intervals = {key: ends for key, ends in row.intervals.items() if _finite(ends)}
+    row = replace(
+        row, made=made(benchmark, benchmark.subjects.get(row.name), row.notes), figures=figures, intervals=intervals
+    )
     base = own() / folder_of(benchmark)
     try:
         text = json.dumps(_plain(row), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -132,9 +142,14 @@ def keep(benchmark: Benchmark, row: Row, sheets: Sequence[Sheet], key: str) -> R
         (base / f"{key}.json").unlink(missing_ok=True)  # or a kill leaves old figures beside new samples
         atomic_write(base / f"{key}.npz", packed)
         atomic_write(base / f"{key}.json", text)
-    except (OSError, ValueError) as error:  # a full disk; a figure that is no number, a strip too long for WebP
+    except (OSError, ValueError) as error:  # a full disk; a strip too long for WebP
         log.warning("the row of %s is not kept: %s", row.name, error)
     return row
+
+
+def _finite(value: Any) -> bool:
+    numbers = value if isinstance(value, Sequence) else [value]
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -168,9 +183,9 @@ def _encoded(images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]]:
+def _read(path: Path, benchmark: Benchmark, name: str | None) -> tuple[Row, list[Sheet]]:
     values = from_json(path.read_text("utf-8"), str(path))
-    _refuse_odd(values, protocol)
+    _refuse_odd(values, benchmark)
     data = path.with_suffix(".npz")
     with zipfile.ZipFile(data) as archive:
         if sum(member.file_size for member in archive.infolist()) > _MOST:
@@ -192,23 +207,24 @@ def _read(path: Path, protocol: str, name: str | None) -> tuple[Row, list[Sheet]
     return Row(**{**values, **own}), sheets
 
 
-def _refuse_odd(values: Any, protocol: str) -> None:
-    """Refuse what `keep` has not written for this protocol: tables and pages rely on the types of a row."""
+def _refuse_odd(values: Any, benchmark: Benchmark) -> None:
+    """Refuse what `keep` has not written for this benchmark: tables and pages rely on the types of a row."""
     if not isinstance(values, Mapping) or set(values) != set(_FIELDS):
         raise ConfigError("it is no row")
-    if values["protocol"] != protocol:
+    if values["protocol"] != benchmark.protocol:
         raise ConfigError("it is a row of another protocol")
     figures, made, ends = values["figures"], values["made"], values["intervals"]
-    lists = [value for value in figures.values() if isinstance(value, list)]
-    plain = [value for value in figures.values() if not isinstance(value, list | None)]
-    shown = [part for part in [*plain, *(part for value in lists for part in value)] if not isinstance(part, str)]
+    parts = {key: value if isinstance(value, list) else [value] for key, value in figures.items() if value is not None}
+    printed = {key for column in benchmark.columns if column.form for key in (column.key, column.spread)}
+    shown = [part for key in parts for part in parts[key] if key in printed or not isinstance(part, str)]
     numbers = [*shown, *(end for pair in ends.values() for end in pair)]
     words = [values["name"], *values["notes"], *made, *made.values()]
     fits = (
         values["kind"] in get_args(Kind)
         and isinstance(values["notes"], list)
         and not set(figures) & set(_FIELDS)
-        and all(map(_is_number, [values["n"], values["seconds"] or 0, *numbers]))
+        and all(map(_is_number, [values["n"], *numbers]))
+        and (values["seconds"] is None or _is_number(values["seconds"]))
         and all(low <= high for low, high in ends.values())
         and all(isinstance(word, str) for word in words)
     )

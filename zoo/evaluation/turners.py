@@ -1,6 +1,7 @@
 """Ways to turn faces: a camera, a line in a 2D GAN's code, GAN2Shape's two ways, and the renderer of the true heads."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from ..editing import directions
 from ..errors import ConfigError, WeightsError
-from ..fitting.runs import LATENT, FinishedRun
+from ..fitting.runs import LATENT, Finished, FinishedRun
+from ..fitting.subject import Subject
 from ..fitting.views import Fitted
 from ..generators.base import Generator, Latents, PictureGAN
 from ..heads.dataset import render_heads
@@ -30,29 +32,45 @@ def turners_of(
         ConfigError: The generator can turn no faces.
     """
     if generator.uses_camera:
-        return {name: lambda yaws: _by_camera(generator, latents, yaws, size)}
+        return {name: _ByCamera(generator, latents, size)}
     if not isinstance(generator, PictureGAN):
         raise ConfigError(f"{name}: has no camera and is no 2D GAN, so it cannot turn faces; leave it out")
 
-    def along(find: Callable[[PictureGAN], Tensor]) -> Turner:
-        def turner(yaws: Sequence[float]) -> Tensor:
-            probe = pose_probe().to(generator.device)
-            turn = directions.find_turn(generator, find(generator), probe)
-            return directions.rotate(generator, latents, yaws, turn, probe).cpu()
-
-        return turner
-
-    return {f"{name} (GANSpace)": along(directions.ganspace), f"{name} (SeFa)": along(directions.sefa)}
+    ways = {"GANSpace": directions.ganspace, "SeFa": directions.sefa}
+    return {f"{name} ({way})": _Along(generator, latents, find, pose_probe) for way, find in ways.items()}
 
 
-@torch.no_grad()
-def _by_camera(generator: Generator, latents: Latents, yaws: Sequence[float], size: int) -> Tensor:
-    views = []
-    for yaw in yaws:
-        camera = generator.camera(yaw, size=size)
-        parts = [generator(latents[i : i + 4], camera).rgb.cpu() for i in range(0, len(latents), 4)]
-        views.append(torch.cat(parts).clamp(-1, 1))
-    return torch.stack(views, 1)
+@dataclass(frozen=True, eq=False)  # and no functions in functions, which could not be sent to other processes
+class _ByCamera:
+    """Turns a generator's faces by its camera."""
+
+    generator: Generator
+    latents: Latents
+    size: int
+
+    @torch.no_grad()
+    def __call__(self, yaws: Sequence[float]) -> Tensor:
+        views = []
+        for yaw in yaws:
+            camera = self.generator.camera(yaw, size=self.size)
+            parts = [self.generator(self.latents[i : i + 4], camera).rgb.cpu() for i in range(0, len(self.latents), 4)]
+            views.append(torch.cat(parts).clamp(-1, 1))
+        return torch.stack(views, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Along:
+    """Turns a 2D GAN's faces along the one of the lines that `find` gives which turns heads most."""
+
+    generator: PictureGAN
+    latents: Latents
+    find: Callable[[PictureGAN], Tensor]
+    pose_probe: Callable[[], PoseProbe]
+
+    def __call__(self, yaws: Sequence[float]) -> Tensor:
+        probe = self.pose_probe().to(self.generator.device)
+        turn = directions.find_turn(self.generator, self.find(self.generator), probe)
+        return directions.rotate(self.generator, self.latents, yaws, turn, probe).cpu()
 
 
 def true_heads(n: int, size: int, seed: int = 0) -> Turner:
@@ -67,24 +85,26 @@ def true_heads(n: int, size: int, seed: int = 0) -> Turner:
     return turner
 
 
-def fitted_faces(fits: Callable[[], Iterable[Fitted]], *, drawn: bool) -> Turner:
-    """Turn faces that GAN2Shape was fitted to: render them, or let the GAN draw them.
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    """Turns faces that GAN2Shape was fitted to: renders them, or lets the GAN draw them where they are `drawn`.
 
-    Args:
-        fits: Is called when faces are turned, and gone through once, so that the networks need not be in memory all at
-            once.
-        drawn: Whether the GAN draws them.
+    Networks are loaded one after the other, so that they are not in memory all at once.
     """
 
-    def turner(yaws: Sequence[float]) -> Tensor:
+    pictures: Sequence[Finished]
+    subjects: Sequence[Subject]
+    gan: PictureGAN
+    drawn: bool
+
+    def __call__(self, yaws: Sequence[float]) -> Tensor:
         yaw = torch.tensor(yaws)
         shown = []
-        for fit in fits():
+        for picture, subject in zip(self.pictures, self.subjects, strict=True):
+            fit = Fitted(picture.networks(self.gan, subject.image.shape[-1]), self.gan, subject)
             light, view = fit.turned(yaw, torch.zeros_like(yaw))
-            shown.append((fit.drawn if drawn else fit.rendered)(light, view).clamp(-1, 1))
+            shown.append((fit.drawn if self.drawn else fit.rendered)(light, view).clamp(-1, 1))
         return torch.stack(shown)
-
-    return turner
 
 
 def turners_of_run(run: FinishedRun, most: int) -> dict[str, Turner]:
@@ -107,9 +127,4 @@ def turners_of_run(run: FinishedRun, most: int) -> dict[str, Turner]:
         if subject.w.shape not in shapes:
             name = run.settings["gan"]
             raise WeightsError(f"{picture.folder / LATENT}: is no latent of {name}; run it again with that GAN")
-
-    def fits() -> Iterator[Fitted]:
-        for picture, subject in zip(pictures, subjects, strict=True):
-            yield Fitted(picture.networks(gan, subject.image.shape[-1]), gan, subject)
-
-    return {how: fitted_faces(fits, drawn=how == "GAN") for how in ("render", "GAN")}
+    return {how: _Fits(pictures, subjects, gan, drawn=how == "GAN") for how in ("render", "GAN")}

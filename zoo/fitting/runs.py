@@ -22,6 +22,7 @@ from .subject import Subject
 
 RESULT, LATENT, DEPTHS, SETTINGS = "result.json", "latent.pt", "depths.npy", "run.json"
 WEIGHTS = "weights"  # folder of the fitted networks
+_ALIKE = 0.02  # largest mean difference of pictures that are the same, scaled by two GANs, in [-1, 1]
 _MAPS = {"image": 3, "mask": 1, "shape": 1, "depth": 1, "inside": 1}  # the channels of each
 
 
@@ -141,6 +142,11 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
         raise ConfigError(f"{twice[0]}: given twice; name each folder once")
     names = [place.name for place in places]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two images of one shape, in [-1, 1], show the same: runs scale pictures to their GANs and back."""
+    return bool((first - second).abs().mean() <= _ALIKE)
 
 
 def read_run(folder: str | os.PathLike[str]) -> FinishedRun:

@@ -26,6 +26,7 @@ class Heads(DepthBenchmark):
 
     weights = "*.heads*"
     baselines: ClassVar[tuple[str, ...]] = (*DepthBenchmark.baselines, MEAN)
+    unseeded: ClassVar[tuple[str, ...]] = (*DepthBenchmark.unseeded, MEAN)
     standard = DepthProtocol("heads-v1", fov=12.0)
 
     @property

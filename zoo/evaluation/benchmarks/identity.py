@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import radians
 from typing import ClassVar, Self, cast
 
@@ -138,7 +138,7 @@ class Identity(Benchmark):
             ways: dict[str, Turner] = {}
             if isinstance(subject, Generator):
                 latents = subject.latents(rules.faces, options.seed, rules.psi)
-                ways = turners_of(name, subject, latents, rules.size, lambda: opened.probe)
+                ways = turners_of(name, subject, latents, rules.size, partial(getattr, opened, "probe"))
             elif isinstance(subject, FinishedRun):
                 method = "GAN2Shape" if runs == 1 else f"GAN2Shape {name}"
                 ways = {f"{method} ({how})": turner for how, turner in turners_of_run(subject, rules.faces).items()}

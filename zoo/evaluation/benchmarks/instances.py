@@ -16,7 +16,7 @@ import torch
 
 from ...data.synface import SynfaceDataset
 from ...errors import ConfigError, WeightsError
-from ...fitting.runs import FinishedRun, stage_means
+from ...fitting.runs import FinishedRun, alike, stage_means
 from ...generators.base import Generator
 from ...output.strips import Sheet
 from ...probes.depth import Pairs
@@ -25,7 +25,7 @@ from ..benchmark import Column, Kind, Options, Pictures, Row, Subject
 from ..depth.accuracy import Accuracy
 from ..depth.benchmark import need_depth, pairs_of, spread
 from ..depth.protocol import Scored
-from ..store import key_of
+from ..store import digest_of, key_of
 from .bfm import BFM
 from .heads import Heads
 
@@ -87,8 +87,9 @@ class Instances(Heads):
 
     @cached_property
     def data(self) -> str | None:
-        """Digits of the pictures, which are those of the runs; and of the first run, with which others are compared."""
-        digest = hashlib.sha256(f"{key_of(self._first, 0)} {self.options.settings.get('data_root')}".encode())
+        """Digits of the pictures, of the first run, and of the folder from which the row average comes."""
+        root = self.options.settings.get("data_root")
+        digest = hashlib.sha256(f"{key_of(self._first, 0)} {digest_of(root) if root else None}".encode())
         for maps in (self.pictures.image, self.pictures.depth, self.pictures.mask):
             digest.update(maps.contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
@@ -189,8 +190,13 @@ def _pairs(runs: Sequence[FinishedRun]) -> Pairs:
     for run in others:
         if odd := {p.name for p in first.pictures} ^ {p.name for p in run.pictures}:
             raise ConfigError(f"{first.folder} and {run.folder}: only one has {min(odd)}; compare runs of the same")
-        if run.pictures[0].subject().image.shape != subjects[0].image.shape:
-            raise ConfigError(f"{first.folder} and {run.folder}: sizes differ; compare runs of one generator.size")
+        for picture, subject in zip(run.pictures, subjects, strict=True):
+            image = picture.subject().image
+            if image.shape != subject.image.shape:
+                raise ConfigError(f"{first.folder} and {run.folder}: sizes differ; compare runs of one generator.size")
+            if not alike(image, subject.image):
+                which = f"{picture.name} is another picture there"
+                raise ConfigError(f"{first.folder} and {run.folder}: {which}; compare runs of the same")
     parts = [Pairs(s.image, s.depth, s.inside) for s in subjects if s.depth is not None and s.inside is not None]
     if len(parts) < len(subjects) or len({part.image.shape for part in parts}) > 1:
         raise WeightsError(f"{first.folder}: its pictures differ in size or lack true depth; run it again")

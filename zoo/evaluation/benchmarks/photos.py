@@ -1,10 +1,12 @@
 """Photographs of people, which have no true depth: agreement with a face mesh, likeness of inversions, KID."""
 
+import hashlib
 import html
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor
 from ...data.layouts import share_of
 from ...data.store import open_files
 from ...editing.photo import framing_of
-from ...errors import ConfigError
+from ...errors import ConfigError, WeightsError
 from ...faces.align import Framing, face_masks
 from ...generators.base import DepthPredictor, Explainer, Generator
 from ...geometry import continued
@@ -24,6 +26,7 @@ from ...metrics.agreement import correlation_samples
 from ...networks.perceptual import LPIPS
 from ...output.colours import show_depth, show_image
 from ...output.strips import TEST, Sheet, model_sheets
+from ...resources import user_path
 from ...runtime.progress import Steps
 from ..benchmark import Benchmark, Column, Figure, Options, Pictures, Row, Subject
 from ..photographs.inversions import Inversions, invert_all
@@ -62,6 +65,7 @@ class Photos(Benchmark):
     title = "Photographs"
     weights = "*.photos*"
     baselines: ClassVar[tuple[str, ...]] = (MEAN,)
+    unseeded = baselines
     extras: ClassVar[Mapping[str, Callable[[], bool]]] = {"fid": inception.available, "identity": identity.available}
     bar = "depth_agreement"
     bar_caption = (
@@ -115,7 +119,9 @@ class Photos(Benchmark):
     @cached_property
     def data(self) -> str | None:
         settings = self.options.settings
-        return digest_of(settings["data_root"], *(["LPIPS"] if settings.get("lpips") else []))
+        return digest_of(
+            settings["data_root"], *(_digest(settings[key]) for key in ("vgg", "lpips") if settings.get(key))
+        )
 
     @cached_property
     def perceptual(self) -> LPIPS | None:
@@ -222,6 +228,7 @@ class Photos(Benchmark):
                 size=rules.size,
                 advance=advance,
                 perceptual=self.perceptual,
+                seed=self.options.seed,
             )
 
     def _notes(self) -> list[str]:
@@ -284,6 +291,15 @@ def _pose_agreement(found: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray
             filled[seen] = samples
         made[key] = None if samples is None else filled
     return made
+
+
+def _digest(path: str | Path) -> str:
+    try:
+        return hashlib.sha256(user_path(path, WeightsError).read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); give the files of VGG16 and of LPIPS"
+        ) from error
 
 
 def _framing(subject: Subject) -> Framing:

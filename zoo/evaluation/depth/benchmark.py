@@ -44,6 +44,7 @@ class DepthBenchmark(Benchmark):
 
     title = "Shape from images"
     baselines: ClassVar[tuple[str, ...]] = ("constant", "average", "supervised")
+    unseeded: ClassVar[tuple[str, ...]] = ("constant", "average")
     bar = "SIDE"
     bar_caption = "Bars show SIDE. Values are means ± standard deviation over test images."
     standard: ClassVar[DepthProtocol]  # the protocol without any departure

@@ -60,6 +60,7 @@ def invert_all(
     size: int,
     advance: Callable[[int], None],
     perceptual: Perceptual | None = None,
+    seed: int = 0,
 ) -> Inversions:
     """Invert the first `n` photographs.
 
@@ -73,6 +74,7 @@ def invert_all(
         size: Side S of the pictures that are returned.
         advance: Is called after each of them.
         perceptual: Tells how far pictures are from each other to the eye.
+        seed: Seed of each search and of the objects that tuned copies must go on showing.
     """
     notes: list[str] = []
     values, poses = {key: np.full(n, np.nan) for key in _PER_PICTURE}, np.full((n, 2), np.nan)
@@ -81,7 +83,7 @@ def invert_all(
     compared = _embeds(notes)
     for i in range(n):
         try:
-            made = unless_interrupted(invert(generator, photographs.picture(i), steps=steps))
+            made = unless_interrupted(invert(generator, photographs.picture(i), steps=steps, seed=seed))
         except DataError as error:
             notes.append(f"not inverted: {error}")
         else:
@@ -89,7 +91,7 @@ def invert_all(
             poses[i] = made.camera.pose[0].cpu().numpy()
             pictures[i] = resize(show_image(made.render().rgb.cpu()), size)[0]
             if i < n_tune:
-                own = unless_interrupted(tune_to(made, photographs.picture(i)))
+                own = unless_interrupted(tune_to(made, photographs.picture(i), seed=seed))
                 again = _measured(own, radians(reach), None, compared)
                 found |= {f"{key}_tuned": again[key] for key in _TUNED if key in again}
                 tuned[i] = resize(show_image(own.render().rgb.cpu()), size)[0]

@@ -70,8 +70,8 @@ class PhotosProtocol:
             "only seem to turn. On 200 rendered heads with their true depth the two are 0.88 and 1.02.",
             "Baseline: mean shape, one mean head for everybody, in the pose that the mesh shows. It knows the pose and "
             "nobody's face.",
-            "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all rows); "
-            "that of KID is from its standard error.",
+            "Intervals are 95 % percentile intervals of a bootstrap over people (2,000 draws, the same for all rows), "
+            "of the two columns of samples over these; that of KID is 1.96 standard errors to either side.",
         ]
         if self.n_invert:
             said.insert(

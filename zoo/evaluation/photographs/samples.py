@@ -17,6 +17,7 @@ from ...runtime.progress import Steps
 from .pictures import depth_agreement, faces_alone
 
 _BATCH, _BLOCKS = 16, 10
+_LEAST_TURN = 0.01  # radians that yaws deviate: of less, the slope tells of the mesh's noise alone
 
 
 class Samples(NamedTuple):
@@ -59,10 +60,10 @@ def kid_of(samples: Samples, photographs: Tensor) -> tuple[KID | None, list[str]
 
     None if it cannot be measured.
     """
-    if not available():
-        return None, ["KID is not measured: it needs zoo3d[fid]"]
     if len(photographs) < 2 * _BLOCKS:
         return None, [f"KID is not measured: it needs {2 * _BLOCKS} photographs"]
+    if not available():
+        return None, ["KID is not measured: it needs zoo3d[fid]"]
     fake = faces_alone(samples.images, samples.points)
     real = faces_alone(photographs, find_points(photographs).points)
     kid = kernel_distance(inception_features(real), inception_features(fake), _BLOCKS)
@@ -74,7 +75,8 @@ def shape_of(samples: Samples) -> dict[str, np.ndarray]:
     """What the face mesh says of the shapes, by figure, in the form of `zoo.evaluation.statistics`.
 
     `sample_depth` (N,) is the agreement of depth with the mesh. `sample_turn` (N, 2) makes the slope of the mesh's yaw
-    over the camera's. Samples without a face are NaN; without depth, or with fewer than 3 faces, nothing is told.
+    over the camera's, unless cameras hardly turn. Samples without a face are NaN; without depth, or with fewer than 3
+    faces, nothing is told.
     """
     seen = _seen(samples)
     if samples.depth is None or int(seen.sum()) < 3:
@@ -82,7 +84,7 @@ def shape_of(samples: Samples) -> dict[str, np.ndarray]:
     yaws, found = (v[seen].double().numpy() for v in (samples.yaws, measure_poses(samples.points)[:, 1]))
     yaws, found = yaws - yaws.mean(), found - found.mean()
     agreement = depth_agreement(samples.depth[seen], samples.points[seen])
-    told = {"sample_turn": np.stack([yaws * (yaws - found), yaws * yaws], 1)}
+    told = {"sample_turn": np.stack([yaws * (yaws - found), yaws * yaws], 1)} if yaws.std() > _LEAST_TURN else {}
     if agreement is not None:
         told["sample_depth"] = agreement
     out = {}

@@ -23,7 +23,7 @@ Intervals = dict[str, tuple[float, float]]
 _SHAPES = {"shape_FD": "distance", "coverage": "coverage", "density": "density", "spread": "spread"}
 _TURN = 0.3  # radians of yaw between the two views of a sample
 _BATCH = 16
-_DRAWS = 100  # of a bootstrap over samples, each of which needs distances between all
+DRAWS = 100  # of a bootstrap over samples, each of which needs distances between all
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def _compared(shapes: Tensor, pictures: Tensor, reals: Reals) -> tuple[Figures, 
     source = torch.Generator().manual_seed(0)
     draws = [
         shape_figures(reals.shapes, whole[torch.randint(len(whole), (len(whole),), generator=source)])
-        for _ in range(_DRAWS)
+        for _ in range(DRAWS)
     ]
     intervals: Intervals = {}
     for key, field in _SHAPES.items():
