@@ -59,7 +59,7 @@ def all_are(seen: list[Tensor], light: Light) -> bool:
 def test_of_samples(generator: Generator, seen: list[Tensor]) -> None:
     zoo.sample(generator, [0], size=16, relight=True)
     model_sheets(generator, size=16, n=1)
-    worker = SimpleNamespace(generator=generator, latents=lambda thing: thing.latents(generator))
+    worker = SimpleNamespace(maker=lambda thing: generator, latents=lambda thing: thing.latents(generator))
     Worker.picture(worker, State(Thing(3), lamp=Lamp.of(CHOSEN)), 16, True)  # type: ignore[arg-type]
     assert all_are(seen, generator.mean_light)
 
@@ -67,7 +67,7 @@ def test_of_samples(generator: Generator, seen: list[Tensor]) -> None:
 def test_of_photographs(photo: Reconstruction, seen: list[Tensor], tmp_path: Path) -> None:
     generator = photo.generator
     photo.render(light=CHOSEN, size=16)
-    worker = SimpleNamespace(generator=generator, latents=lambda thing: thing.latents(generator))
+    worker = SimpleNamespace(maker=lambda thing: generator, latents=lambda thing: thing.latents(generator))
     Worker.picture(worker, State(Thing(psi=1.0, photo=photo), lamp=Lamp.of(CHOSEN)), 16, True)  # type: ignore[arg-type]
     assert all_are(seen, OWN)
     file, weights = photo.save(tmp_path / "a.safetensors"), zoo.save(generator, tmp_path / "weights")
