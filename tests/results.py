@@ -25,8 +25,7 @@ HEAD = """# Results
 
 Written by `make results` from the rows in `zoo/evaluation/rows/`, which `zoo compare` reads, too. What the columns mean
 stands in [evaluation.md](evaluation.md). After the plus-minus sign stands half of the 95 % interval, over people or
-over samples, or the standard deviation over images, as the protocol says. Only rows that are stored with zoo stand
-here; figures of `heads-v1` for the other weights are in [comparison.md](comparison.md) and on their cards.
+over samples, or the standard deviation over images, as the protocol says.
 """
 _QUICK = 120  # seconds
 BENCHMARKS: tuple[Benchmark, ...] = (
