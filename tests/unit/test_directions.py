@@ -122,7 +122,9 @@ def test_the_probe_reads_poses_and_mirrors_them() -> None:
 def test_training_a_probe_leaves_the_random_state_alone() -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first, second = (train_pose_probe(n=40, steps=2) for _ in range(2))
+    first = train_pose_probe(n=40, steps=2)
+    with torch.no_grad():  # as the benchmark of identity asks for it
+        second = train_pose_probe(n=40, steps=2)
     assert torch.equal(torch.random.get_rng_state(), before)
     image = torch.rand(2, 3, 32, 32)
     assert torch.equal(first(image), second(image))

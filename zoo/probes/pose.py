@@ -36,6 +36,7 @@ class PoseProbe(nn.Module):
         return out
 
 
+@torch.enable_grad()  # benchmarks ask for it where they need no gradients themselves
 def train_pose_probe(
     n: int = 3000, steps: int = 500, batch: int = 32, seed: int = 0, advance: Callable[[int], None] = lambda _: None
 ) -> PoseProbe:
