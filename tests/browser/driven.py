@@ -1,8 +1,14 @@
-"""A page in headless Chromium that a test uses as a person would, over Chromium's DevTools protocol."""
+"""A page in headless Chromium that a test uses as a person would, over Chromium's DevTools protocol.
+
+Pages run in real time, and tests wait for what they look for. Chromium's own screenshots after some virtual time came
+before slow frames on a busy machine, or never.
+"""
 
 import base64
+import io
 import itertools
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +17,28 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from tests.browser.chromium import BROWSER, FLAGS
+import numpy as np
+import pytest
+from PIL import Image
 
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
 PATIENCE = 240.0  # seconds; the machine may be busy
+# Drawn by the processor, and no word to the network.
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--hide-scrollbars",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
 
 
 class Tab:
@@ -65,16 +90,16 @@ class Tab:
         node = self.call("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
-    def picture(self) -> bytes:
-        """The page as a PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+    def picture(self) -> np.ndarray:
+        """(H, W, 3) uint8, the page as it looks now."""
+        png = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @contextmanager
 def browsing(url: str, folder: Path, size: tuple[int, int] = (1200, 760)) -> Iterator[Tab]:
     """A tab that shows a page; what it downloads goes to the folder."""
-    from websockets.sync.client import connect
-
+    client = pytest.importorskip("websockets.sync.client", reason="pip install 'zoo3d[view]'")
     assert BROWSER is not None
     profile = folder / "profile"
     folder.mkdir(exist_ok=True)
@@ -88,10 +113,11 @@ def browsing(url: str, folder: Path, size: tuple[int, int] = (1200, 760)) -> Ite
         port = told.read_text().split()[0]
         pages = json.loads(urlopen(f"http://127.0.0.1:{port}/json/list").read())
         address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
-        with connect(address, max_size=None) as socket:
+        with client.connect(address, max_size=None) as socket:
             tab = Tab(socket)
             tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
             tab.call("Page.navigate", url=url)
+            until(lambda: tab.run("location.href !== 'about:blank' && document.readyState") == "complete")
             yield tab
     finally:
         browser.terminate()

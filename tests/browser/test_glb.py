@@ -1,6 +1,7 @@
 """Exported .glb files in the viewer of our pages look as our own renders do, and turn."""
 
 import base64
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import zoo
-from tests.browser.chromium import needs_chromium, photographed
+from tests.browser.driven import Tab, browsing, needs_chromium, until
 from zoo.output.sheets import grid
 from zoo.output.turning import script, write_mesh_page
 
@@ -28,7 +29,16 @@ def seen(glb: Path) -> np.ndarray:
         '<div slot="progress-bar"></div></model-viewer></body>',  # in place of the viewer's own bar
         "utf-8",
     )
-    return photographed(page, (SIDE, SIDE + 100))[:SIDE].astype(float)
+    with browsing(page.as_uri(), page.with_suffix(""), (600, 600)) as tab:  # narrower windows do not exist
+        return settled(tab)[:SIDE, :SIDE].astype(float)
+
+
+def settled(tab: Tab) -> np.ndarray:
+    """The page once its mesh is there and has faded in."""
+    until(lambda: tab.run("document.querySelector('model-viewer').loaded"))
+    seen = [tab.picture()]
+    until(lambda: seen.append(tab.picture()) or (len(seen) > 6 and not np.ptp(seen[-6:], axis=0).any()))
+    return seen[-1]
 
 
 def framed(picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -68,8 +78,12 @@ def test_the_mesh_of_a_page_turns_and_its_picture_stays_without_scripts(tmp_path
     mesh, poster = generator.mesh(latents, resolution=32), torch.full((3, 8, 8), 0.5)
     page = write_mesh_page(tmp_path / "face.html", mesh, poster, "A head")
     text = page.read_text("utf-8")
-    early, late = (photographed(page, (500, 600), milliseconds).astype(int) for milliseconds in (1500, 3500))
-    assert (np.abs(early - late).max(-1) > 12).mean() > 0.02
+    with browsing(page.as_uri(), tmp_path / "turning", (500, 600)) as tab:
+        until(lambda: tab.run("document.querySelector('model-viewer').loaded"))
+        time.sleep(2)  # until the picture in its place has faded away
+        early = tab.picture().astype(int)
+        until(lambda: (np.abs(early - tab.picture()).max(-1) > 12).mean() > 0.02)
     page.write_text(text.replace(f"<script>{script()}</script>", ""), "utf-8")
-    still = photographed(page, (500, 600), 1500).astype(int)
+    with browsing(page.as_uri(), tmp_path / "still", (500, 600)) as tab:
+        still = tab.picture().astype(int)
     assert (np.abs(still - [128, 128, 128]).max(-1) < 4).mean() > 0.3

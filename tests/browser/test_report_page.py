@@ -1,11 +1,10 @@
 """The report in a real browser: it runs the script that sorts, and no screen is narrower than the page."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import needs_chromium, run
+from tests.browser.driven import Tab, browsing, needs_chromium
 from zoo.output.pages import Section, document
 from zoo.output.tables import Cell, Heading, Line, results
 
@@ -21,47 +20,42 @@ def page() -> str:
     return document("Title", "protocol", "Lead.", [Section("results", "Results", table)])
 
 
-def names_after(text: str, path: Path) -> tuple[list[str], str]:
-    """Names of the rows from top to bottom, and the whole document, when the browser has run the page."""
-    path.write_text(text, "utf-8")
-    done = run(path, (800, 600), 2000, "--dump-dom")
-    done.check_returncode()
-    dom = done.stdout
-    return re.findall('scope="row" data-value="([a-z]+)"', dom), dom
+def names(tab: Tab) -> list[str]:
+    """Names of the rows from top to bottom."""
+    found: list[str] = tab.run("[...document.querySelectorAll('[scope=row]')].map(row => row.dataset.value)")
+    return found
 
 
-def pressed(times: int, column: int = 1) -> str:
-    """The page with a second script, which presses a heading; so its policy has to go."""
-    press = f'document.querySelectorAll("thead button")[{column}].click();' * times
-    return re.sub("<meta http-equiv[^>]*>", "", page()).replace("</body>", f"<script>{press}</script></body>")
+def directions(tab: Tab) -> list[str]:
+    """How the table says it is sorted."""
+    found: list[str] = tab.run("[...document.querySelectorAll('[aria-sort]')].map(head => head.ariaSort)")
+    return found
 
 
 @needs_chromium
 @pytest.mark.slow
 def test_the_policy_lets_the_script_run_and_presses_sort(tmp_path: Path) -> None:
-    names, dom = names_after(page(), tmp_path / "page.html")
-    assert dom.count('<button type="button">') == 14
-    assert "aria-sort=" not in dom.partition("<table")[2].partition("<script")[0]
-    assert names == ["base", *FIGURES]
-    once, dom = names_after(pressed(1), tmp_path / "once.html")
-    assert once == ["base", "high", "rank", "low", "nought", "none"]
-    assert dom.count('aria-sort="descending"') == 1
-    twice, dom = names_after(pressed(2), tmp_path / "twice.html")
-    assert twice == ["base", "nought", "low", "rank", "high", "none"]
-    assert dom.count('aria-sort="ascending"') == 1
-    by_name, _ = names_after(pressed(1, column=0), tmp_path / "name.html")
-    assert by_name == ["base", "high", "low", "none", "nought", "rank"]
+    path = tmp_path / "page.html"
+    path.write_text(page(), "utf-8")
+    with browsing(path.as_uri(), tmp_path / "browser", (800, 600)) as tab:
+        assert tab.run("document.querySelectorAll('thead button').length") == 14
+        assert names(tab) == ["base", *FIGURES]
+        assert directions(tab) == []
+        tab.click("First")
+        assert names(tab) == ["base", "high", "rank", "low", "nought", "none"]
+        assert directions(tab) == ["descending"]
+        tab.click("First")
+        assert names(tab) == ["base", "nought", "low", "rank", "high", "none"]
+        assert directions(tab) == ["ascending"]
+        tab.click("Method")
+        assert names(tab) == ["base", "high", "low", "none", "nought", "rank"]
 
 
 @needs_chromium
 @pytest.mark.slow
 def test_a_phone_shows_the_page_without_moving_sideways(tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(re.sub("<meta http-equiv[^>]*>", "", page()).replace(
-        "</body>", '<script>document.title = `${document.documentElement.scrollWidth} ${innerWidth}`;'
-        'parent.postMessage(document.title, "*")</script></body>'), "utf-8")  # fmt: skip
-    outer = (
-        '<!doctype html><body><iframe src="page.html" style="border:0;width:360px;height:600px"></iframe>'
-        "<script>onmessage = event => document.body.append(`seen ${event.data}`)</script></body>"
-    )
-    _, dom = names_after(outer, tmp_path / "outer.html")
-    assert "seen 360 360" in dom
+    path = tmp_path / "page.html"
+    path.write_text(page(), "utf-8")
+    with browsing(path.as_uri(), tmp_path / "browser", (800, 600)) as tab:
+        tab.call("Emulation.setDeviceMetricsOverride", width=360, height=600, deviceScaleFactor=1, mobile=True)
+        assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]

@@ -1,6 +1,5 @@
 """`zoo view` in a real browser: sliders move, pictures change, a photograph goes in, files come out."""
 
-import io
 import os
 import signal
 import socket
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import zoo
-from tests.browser.chromium import needs_chromium
-from tests.browser.driven import Tab, browsing, until
+from tests.browser.driven import Tab, browsing, needs_chromium, until
 from zoo.viewer.server import serve
 
 STAGE = (slice(160, 560), slice(240, 640))  # rows and columns around the middle of the picture, beside the panel
@@ -23,7 +20,7 @@ STAGE = (slice(160, 560), slice(240, 640))  # rows and columns around the middle
 
 def stage(tab: Tab) -> np.ndarray:
     """What stands in the middle of the page."""
-    return np.asarray(Image.open(io.BytesIO(tab.picture())).convert("RGB"))[STAGE].astype(float)
+    return tab.picture()[STAGE].astype(float)
 
 
 def settled(tab: Tab) -> np.ndarray:
