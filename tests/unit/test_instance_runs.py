@@ -50,7 +50,7 @@ TINY = [
 
 @pytest.fixture(scope="module", autouse=True)
 def no_films() -> Iterator[None]:
-    """They take most of the time; test_gan2shape.py looks at them."""
+    """They take most of the time; test_gan2shape_runs.py looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(instances, "FRAMES", 1)
         patch.setattr(instances, "film", lambda *_, **__: None)
