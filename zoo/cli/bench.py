@@ -192,7 +192,7 @@ def oracles(
         typer.echo(json.dumps(found))
         return
     table = Table(title=f"{n} plain heads of val", title_justify="left")
-    table.add_column("what is known", no_wrap=True)
+    table.add_column("what is known")
     for heading in ("SIDE ×10⁻²", "MAD °", "pose °", "shape %", "R2"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, figures in found.items():

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import Camera, Light
+from ..geometry import Light
 from ..renderers.shading import lambert
 from .alignment import Similarity, align, rotation_angle
 from .depth import angle_per_image
@@ -27,13 +27,11 @@ class ShapeErrors(NamedTuple):
         pose: Degrees by which the prediction is turned.
         shape: Root mean square distance of aligned points, in the unit of the targets.
         normals: Mean angle in degrees between turned and true normals.
-        seen: Share of the pixels that were compared, 1 pixel by pixel.
     """
 
     pose: Tensor
     shape: Tensor
     normals: Tensor
-    seen: Tensor
 
 
 def errors_by_pixel(
@@ -65,12 +63,11 @@ def errors_by_surface(
     targets: Tensor,
     target_normals: Tensor,
     target_mask: Tensor,
-    camera: Camera,
-    crop: Tensor | None = None,
 ) -> tuple[ShapeErrors, Registered]:
     """Errors after registration, which finds out where a predicted surface belongs (`zoo.metrics.registration`).
 
-    A true head that is turned by 5 degrees has a pose error of 5 degrees here, and hardly an error of shape.
+    Each true point is compared with the nearest point of the surface, so what a surface leaves out counts against it. A
+    true head that is turned by 5 degrees has a pose error of 5 degrees here, and little of an error of shape.
 
     Args:
         points: (B, 3, S, S) predicted, back-projected; any unit, finite.
@@ -79,19 +76,16 @@ def errors_by_surface(
         targets: (B, 3, S, S) true, in the camera's frame.
         target_normals: (B, 3, S, S) unit, true, in the camera's frame.
         target_mask: (B, 1, S, S), 0 or 1, the pixels that are compared; used without erosion.
-        camera: The targets' camera: field of view, size S and pixel rule.
-        crop: How the targets' pictures were cut out of its view, see `register`.
 
     Returns:
-        The errors of each image, over the pixels that the surface in place covers, and where it lies.
+        The errors of each image, and where the surface lies.
 
     Raises:
         ValueError: Shapes disagree, or normals inside the mask are not unit.
     """
-    found = register(points, mask, targets, target_mask, camera, crop)
-    seen, unit = target_mask.bool() & found.seen, F.normalize(found.look_up(normals), dim=1)
-    errors = _errors(found.similarity, found.look_up(points), unit, targets, target_normals, seen)
-    return errors._replace(seen=seen.sum((1, 2, 3)) / target_mask.bool().sum((1, 2, 3))), found
+    found = register(points, mask, targets, target_mask)
+    near, unit = found.look_up(points), F.normalize(found.look_up(normals), dim=1)
+    return _errors(found.similarity, near, unit, targets, target_normals, target_mask.bool()), found
 
 
 def _errors(
@@ -104,7 +98,6 @@ def _errors(
         rotation_angle(similarity.rotation),
         (squares / inside.sum((1, 2, 3))).sqrt(),
         angle_per_image(turned, target_normals, inside),
-        torch.ones_like(squares),
     )
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..geometry import Camera, continued, depth_to_points
 from .depth import erode
 from .distributions import density_coverage, frechet_distance
-from .registration import register
+from .registration import register, sample
 
 _BATCH = 50  # heads that are registered together
-_LEAST = 0.8  # share of the mean head that is seen of a head in place: mostly above 0.92, below 0.75 if it slid away
+_TRACED = 4  # how often the place where a ray meets a surface is corrected
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,23 @@ class ShapeSpace:
         for maps, inside in zip(depth.split(_BATCH), mask.split(_BATCH), strict=True):
             valid = (inside > 0.5) & maps.isfinite() & (maps > 0)
             points = depth_to_points(continued(maps.double(), valid), camera)
-            found = register(points, valid, target, outline, self.camera, least=_LEAST)
-            in_place = found.similarity.apply(found.look_up(points))
-            heights.append(-in_place[:, 2, self.region[0, 0]])
+            found = register(points, valid, target, outline)
+            in_place = found.similarity.apply(points)
+            met = sample(in_place, _on_rays(in_place, found.nearest, self.camera))
+            heights.append(-met[:, 2, self.region[0, 0]])
         return torch.cat(heights)
+
+
+def _on_rays(points: Tensor, at: Tensor, camera: Camera) -> Tensor:
+    """Where surfaces (N, 3, S, S) meet the rays of a camera's pixels (N, S, S, 2), searched from `at` on."""
+    size = points.shape[-1]
+    axis = torch.linspace(-1, 1, size).to(points)
+    goal = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
+    view = Camera(torch.eye(4).to(points)[None], camera.fov, size, camera.pixel_centres)
+    for _ in range(_TRACED):
+        pixels, _depth = view.project(sample(points, at).flatten(2).mT)
+        at = (at + goal - (pixels / (size - 1) * 2 - 1).view_as(at)).clamp(-1, 1)
+    return at
 
 
 class ShapeFigures(NamedTuple):

@@ -278,10 +278,10 @@ class HeadsV2(Benchmark):
             "(backgrounds, gloss, skies and shadows, another field of view, enlarged, moved, compressed). No head"
             " is seen in training.",
             "Predicted depth is back-projected by the plain camera and brought to the true surface by the "
-            "similarity that fits best (registration of the surfaces). Pose is the angle of its rotation; shape "
-            "is the root mean square distance that is left, in per cent of the distance between the eyes; normals"
-            " is the mean angle that is left. R2 is 1 - sum e² / sum e², where e below is what is left of the "
-            "mean head at the true pose: above 0, a method knows something about this person; 1 is the truth. "
+            "similarity that fits best. Pose is the angle of its rotation; shape is the root mean square distance "
+            "of true points from the nearest of the surface in place, in per cent of the distance between the eyes;"
+            " normals is the mean angle that is left there. R2 is 1 - sum e² / sum e², where e below is what is left"
+            " of the mean head at the true pose: above 0, a method knows something about this person; 1 is the truth. "
             "Albedo is the root mean square error up to a factor for each channel; relit is that of the picture "
             "under three other lights.",
             "SIDE and MAD are by the letter of heads-v1, where nothing is aligned: pose moves them more than the "

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import radians, tan
 from typing import NamedTuple
 
 import numpy as np
@@ -91,12 +90,6 @@ class Truth:
         """The plain camera, which is all that a method knows of how the pictures were taken."""
         return Camera.orbit(fov=FOV, size=self.image.shape[-1])
 
-    @property
-    def crop(self) -> Tensor:
-        """(N, 3) enlargement and shift right and down, in pixels, from the plain camera's picture to each view's."""
-        widths = torch.tan(torch.deg2rad(self.view[:, :1].double()) / 2) / tan(radians(FOV) / 2)
-        return torch.cat([self.view[:, 1:2] / widths, self.view[:, 2:].double()], 1)
-
     @cached_property
     def mean_errors(self) -> Tensor:
         """(N,) errors of shape of the mean head at the true pose, in world units: what R2 compares with."""
@@ -104,7 +97,7 @@ class Truth:
 
     def compare(self, surface: Surface) -> tuple[ShapeErrors, Registered]:
         """Errors of surfaces read off the images, in world units, and where they lie once they are in place."""
-        return errors_by_surface(*surface, *self.surface[:2], self.mask, self.camera, self.crop)
+        return errors_by_surface(*surface, *self.surface[:2], self.mask)
 
     @property
     def to_world(self) -> Tensor:
