@@ -59,49 +59,50 @@ class MemoryCache:
         return self._images[found], found
 
 
-def on_disk(
-    name: str,
-    key: Mapping[str, Any],
-    make: Callable[[], Tensor],
-    mend: Callable[[Tensor], Tensor | None] = lambda value: None,
-) -> Tensor:
+def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
     """Call `make()`, or take what it returned for the same key from the cache folder.
 
     Args:
         name: Beginning of the file name.
         key: Everything on which the result depends, as JSON values.
         make: Makes the tensor; it runs again if the file is missing or its checksum is wrong.
-        mend: Gives what is to be kept in place of what is on disk; None if that will do.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = resources.cache() / f"{name}-{digest}.safetensors"
-    found = _verified(path)
-    value = make() if found is None else mend(found)
+    path = place(name, key)
+    value = kept(path)
     if value is None:
-        assert found is not None
-        return found
-    value = value.contiguous()
+        value = make().contiguous()
+        keep(path, value)
+    return value
+
+
+def place(name: str, key: Mapping[str, Any]) -> Path:
+    """The file of the cache folder that belongs to a key, as `on_disk` takes it."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return resources.cache() / f"{name}-{digest}.safetensors"
+
+
+def keep(path: Path, value: Tensor) -> None:
+    """Write a tensor into the cache folder; if that cannot be done, a line says so."""
     try:
         atomic_write(path, save({"value": value}, {"sha256": _checksum(value)}))
     except OSError as error:
         log.warning("%s cannot be written (%s); it is made anew each time. Set ZOO_CACHE", path, error.strerror)
-    return value
 
 
-def _verified(path: Path) -> Tensor | None:
+def kept(path: Path, *, quiet: bool = False) -> Tensor | None:
+    """The tensor that `keep` has written; None if there is none, or, with a line unless `quiet`, if it is damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
             value: Tensor = file.get_tensor("value")
             checksum = (file.metadata() or {}).get("sha256")
+        damage = "" if checksum == _checksum(value) else "wrong checksum"
     except (SafetensorError, OSError) as error:
-        log.warning("%s is damaged (%s) and is made anew", path, error)
-        return None
-    if checksum != _checksum(value):
-        log.warning("%s is damaged (wrong checksum) and is made anew", path)
-        return None
-    return value
+        damage = str(error)
+    if damage and not quiet:
+        log.warning("%s is damaged (%s) and is made anew", path, damage)
+    return None if damage else value
 
 
 def _checksum(value: Tensor) -> str:
