@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import mmap
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,23 @@ from .. import resources
 from ..runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
+
+COPIES = 3  # of a tensor that `on_disk` makes: its own, and two while it is written
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of a container
+
+
+def free_memory() -> int:
+    """Bytes that can be filled before the system runs out: those that are free, at most what the container may have."""
+    try:
+        lines = _MEMINFO.read_text("utf-8").splitlines()
+        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration):  # other systems than Linux do not tell what is free
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # the word "max" stands for none
+            free = min(free, int(path.read_text("utf-8")))
+    return free
 
 
 class MemoryCache:
