@@ -111,8 +111,8 @@ def test_the_defaults_are_valid() -> None:
         ("data.scene.fov=180", r"data\.scene\.fov=180\.0: use 179 or less"),
         ("data.scene.far=0.5", r"data\.scene\.far=0\.5: use more than data\.scene\.near=0\.88"),
         ("data.scene.pose.yaw_std=-1", r"data\.scene\.pose\.yaw_std=-1\.0: use 0 or more"),
-        ("data.length=0", r"data\.length=0: use 1 or more"),
         ("data.limit=0", r"data\.limit=0: use 1 or more"),
+        ("data.length=100", r"data\.length=100: only the embedded heads .* data=folder; .* use data\.limit=N for"),
         ("data.size=100000", r"data\.size=100000: use 8,192 or less"),
         ("trainer.accelerator=foo", r"trainer\.accelerator=foo: use one of auto, cpu, gpu, cuda"),
         ("trainer.accelerator=mps", r"trainer\.accelerator=mps: use one of auto, cpu, gpu, cuda"),
@@ -129,6 +129,16 @@ def test_the_defaults_are_valid() -> None:
 def test_values_that_cannot_work_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipes.load_run("shadegan", [*FOLDER, override])
+
+
+def test_what_a_recipe_says_of_heads_alone_goes_with_them() -> None:
+    assert recipes.load_run("shadegan_heads32").data.length == 12000
+    run = recipes.load_run("shadegan_heads32", ["data.name=lfw", "data.root=faces"])
+    assert (run.data.size, run.data.length) == (32, DataConfig().length)  # nobody who runs it has set the length
+    with pytest.raises(ConfigError, match=r"data\.length=100: only the embedded heads .* data=lfw; .*data\.limit=N"):
+        recipes.load_run("shadegan_heads32", ["data.name=lfw", "data.root=faces", "data.length=100"])
+    with pytest.raises(ConfigError, match=r"data\.length=0: use 1 or more"):
+        recipes.load_run("shadegan", ["data.length=0"])
 
 
 @pytest.mark.parametrize("setting", ["data.root=my_faces", "data.resample=nearest"])

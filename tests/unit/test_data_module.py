@@ -17,7 +17,7 @@ from PIL import Image
 from zoo.config.fill import structured
 from zoo.config.recipes import group, group_file
 from zoo.config.schemas import DataConfig
-from zoo.data import module, sources
+from zoo.data import cache, module, sources
 from zoo.data.cache import MemoryCache, on_disk
 from zoo.data.module import FaceData
 from zoo.data.pictures import BadImage
@@ -335,6 +335,41 @@ def test_heads_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(FaceData(DataConfig(size=32, length=6, workers=1)).val_dataloader())) == 1
     with pytest.raises(DataError, match="size=8 is out of range"):
         FaceData(DataConfig(size=8)).setup()
+
+
+def test_more_heads_than_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_render", None)  # nothing is drawn
+        with pytest.raises(DataError, match=r"data\.length=100000000: these heads take 3,686\.4 GB of memory while"):
+            FaceData(DataConfig(length=10**8)).setup()
+    head = 3 * 32**2
+    few = DataConfig(size=32, length=6)
+    monkeypatch.setattr(module, "free_memory", lambda: 3 * 5 * head)  # for what is drawn and two copies
+    with pytest.raises(DataError, match=r"use data\.length=5 or less, or data\.cache=never, which draws each anew$"):
+        FaceData(few).setup()
+    FaceData(DataConfig(size=32, length=6, cache="never")).setup()
+    FaceData(DataConfig(size=32, length=6, limit=5)).setup()
+    monkeypatch.setattr(module, "free_memory", lambda: 3 * 6 * head)
+    FaceData(few).setup()
+    monkeypatch.setattr(module, "free_memory", lambda: 6 * head)  # once they are drawn, they are only read
+    FaceData(few).setup()
+    monkeypatch.setattr(module, "free_memory", lambda: 6 * head - 1)
+    with pytest.raises(DataError, match=r"take 0\.0 GB of memory, of which .*data\.length=5 or less"):
+        FaceData(few).setup()
+
+
+def test_free_memory_ends_where_a_container_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**20 < cache.free_memory() < 2**50
+    (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:    500 kB\n")
+    monkeypatch.setattr(cache, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(cache, "_LIMITS", (tmp_path / "max", tmp_path / "none"))
+    for limit, free in (("max\n", 512_000), ("9000000\n", 512_000), ("4096\n", 4096)):
+        (tmp_path / "max").write_text(limit)
+        assert cache.free_memory() == free
+    (tmp_path / "max").unlink()
+    monkeypatch.setattr(cache, "_MEMINFO", tmp_path / "none")  # not Linux
+    assert cache.free_memory() > 2**26
 
 
 def test_another_version_of_the_heads_is_rendered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

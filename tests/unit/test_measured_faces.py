@@ -1,5 +1,7 @@
 """Photographs as training images: framed by their faces, with measured poses, both found only once."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tests.unit.test_faces import image
 from zoo.config.fill import structured
 from zoo.config.schemas import DataConfig
 from zoo.data import measured
+from zoo.data.cache import keep
 from zoo.data.module import FaceData
 from zoo.data.pictures import BadImage
 from zoo.data.sources import open_source
@@ -53,24 +56,122 @@ def test_faces_are_framed_and_their_poses_follow_the_mirror(photos: Path, poses:
     assert sorted(set(batch["index"].tolist())) == [0, 1, 2]  # nobody is left out
 
 
-def test_faces_are_measured_once_for_all_sizes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = open_files(photos)
-    first = measured.measure(files, files.names)
-    asked: list[str] = []
-    original = measured.find_largest
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures whose faces are looked for."""
+    names, original = list[str](), measured.find_largest
 
     def counted(picture: Image.Image, where: str) -> Faces:
-        asked.append(where)
+        names.append(Path(where).name)
         return original(picture, where)
 
     monkeypatch.setattr(measured, "find_largest", counted)
+    return names
+
+
+def table(photos: Path) -> dict[str, torch.Tensor]:
+    """Pose and places of all pictures of a folder, by name."""
+    files = open_files(photos)
+    found = measured.measure(files, files.names)
+    return dict(zip(found.names, torch.cat([found.poses, found.places.flatten(1)], 1), strict=True))
+
+
+def test_faces_are_measured_once_for_all_sizes(photos: Path, asked: list[str]) -> None:
+    first = table(photos)
+    asked.clear()
     for size, framing in ((16, "ffhq"), (32, "celeba")):
         source = open_source("folder", photos, size=size, align=framing)  # type: ignore[arg-type]
-        assert source.names == first.names == ["0.png", "1.png", "2.png"]  # type: ignore[union-attr]
+        assert source.names == list(first) == ["0.png", "1.png", "2.png"]  # type: ignore[union-attr]
     assert asked == []
-    Image.open(photos / "0.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "0.png")  # another picture
-    assert (measured.measure(files, files.names).poses - first.poses)[0, 1].abs() > 0.01
+
+
+def test_a_measurement_belongs_to_a_picture_and_not_to_its_place(photos: Path, asked: list[str]) -> None:
+    first = table(photos)
+    asked.clear()
+    shutil.copy(photos / "2.png", photos / "00.png")  # before most of the others, which move on
+    grown = table(photos)
+    assert asked == ["00.png"]
+    assert list(grown) == ["0.png", "00.png", "1.png", "2.png"]
+    assert torch.equal(grown["00.png"], first["2.png"])
+    assert all(torch.equal(grown[name], first[name]) for name in first)
+    asked.clear()
+    (photos / "0.png").unlink()
+    Image.open(photos / "1.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "1.png")
+    changed = table(photos)
+    assert asked == ["1.png"]
+    assert list(changed) == ["00.png", "1.png", "2.png"]
+    assert (changed["1.png"] - first["1.png"]).abs()[1] > 0.01
+    assert torch.equal(changed["2.png"], first["2.png"])
+
+
+def test_splits_of_a_folder_are_measured_beside_each_other(photos: Path, asked: list[str]) -> None:
+    for split in ("val", "train", "val", "train"):
+        open_source("folder", photos, split, 16, align="heads", holdout=0.5)
+    assert sorted(asked) == ["0.png", "1.png", "2.png", "nobody.png"]
+
+
+def test_two_folders_of_the_same_names_sizes_and_times_are_told_apart(photos: Path) -> None:
+    other = photos.parent / "other"
+    other.mkdir()
+    for i in range(3):  # uncompressed, so of the same number of bytes; and of one time, as unpacked archives may be
+        picture = Image.open(photos / f"{i}.png")
+        (photos / f"{i}.png").unlink()
+        picture.save(photos / f"{i}.bmp")
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other / f"{i}.bmp")
+        for folder in (photos, other):
+            os.utime(folder / f"{i}.bmp", (0, 0))
+    one, two = table(photos), table(other)
+    assert all((one[name] - two[name]).abs()[1] > 0.01 for name in ("1.bmp", "2.bmp"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "older"])
+def test_a_file_of_the_cache_that_cannot_be_used_is_measured_anew(
+    photos: Path, damage: str, asked: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = table(photos)
+    asked.clear()
+    (path,) = (photos.parent / "cache").glob("faces-*")
+    whole = path.read_bytes()
+    if damage == "older":  # rows without names
+        keep(path, torch.zeros(4, 8))
+    else:
+        path.write_bytes(whole[:50] if damage == "cut" else whole[:-1] + b"\xff")
+    again = table(photos)
     assert len(asked) == 4
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    said = [message for message in caplog.messages if "damaged" in message]
+    assert len(said) == (damage != "older")
+    assert all("\n" not in message and message.endswith("is made anew") for message in said)
+    assert path.read_bytes() == whole
+
+
+def test_a_measurement_that_was_stopped_goes_on(
+    photos: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured, "_TOGETHER", 2)
+    original = measured._row
+
+    def stopped(files: Files, name: str, crowded: list[str]) -> torch.Tensor:
+        if name == "nobody.png":
+            raise KeyboardInterrupt
+        return original(files, name, crowded)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measured, "_row", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            table(photos)
+    assert asked == ["0.png", "1.png", "2.png"]
+    asked.clear()
+    assert list(table(photos)) == ["0.png", "1.png", "2.png"]
+    assert asked == ["2.png", "nobody.png"]
+
+
+def test_a_picture_that_has_gone_is_left_out_or_named(photos: Path) -> None:
+    files = open_files(photos)
+    (photos / "1.png").unlink()  # after the folder was listed
+    assert measured.measure(files, files.names, skip=True).names == ["0.png", "2.png"]
+    with pytest.raises(BadImage, match=r"1\.png: .*there is no such file"):
+        measured.measure(files, files.names)
 
 
 def test_crowds_are_counted_in_one_line(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,12 +211,13 @@ def test_a_picture_that_could_not_be_read_once_is_tried_again(photos: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(type(files), "read", lost)
         assert measured.measure(files, files.names, skip=True).names == ["0.png", "2.png"]
+    with monkeypatch.context() as patched:
+        patched.setenv("LOCAL_RANK", "1")  # of several processes all have the pictures that the first one had
+        assert measured.measure(files, files.names, skip=True).names == ["0.png", "2.png"]
     assert measured.measure(files, files.names).names == ["0.png", "1.png", "2.png"]
 
 
 def test_the_same_numbers_come_from_a_zip(photos: Path, tmp_path: Path) -> None:
-    import shutil
-
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", photos))
     plain, zipped = (open_source("folder", root, size=16, align="heads") for root in (photos, packed))
     assert torch.equal(plain.poses, zipped.poses)  # type: ignore[union-attr]

@@ -110,6 +110,8 @@ def load_run(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     if named("data", "heads") != "heads":  # those are drawn by a camera that is known
         merged["data"] = merge(groups.get("data", {}), {"scene": _own_scene(schema)})
     merged = merge(merged, values)
+    if "data.name" in settings and named("data", "heads") != "heads" and merged.get("data"):
+        merged["data"].pop("length", None)  # said of the recipe's own heads, and of no use to pictures
 
     for over in typed(settings, {"generator": schema, "system": system_schema}):
         _read_priors(over)

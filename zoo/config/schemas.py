@@ -92,7 +92,7 @@ class DataConfig:
     cache: str = choice("auto", "auto", "always", "never")  # keep decoded images in memory
     limit: int | None = number(None, 1)  # use the first N images only
     holdout: float = number(0.0, 0, 0.5)  # evenly spaced share that training never sees; it is the split "val"
-    length: int = number(8000, 1, 10**8)  # number of different images `heads` makes
+    length: int = number(8000, 1, 10**8)  # number of different images `heads` makes; see `limit` for pictures
     background: str = choice("black", "black", "random")  # behind `heads`; random ones are procedural pictures
     highlights: bool = False  # of `heads`: gloss, an uneven sky and shadows beside the light of the scene
     jitter: bool = False  # of `heads`: drawn crops and fields of view, and JPEG
@@ -111,6 +111,9 @@ class DataConfig:
             for key, value in plain.items():
                 fix = f"only the embedded heads are drawn so, this is data={self.name}; leave it out"
                 need(getattr(self, key) == value, f"{at}{key}", getattr(self, key), fix)
+            whose = f"only the embedded heads are drawn in any number, this is data={self.name}"
+            fix = f"{whose}; leave it out, or use {at}limit=N for the first N pictures"
+            need(self.length == DataConfig.length, f"{at}length", self.length, fix)
         low, high = HEAD_SIZES
         fits = self.name != "heads" or low <= self.size <= high
         need(fits, f"{at}size", self.size, f"the heads are drawn at {low} to {high} pixels")

@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import mmap
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,23 @@ from .. import resources
 from ..runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
+
+COPIES = 3  # of a tensor that `on_disk` makes: its own, and two while it is written
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of a container
+
+
+def free_memory() -> int:
+    """Bytes that can be filled before the system runs out: those that are free, at most what the container may have."""
+    try:
+        lines = _MEMINFO.read_text("utf-8").splitlines()
+        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration):  # other systems than Linux do not tell what is free
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # the word "max" stands for none
+            free = min(free, int(path.read_text("utf-8")))
+    return free
 
 
 class MemoryCache:
@@ -59,49 +78,50 @@ class MemoryCache:
         return self._images[found], found
 
 
-def on_disk(
-    name: str,
-    key: Mapping[str, Any],
-    make: Callable[[], Tensor],
-    mend: Callable[[Tensor], Tensor | None] = lambda value: None,
-) -> Tensor:
+def on_disk(name: str, key: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
     """Call `make()`, or take what it returned for the same key from the cache folder.
 
     Args:
         name: Beginning of the file name.
         key: Everything on which the result depends, as JSON values.
         make: Makes the tensor; it runs again if the file is missing or its checksum is wrong.
-        mend: Gives what is to be kept in place of what is on disk; None if that will do.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = resources.cache() / f"{name}-{digest}.safetensors"
-    found = _verified(path)
-    value = make() if found is None else mend(found)
+    path = place(name, key)
+    value = kept(path)
     if value is None:
-        assert found is not None
-        return found
-    value = value.contiguous()
+        value = make().contiguous()
+        keep(path, value)
+    return value
+
+
+def place(name: str, key: Mapping[str, Any]) -> Path:
+    """The file of the cache folder that belongs to a key, as `on_disk` takes it."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return resources.cache() / f"{name}-{digest}.safetensors"
+
+
+def keep(path: Path, value: Tensor) -> None:
+    """Write a tensor into the cache folder; if that cannot be done, a line says so."""
     try:
         atomic_write(path, save({"value": value}, {"sha256": _checksum(value)}))
     except OSError as error:
         log.warning("%s cannot be written (%s); it is made anew each time. Set ZOO_CACHE", path, error.strerror)
-    return value
 
 
-def _verified(path: Path) -> Tensor | None:
+def kept(path: Path, *, quiet: bool = False) -> Tensor | None:
+    """The tensor that `keep` has written; None if there is none, or, with a line unless `quiet`, if it is damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
             value: Tensor = file.get_tensor("value")
             checksum = (file.metadata() or {}).get("sha256")
+        damage = "" if checksum == _checksum(value) else "wrong checksum"
     except (SafetensorError, OSError) as error:
-        log.warning("%s is damaged (%s) and is made anew", path, error)
-        return None
-    if checksum != _checksum(value):
-        log.warning("%s is damaged (wrong checksum) and is made anew", path)
-        return None
-    return value
+        damage = str(error)
+    if damage and not quiet:
+        log.warning("%s is damaged (%s) and is made anew", path, damage)
+    return None if damage else value
 
 
 def _checksum(value: Tensor) -> str:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..config.schemas import DataConfig
 from ..errors import DataError
 from ..runtime.progress import track
-from .cache import MemoryCache, on_disk
+from .cache import COPIES, MemoryCache, free_memory, on_disk, place
 from .shards.reader import Shards
 from .sources import HeadSource, ImageSource, NoSplit, open_source
 from .stream import Batch, Read, Stream, StreamLoader
@@ -181,11 +181,31 @@ def _reader(source: ImageSource | HeadSource, config: DataConfig) -> Read:
     if config.cache == "never":
         return _Direct(source)
     if isinstance(source, HeadSource):
-        return _Rendered(on_disk("heads", _heads_key(config, len(source)), lambda: _render(source)))
+        key = _heads_key(config, len(source))
+        _need_memory(len(source), config.size, drawn=place("heads", key).is_file())
+        return _Rendered(on_disk("heads", key, lambda: _render(source)))
     far = isinstance(source.files, Shards) and source.files.remote  # where a batch costs no more than a picture
     if config.cache == "auto" and (far or len(source) * 3 * config.size**2 > AUTO_CACHE_BYTES):
         return _Direct(source)
     return MemoryCache(len(source), config.size, source.find)
+
+
+def _need_memory(n: int, size: int, *, drawn: bool) -> None:
+    """Refuse to draw or to read more heads than fit into memory, before it fills up and the system ends processes.
+
+    Args:
+        n: Number of heads.
+        size: Side of their pictures in pixels.
+        drawn: Whether they are on disk already.
+
+    Raises:
+        DataError: They do not fit; the message says how many do.
+    """
+    each, free = 3 * size**2 * (1 if drawn else COPIES), free_memory()
+    if n * each > free:
+        takes = f"{n * each / 1e9:,.1f} GB of memory" + ("" if drawn else " while they are drawn")
+        fix = f"use data.length={free // each} or less, or data.cache=never, which draws each anew"
+        raise DataError(f"data.length={n}: these heads take {takes}, of which {free / 1e9:,.1f} GB are free; {fix}")
 
 
 class _Direct:
